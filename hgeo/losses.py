@@ -1,0 +1,105 @@
+"""Losses: what a probe or a training step differentiates, and how parts of a batch add up."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+PyTree = Any
+Loss = Callable[[PyTree, PyTree], Any]
+
+
+class Weighted(NamedTuple):
+    """A loss as a sum and the weight that the sum is to be divided by.
+
+    The loss that is meant is `total / weight`. Parts of a batch (microbatches, devices, ragged or
+    padded batches) add up exactly: mean = Σ total / Σ weight, where a mean of means would not.
+
+    Attributes:
+      total: scalar, the sum of the examples' (or tokens') losses; depends on the parameters.
+      weight: scalar, their number or the sum of their weights; must not depend on the parameters.
+
+    Example:
+      >>> import jax.numpy as jnp, hgeo
+      >>> def loss(params, batch):
+      ...     error = batch["x"] @ params - batch["y"]
+      ...     mask = batch["mask"]
+      ...     return hgeo.Weighted(total=jnp.sum(mask * error**2), weight=jnp.sum(mask))
+    """
+
+    total: ArrayLike
+    weight: ArrayLike
+
+
+def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) -> Weighted:
+    """Evaluates `loss` and gives its value as a `Weighted` one.
+
+    Args:
+      loss: `loss(params, batch)`, a scalar (the batch's mean) or a `Weighted`.
+      params: its first argument.
+      batch: its second argument.
+      weight: what a scalar (a mean) counts for beside other parts of the batch; not used where the
+        loss gives its own weight.
+
+    Raises:
+      ValueError: the loss is neither a real scalar nor a `Weighted` of two scalars.
+    """
+    value = loss(params, batch)
+    if isinstance(value, Weighted):
+        total, mass = jnp.asarray(value.total), jnp.asarray(value.weight)
+    else:
+        if not hasattr(value, "dtype") and not isinstance(value, (int, float)):
+            raise ValueError(
+                f"the loss must return a scalar or hgeo.Weighted(total, weight), not {type(value)!r}"
+            )
+        mean = jnp.asarray(value)
+        mass = jnp.asarray(weight, dtype=mean.dtype)
+        total = mean * mass
+    for name, part in (("value", total), ("weight", mass)):
+        if part.shape != ():
+            raise ValueError(f"the loss must be a scalar; its {name} has shape {part.shape}")
+    if not jnp.issubdtype(total.dtype, jnp.floating):
+        raise ValueError(f"the loss must be a real floating scalar; its dtype is {total.dtype}")
+    return Weighted(total, jax.lax.stop_gradient(mass).astype(total.dtype))
+
+
+def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
+    """Marks replicated params as each device's own, where a named axis is in use.
+
+    The gradient of a device's own loss with respect to *replicated* values would be summed over
+    the devices by the transpose rule alone, and then once more by whoever sums the results.
+    """
+    if axis_name is None:
+        return params
+
+    def varying(leaf):
+        if not isinstance(leaf, jax.Array):
+            return leaf
+        if axis_name in getattr(jax.typeof(leaf), "vma", ()):
+            return leaf
+        return jax.lax.pcast(leaf, axis_name, to="varying")
+
+    return jax.tree.map(varying, params)
+
+
+def value_and_grad(
+    loss: Loss, params: PyTree, batch: PyTree, axis_name: str | None = None
+) -> tuple[jax.Array, PyTree]:
+    """The mean loss of a batch and its gradient, over all devices of a named axis.
+
+    value = Σ_d total_d / Σ_d weight_d, with d the devices along `axis_name`; the gradient is that
+    value's with respect to `params`. Both come back replicated.
+    """
+
+    def total(params):
+        part = as_weighted(loss, params, batch)
+        return part.total, part.weight
+
+    (value, weight), grads = jax.value_and_grad(total, has_aux=True)(
+        over_devices(params, axis_name)
+    )
+    if axis_name is not None:
+        value, weight, grads = jax.lax.psum((value, weight, grads), axis_name)
+    return value / weight, jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
