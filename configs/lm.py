@@ -1,0 +1,98 @@
+"""placeholder"""
+
+from ml_collections import ConfigDict
+
+SCALES = {
+    "paper": {
+        "split": "train",
+        "vocabulary_size": None,
+        "width": 200,
+        "ffn_width": 200,
+        "sequence_length": 35,
+        "steps": 9120,
+        "checkpoint_every": 228,
+        "batch_size": 256,
+        "probe_steps": (0, 228, 4560, 9120),
+        "num_coordinates": 200,
+        "probe_batch_size": 256,
+        "microbatch_size": 32,
+    },
+    "cpu": {
+        "split": "valid",
+        "vocabulary_size": 4000,
+        "width": 128,
+        "ffn_width": 128,
+        "sequence_length": 35,
+        "steps": 600,
+        "checkpoint_every": 0,
+        "batch_size": 64,
+        "probe_steps": (0, 100, 300, 600),
+        "num_coordinates": 50,
+        "probe_batch_size": 64,
+        "microbatch_size": None,
+    },
+    "smoke": {
+        "split": "test",
+        "vocabulary_size": 100,
+        "width": 16,
+        "ffn_width": 16,
+        "sequence_length": 8,
+        "steps": 6,
+        "checkpoint_every": 0,
+        "batch_size": 8,
+        "probe_steps": (0, 3, 6),
+        "num_coordinates": 5,
+        "probe_batch_size": 16,
+        "microbatch_size": 8,
+    },
+}
+
+
+def get_config(scale: str = "cpu") -> ConfigDict:
+    """The config at a scale: `configs/lm.py:paper`, `:cpu` or `:smoke`."""
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; configs/lm.py has {', '.join(SCALES)}")
+    at = SCALES[scale]
+    return ConfigDict(
+        {
+            "workload": "lm",
+            "seed": 0,
+            "repeats": 1,
+            "data_dir": "",
+            "data": {
+                "source": "wikitext2",
+                "split": at["split"],
+                "tokenizer": "basic_english",
+                "vocabulary_size": at["vocabulary_size"],
+                "sequence_length": at["sequence_length"],
+            },
+            "model": {
+                "width": at["width"],
+                "num_heads": 2,
+                "ffn_width": at["ffn_width"],
+                "num_blocks": 2,
+                "dropout": 0.0,
+                "initializer": "torch",
+                "gain": 1.0,
+            },
+            "steps": at["steps"],
+            "checkpoint_every": at["checkpoint_every"],
+            "batch_size": at["batch_size"],
+            "optimizers": ("sgd", "sgdm", "adam", "adagrad"),
+            "compare": (("sgdm", "adam"), ("sgd", "adagrad")),
+            "sgd": {"learning_rate": 2.0},
+            "sgdm": {"learning_rate": 0.2, "momentum": 0.9},
+            "adam": {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.98, "eps": 1e-9},
+            "adagrad": {"learning_rate": 0.02, "eps": 1e-10},
+            "probe": {
+                "steps": at["probe_steps"],
+                "layers": tuple(range(1, 9)),
+                "num_coordinates": at["num_coordinates"],
+                "batch_size": at["probe_batch_size"],
+                "mode": "forward_over_reverse",
+                "precision": "highest",
+                "chunk_size": 2,
+                "microbatch_size": at["microbatch_size"],
+            },
+        }
+    )

@@ -1,0 +1,121 @@
+"""An experiment: all runs of a config, from the same initial weights, then their report."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from etils import epath
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from hgeo.checkpoints import Checkpoints
+from hgeo.geometry import GeometryProbe
+from hgeo.optimizers import make_optimizer
+from hgeo.parallel import make_mesh, place
+from hgeo.progress import Progress
+from hgeo.records import RunRecords
+from hgeo.report import write_report
+from hgeo.schedule import Schedule
+from hgeo.settings import check_against_data, check_config
+from hgeo.train import Run, TrainState, make_block
+from hgeo.workfolder import WorkFolder
+from hgeo.workloads import Workload, make_workload
+
+PyTree = Any
+
+
+def run_experiment(config: ConfigDict, workdir: epath.PathLike, console: Console) -> bool:
+    """Trains and probes whatever of a config is missing in a work folder, then reports on it all.
+
+    Args:
+      config: a locked config, such as those in `configs/`.
+      workdir: the work folder; what it already holds is not done again.
+      console: where progress and the table go.
+
+    Returns:
+      Whether every run kept a finite loss.
+
+    Raises:
+      InputError: the config, the data or the folder can't be used; nothing was trained then.
+    """
+    check_config(config)
+    folder = WorkFolder(workdir)
+    folder.check(config)
+    if not all(_is_finished(config, records) for records in folder.records(config)):
+        _train(config, folder, console)
+    records = folder.records(config)
+    write_report(config, records, folder.path, console)
+    return all(run.diverged_at is None for run in records)
+
+
+def _train(config: ConfigDict, folder: WorkFolder, console: Console) -> None:
+    workload = make_workload(config)
+    mesh = make_mesh()
+    check_against_data(config, workload, mesh)
+    data = {"sha256": workload.data_sha256, "num_examples": workload.num_examples}
+    folder.check_data(data)
+    folder.write_config(config, data)
+
+    init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(config.seed), 3)
+    params = jax.jit(workload.init)(init_key)
+    probe = GeometryProbe(config, workload, params, coordinates_key, mesh)
+    examples = place(workload.examples, mesh)
+    runs = []
+    for name in config.optimizers:
+        optimizer = make_optimizer(name, config[name])
+        block = make_block(workload, optimizer, dropout_key, mesh)
+
+        def initial(optimizer=optimizer):
+            copy = jax.tree.map(jnp.copy, params)
+            state = TrainState(copy, optimizer.init(copy), jnp.zeros((), jnp.int32))
+            return place(state, mesh)
+
+        for repeat in range(config.repeats):
+            path = folder.run_folder(name, repeat)
+            runs.append(
+                Run(
+                    name=name,
+                    schedule=_schedule(config, workload, repeat),
+                    block=block,
+                    initial=initial,
+                    probe=probe,
+                    examples=examples,
+                    records=RunRecords(path),
+                    checkpoints=Checkpoints(path / "checkpoints"),
+                )
+            )
+    missing = [run.missing() for run in runs]
+    steps, probes = (sum(numbers) for numbers in zip(*missing, strict=True))
+    try:
+        with Progress(steps, probes, console) as progress:
+            for note in probe.notes:
+                progress.say(f"note: {note}")
+            for run in runs:
+                run.go_on(progress)
+    finally:
+        for run in runs:
+            run.checkpoints.close()
+
+
+def _schedule(config: ConfigDict, workload: Workload, repeat: int) -> Schedule:
+    return Schedule(
+        steps=config.steps,
+        probe_steps=tuple(config.probe.steps),
+        checkpoint_every=config.checkpoint_every,
+        batch_size=config.batch_size,
+        num_examples=workload.num_examples,
+        seed=config.seed,
+        repeat=repeat,
+    )
+
+
+def _is_finished(config: ConfigDict, records: RunRecords) -> bool:
+    """Whether a run has all its rows and its last checkpoint, seen without the data."""
+    end = records.diverged_at
+    probed = all(
+        step in records.geometry for step in config.probe.steps if end is None or step <= end
+    )
+    if end is not None:
+        return probed
+    trained = len(records.losses) == config.steps
+    return probed and trained and (records.folder / "checkpoints" / str(config.steps)).exists()

@@ -1,0 +1,97 @@
+"""Geometry: what is recorded of each layer's curvature at a probed step."""
+
+import warnings
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from hgeo.losses import as_weighted, over_devices
+from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, place
+from hgeo.probes.coordinates import sample_coordinates
+from hgeo.probes.diagonal import sampled_diagonal
+from hgeo.probes.layers import find_layers
+from hgeo.probes.microbatches import sum_over_microbatches
+from hgeo.statistics import r_med
+from hgeo.workloads import Workload
+
+PyTree = Any
+
+
+class GeometryProbe:
+    """Measures the loss and each layer's Hessian diagonal on one fixed batch of a workload.
+
+    Layers, coordinates and batch depend on the config alone: they are the same for every
+    optimizer, repeat and step, so that what is compared is paired.
+
+    Attributes:
+      notes: what a person should be told about the choice of coordinates.
+    """
+
+    def __init__(
+        self, config: ConfigDict, workload: Workload, params: PyTree, key: jax.Array, mesh: Mesh
+    ):
+        """Chooses layers, coordinates and batch, and prepares the compiled probe."""
+        probe = config.probe
+        paths = dict(enumerate(workload.layer_paths, start=1))
+        layers = find_layers(params, [paths[number] for number in probe.layers])
+        self._numbers = dict(zip(layers, probe.layers, strict=True))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            self._coordinates = sample_coordinates(layers, probe.num_coordinates, key)
+        self.notes = [str(warning.message) for warning in caught]
+
+        # A list seed, so that it differs from those of the epochs' orders (schedule.py).
+        order = np.random.default_rng([config.seed, 0xBA7C]).permutation(workload.num_examples)
+        rows = np.sort(order[: probe.batch_size])
+        batch = {name: array[rows] for name, array in workload.examples.items()}
+        self._batch = place(batch, mesh, SHARDED)
+
+        def mean_loss(params, batch):
+            part = lambda piece, n: as_weighted(workload.loss, params, piece, n)
+            params = over_devices(params, AXIS)
+            sums = jax.lax.psum(sum_over_microbatches(part, batch, probe.microbatch_size), AXIS)
+            return sums.total / sums.weight
+
+        def diagonal(params, batch, coordinates):
+            return sampled_diagonal(
+                workload.loss,
+                params,
+                batch,
+                coordinates,
+                mode=probe.mode,
+                chunk_size=probe.chunk_size,
+                microbatch_size=probe.microbatch_size,
+                precision=probe.precision,
+                axis_name=AXIS,
+            )
+
+        self._loss = data_parallel(mean_loss, mesh, (REPLICATED, SHARDED), REPLICATED)
+        specs = (REPLICATED, SHARDED, REPLICATED)
+        self._diagonal = data_parallel(diagonal, mesh, specs, REPLICATED)
+
+    def __call__(self, params: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
+        """The batch's loss, and (layer number, layer, statistic, value) for every layer."""
+        loss = float(self._loss(params, self._batch))
+        diagonal = self._diagonal(params, self._batch, self._coordinates)
+        rows = []
+        for layer, entries in diagonal.items():
+            for statistic, value in summarise(np.asarray(entries)).items():
+                rows.append((self._numbers[layer], layer, statistic, value))
+        return loss, rows
+
+
+def summarise(entries: np.ndarray) -> dict[str, float]:
+    """The recorded statistics of one layer's sampled diagonal."""
+    magnitude = np.abs(entries)
+    return {
+        "r_med": float(r_med(jnp.asarray(entries))),
+        "max_abs": float(magnitude.max()),
+        "median_abs": float(np.median(magnitude)),
+        "num_entries": entries.size,
+        "num_zero": int((entries == 0).sum()),
+        "num_nonfinite": int((~np.isfinite(entries)).sum()),
+    }

@@ -1,0 +1,66 @@
+"""Schedules: when a run trains, on which examples, and when it is looked at."""
+
+import dataclasses
+from collections.abc import Iterator
+
+import numpy as np
+
+MAX_BLOCK = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """When a run trains, on what, and when it is looked at.
+
+    Attributes:
+      steps: updates in all.
+      probe_steps: steps at which the curvature is probed.
+      checkpoint_every: updates between checkpoints besides; 0 for none.
+      batch_size: examples of an update.
+      num_examples: examples in the training set.
+      seed: with `repeat` and the epoch it gives the order of the examples.
+      repeat: which of the repeats this is.
+    """
+
+    steps: int
+    probe_steps: tuple[int, ...]
+    checkpoint_every: int
+    batch_size: int
+    num_examples: int
+    seed: int
+    repeat: int
+
+    @property
+    def events(self) -> list[int]:
+        """Steps with a checkpoint: those that are probed, the last, and the regular ones."""
+        regular = range(0, self.steps, self.checkpoint_every) if self.checkpoint_every else ()
+        return sorted({*self.probe_steps, *regular, self.steps})
+
+    def epoch(self, step: int) -> float:
+        """Passes over the training set that `step` updates make."""
+        return step / self._steps_per_epoch
+
+    def rows(self, start: int, stop: int) -> np.ndarray:
+        """The examples of updates `start` to `stop - 1`: int32, (stop − start, batch_size).
+
+        Every epoch goes through the examples in a new order and leaves out those that fill no
+        whole batch.
+        """
+        batches = []
+        for step in range(start, stop):
+            epoch, position = divmod(step, self._steps_per_epoch)
+            if not batches or position == 0:
+                order = np.random.default_rng((self.seed, self.repeat, epoch)).permutation(
+                    self.num_examples
+                )
+            batches.append(order[position * self.batch_size : (position + 1) * self.batch_size])
+        return np.stack(batches).astype(np.int32)
+
+    def blocks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Cuts updates `start` to `stop - 1` into pieces, each one dispatch of at most MAX_BLOCK."""
+        for first in range(start, stop, MAX_BLOCK):
+            yield first, min(first + MAX_BLOCK, stop)
+
+    @property
+    def _steps_per_epoch(self) -> int:
+        return self.num_examples // self.batch_size

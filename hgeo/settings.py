@@ -1,0 +1,77 @@
+"""Settings: what a config must satisfy before any work starts."""
+
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from hgeo.errors import InputError
+from hgeo.optimizers import OPTIMIZERS, make_optimizer
+from hgeo.parallel import check_divides
+from hgeo.workloads import Workload
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks what can be checked without the data.
+
+    Raises:
+      InputError: naming the key, its value and what is allowed.
+    """
+    for key in ("steps", "batch_size", "repeats", "probe.num_coordinates", "probe.batch_size"):
+        _at_least(config, key, 1)
+    _at_least(config, "checkpoint_every", 0)
+    if not config.optimizers:
+        raise InputError("config.optimizers names no optimizer")
+    if len(set(config.optimizers)) < len(config.optimizers):
+        raise InputError(f"config.optimizers names one twice: {tuple(config.optimizers)}")
+    for name in config.optimizers:
+        if name in OPTIMIZERS and name not in config:
+            raise InputError(f"config.optimizers names {name!r}, but there is no config.{name}")
+        make_optimizer(name, config[name] if name in config else {})
+    for pair in config.compare:
+        if len(pair) != 2 or not set(pair) <= set(config.optimizers):
+            raise InputError(
+                f"config.compare takes pairs of config.optimizers {tuple(config.optimizers)}, "
+                f"not {pair!r}"
+            )
+    outside = [step for step in config.probe.steps if not 0 <= step <= config.steps]
+    if outside:
+        raise InputError(f"probe.steps must lie in 0 to steps={config.steps}; outside: {outside}")
+    if not config.probe.layers:
+        raise InputError("probe.layers names no layer")
+
+
+def check_against_data(config: ConfigDict, workload: Workload, mesh: Mesh) -> None:
+    """Checks what depends on the data, the model and the devices.
+
+    Raises:
+      InputError: naming the key, its value and what is allowed.
+    """
+    for key in ("batch_size", "probe.batch_size"):
+        number = _value(config, key)
+        if number > workload.num_examples:
+            raise InputError(
+                f"{key}={number} is larger than the data, which has {workload.num_examples} "
+                "training examples"
+            )
+        try:
+            check_divides(key, number, mesh)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    known = range(1, len(workload.layer_paths) + 1)
+    unknown = [number for number in config.probe.layers if number not in known]
+    if unknown:
+        listed = ", ".join(f"{n} {path}" for n, path in enumerate(workload.layer_paths, start=1))
+        raise InputError(f"probe.layers has {unknown}, but the model's layers are {listed}")
+
+
+def _at_least(config: ConfigDict, key: str, least: int) -> None:
+    value = _value(config, key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{key} must be a whole number of at least {least}, not {value!r}")
+
+
+def _value(config: ConfigDict, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config

@@ -1,0 +1,151 @@
+"""Tables: R_med of two optimizers and their ratio, layer by layer and step by step."""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from hgeo.optimizers import LABELS
+from hgeo.records import RunRecords
+
+WIDTH = 100
+STATISTIC = "r_med"
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table as text.
+
+    Attributes:
+      title: what it shows.
+      header: names of the columns.
+      rows: their cells; the first two columns are the layer's number and name.
+      notes: lines to be read with it.
+    """
+
+    title: str
+    header: list[str]
+    rows: list[list[str]]
+    notes: list[str]
+
+    def markdown(self) -> str:
+        """The table in Markdown."""
+        lines = [
+            f"**{self.title}**",
+            "",
+            "| " + " | ".join(self.header) + " |",
+            "| ---: | --- |" + " ---: |" * (len(self.header) - 2),
+            *("| " + " | ".join(row) + " |" for row in self.rows),
+            *(f"\n{note}" for note in self.notes),
+        ]
+        return "\n".join(lines) + "\n"
+
+    def text(self) -> str:
+        """The table for a terminal, at most `WIDTH` columns wide where it was made by `compare`."""
+        cells = [self.header, *self.rows]
+        widths = [max(len(row[k]) for row in cells) for k in range(len(self.header))]
+        align = [str.rjust, str.ljust, *[str.rjust] * (len(widths) - 2)]
+        lines = [
+            " ".join(f(cell, w) for f, cell, w in zip(align, row, widths, strict=True)).rstrip()
+            for row in cells
+        ]
+        rule = "─" * max(map(len, lines))
+        return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule, *self.notes]) + "\n"
+
+
+class Measured:
+    """Values of one statistic in the records of several runs, by optimizer, step and layer."""
+
+    def __init__(self, records: Iterable[RunRecords], statistic: str = STATISTIC):
+        """Sorts the rows of `records`."""
+        self.layers: dict[int, str] = {}
+        self.losses: dict[tuple[str, int], list[float]] = {}
+        self._values: dict[tuple[str, int, int], list[float]] = {}
+        for run in records:
+            for step, rows in sorted(run.geometry.items()):
+                for row in rows:
+                    if row.statistic == statistic:
+                        self.layers[row.layer_number] = row.layer
+                        key = (row.optimizer, step, row.layer_number)
+                        self._values.setdefault(key, []).append(row.value)
+                if rows:
+                    self.losses.setdefault((rows[0].optimizer, step), []).append(rows[0].loss)
+
+    def values(self, optimizer: str, step: int, layer_number: int) -> np.ndarray:
+        """The statistic in every repeat that has it."""
+        return np.array(self._values.get((optimizer, step, layer_number), []))
+
+
+def compare(
+    records: Sequence[RunRecords], pair: tuple[str, str], steps: Iterable[int]
+) -> list[Table]:
+    """Tables of R_med for two optimizers and of the first's over the second's.
+
+    Means over the repeats; the ratio is the mean of each repeat's ratio. A step at which both have
+    the same numbers (the common start) has one column. As many tables as fit `WIDTH`.
+    """
+    measured = Measured(records)
+    groups = [_columns(measured, pair, step) for step in steps]
+    names = [[str(n), name.removesuffix("/kernel")] for n, name in measured.layers.items()]
+    names = [["#", "layer"], *names, ["", "loss"], ["", "layers with ratio > 1"]]
+    title = f"R_med of {LABELS[pair[0]]} and {LABELS[pair[1]]}, and their ratio"
+    tables = []
+    while groups:
+        columns: list[list[str]] = []
+        while groups and (not columns or _width(names, columns + groups[0]) <= WIDTH):
+            columns += groups.pop(0)
+        rows = [name + [column[k] for column in columns] for k, name in enumerate(names)]
+        tables.append(Table(title, rows[0], rows[1:], divergence_notes(records)))
+    return tables
+
+
+def divergence_notes(records: Iterable[RunRecords]) -> list[str]:
+    """A line for each run that diverged."""
+    notes = []
+    for run in records:
+        if run.diverged_at is not None:
+            row = run.losses[run.diverged_at]
+            notes.append(
+                f"{LABELS[row.optimizer]}, repeat {row.repeat}: diverged at step {row.step} "
+                f"(loss {row.loss})"
+            )
+    return notes
+
+
+def _columns(measured: Measured, pair: tuple[str, str], step: int) -> list[list[str]]:
+    """The columns of one step, each from its header to its last row."""
+    first, second = ([measured.values(name, step, n) for n in measured.layers] for name in pair)
+    losses = [measured.losses.get((name, step), []) for name in pair]
+    if losses[0] == losses[1] and all(map(np.array_equal, first, second)):
+        return [[f"step {step}", *map(_mean, first), _mean(losses[0]), ""]]
+    ratios = [_ratio(a, b) for a, b in zip(first, second, strict=True)]
+    known = [ratio for ratio in ratios if len(ratio)]
+    above = f"{sum(ratio.mean() > 1 for ratio in known)} of {len(known)}"
+    return [
+        [f"{step}:{LABELS[pair[0]]}", *map(_mean, first), _mean(losses[0]), ""],
+        [LABELS[pair[1]], *map(_mean, second), _mean(losses[1]), ""],
+        ["ratio", *map(_mean, ratios), "", above],
+    ]
+
+
+def _ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    repeats = min(len(first), len(second))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return first[:repeats] / second[:repeats]
+
+
+def _mean(values: Sequence[float]) -> str:
+    return format_number(float(np.mean(values))) if len(values) else "–"
+
+
+def format_number(value: float) -> str:
+    """Three significant digits, without an exponent from 0.001 to 99,999."""
+    if not np.isfinite(value) or value == 0:
+        return str(value)
+    digits = max(0, 2 - int(np.floor(np.log10(abs(value)))))
+    return f"{value:.{digits}f}" if 1e-3 <= abs(value) < 1e5 else f"{value:.2e}"
+
+
+def _width(names: list[list[str]], columns: list[list[str]]) -> int:
+    parts = [*zip(*names, strict=True), *columns]
+    return sum(max(map(len, part)) + 1 for part in parts) - 1

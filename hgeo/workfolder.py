@@ -1,0 +1,127 @@
+"""The work folder: where a config's runs are kept, and the proof that they are this config's."""
+
+import importlib.metadata
+import json
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+from ml_collections import ConfigDict
+
+from hgeo.errors import InputError
+from hgeo.records import RunRecords, write_text
+
+# What may change between two starts of one experiment: where things are and how work is cut up.
+FREE = {
+    "data_dir",
+    "checkpoint_every",
+    "compare",
+    "probe.steps",
+    "probe.chunk_size",
+    "probe.microbatch_size",
+}
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
+
+
+class WorkFolder:
+    """A folder that holds one experiment: its config, its runs, its tables and figures."""
+
+    def __init__(self, path: epath.PathLike):
+        """Opens the folder, which is made if it is absent.
+
+        Raises:
+          InputError: it can't be made or written to.
+        """
+        self.path = epath.Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / ".writable"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(f"the work folder {self.path} can't be written to: {error}") from error
+
+    def run_folder(self, optimizer: str, repeat: int) -> epath.Path:
+        """Where one run keeps its records and checkpoints."""
+        return self.path / "runs" / optimizer / f"repeat_{repeat}"
+
+    def records(self, config: ConfigDict) -> list[RunRecords]:
+        """The records of all runs of a config, in its order."""
+        return [
+            RunRecords(self.run_folder(optimizer, repeat))
+            for optimizer in config.optimizers
+            for repeat in range(config.repeats)
+        ]
+
+    def check(self, config: ConfigDict) -> None:
+        """Checks that what the folder holds, if anything, is this experiment.
+
+        Raises:
+          InputError: it isn't; the keys that differ are listed with both values.
+        """
+        self._compare(_flat(_jsonable(config)), _flat(self._stored().get("config", {})))
+
+    def check_data(self, data: dict[str, Any]) -> None:
+        """Checks that earlier runs in the folder had the same data.
+
+        Raises:
+          InputError: they had other data.
+        """
+        self._compare(_flat({"data": data}), _flat({"data": self._stored().get("data", {})}))
+
+    def write_config(self, config: ConfigDict, data: dict[str, Any]) -> None:
+        """Writes `config.json`: the config, the data's digest, and what it ran on."""
+        content = {
+            "config": _jsonable(config),
+            "data": data,
+            "environment": {
+                "python": platform.python_version(),
+                "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+                "hgeo": importlib.metadata.version("hgeo"),
+                "git_revision": _git_revision(),
+                "device_kind": jax.devices()[0].device_kind,
+                "num_devices": jax.device_count(),
+            },
+        }
+        write_text(self.path / "config.json", json.dumps(content, indent=2) + "\n")
+
+    def _stored(self) -> dict[str, Any]:
+        path = self.path / "config.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _compare(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        keys = sorted((new.keys() | old.keys()) - FREE) if old else []
+        differing = [key for key in keys if new.get(key) != old.get(key)]
+        if differing:
+            lines = [f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
+            raise InputError(
+                f"{self.path} holds another experiment's runs; take another work folder. "
+                "These keys differ:\n" + "\n".join(lines)
+            )
+
+
+def _jsonable(config: ConfigDict) -> dict[str, Any]:
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _git_revision() -> str | None:
+    """The revision of the checkout that hgeo is installed from, if it is one."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
