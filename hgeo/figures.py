@@ -46,7 +46,7 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
     columns = min(4, max(1, len(measured.layers)))
     rows = math.ceil(max(1, len(measured.layers)) / columns)
     figure = Figure(figsize=(2.8 * columns, 2.3 * rows + 0.6), layout="constrained")
-    panels = figure.subplots(rows, columns, sharex=True, squeeze=False).ravel()
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
     steps = sorted({step for _, step in measured.losses})
     not_finite = 0
     for axes, (number, layer) in zip(panels, measured.layers.items(), strict=False):
@@ -61,7 +61,7 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
                 axes.errorbar(x, mean, bars, label=_label(name, records), **look, **STYLE)
             at_top = [s for s, v in shown if not np.isfinite(v).all()]
             top = axes.get_xaxis_transform()
-            axes.plot(at_top, np.ones(len(at_top)), "", transform=top, clip_on=False, **look,
+            axes.plot(at_top, np.ones(len(at_top)), transform=top, clip_on=False, **look,
                       linestyle="none", fillstyle="none")
             not_finite += len(at_top)
         axes.set_yscale("log")

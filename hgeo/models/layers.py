@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hgeo.errors import InputError
+
 Initializer = Callable[..., jax.Array]
 
 INITIALIZERS = ("torch", "xavier_uniform", "xavier_normal")
@@ -28,13 +30,13 @@ def kernel_init(scheme: str, gain: float, torch_default: str = "linear") -> Init
         in-projections of attention).
 
     Raises:
-      ValueError: an unknown scheme, or a gain with `"torch"`.
+      InputError: an unknown scheme, or a gain with `"torch"`.
     """
     if scheme not in INITIALIZERS:
-        raise ValueError(f"model.initializer must be one of {INITIALIZERS}, not {scheme!r}")
+        raise InputError(f"model.initializer must be one of {INITIALIZERS}, not {scheme!r}")
     if scheme == "torch":
         if gain != 1.0:
-            raise ValueError(f"model.gain must be 1.0 where model.initializer is 'torch', not {gain}")
+            raise InputError(f"model.gain must be 1.0 where model.initializer is 'torch', not {gain}")
         if torch_default == "linear":
             return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         return nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")

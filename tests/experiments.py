@@ -1,0 +1,42 @@
+"""Helpers of the tests that run whole experiments."""
+
+import importlib.util
+import io
+import pathlib
+
+from rich.console import Console
+
+from hgeo.experiment import run_experiment
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def load_config(name, scale, **changes):
+    """A locked config from `configs/`, with `probe__steps=...` for config.probe.steps."""
+    path = ROOT / "configs" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(f"config_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    config = module.get_config(scale)
+    for key, value in changes.items():
+        *groups, last = key.split("__")
+        part = config
+        for group in groups:
+            part = part[group]
+        with part.ignore_type():
+            part[last] = value
+    config.lock()
+    return config
+
+
+def run(config, workdir):
+    """Runs a config in this process; returns whether all losses were finite, and what it said."""
+    console = Console(file=io.StringIO(), width=200)
+    finite = run_experiment(config, workdir, console)
+    return finite, console.file.getvalue()
+
+
+def records(workdir):
+    """The bytes of a work folder's two records."""
+    folder = pathlib.Path(workdir)
+    return (folder / "losses.csv").read_bytes(), (folder / "geometry.csv").read_bytes()
