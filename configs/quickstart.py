@@ -1,4 +1,21 @@
-"""placeholder"""
+"""The paper's central claim in a minute or two, on text that ships inside every CPython.
+
+    python -m hgeo.main --config=configs/quickstart.py --workdir=runs/quickstart
+    python -m hgeo.main --config=configs/quickstart.py:smoke --workdir=runs/smoke
+
+A Transformer language model (2 blocks, width 128, 2,000 words) on `pydoc_data.topics`, trained by
+SGD with momentum and by Adam from the same weights; 8 layers, probed at steps 0, 100, 200, 300.
+The text differs a little between Python versions, and so do the numbers.
+
+Hardware: 2 CPU cores. Time: @TIME@. `smoke` is the same in seconds.
+Expected: Adam's loss the lower one; R_med of SGD+M above that of Adam in at least 6 of 8 layers at
+step 300.
+
+Learning rates, by mean training loss of the last 25 of 300 steps (seed 0, Python 3.11):
+SGD+M 0.01: 4.52, 0.02: 4.24, 0.05: 3.81, 0.1: 3.44, **0.2: 3.19**, 0.5: diverged;
+Adam 5e-4: 3.42, 1e-3: 2.95, **2e-3: 2.45**, 5e-3: 2.11. SGD+M has the best of its grid; Adam, as
+in the paper, one under which it is faster than that.
+"""
 
 from ml_collections import ConfigDict
 
@@ -42,12 +59,12 @@ def get_config(scale: str = "default") -> ConfigDict:
             "probe": {
                 "steps": (0, 3, 6) if smoke else (0, 100, 200, 300),
                 "layers": tuple(range(1, 9)),
+                "num_coordinates": 4 if smoke else 50,
+                "batch_size": 16 if smoke else 64,
                 "mode": "forward_over_reverse",
                 "precision": "highest",
                 "chunk_size": 4 if smoke else 2,
                 "microbatch_size": None,
-                "num_coordinates": 4 if smoke else 50,
-                "batch_size": 16 if smoke else 64,
             },
         }
     )

@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from etils import epath
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from hgeo.checkpoints import Checkpoints
+from hgeo.config import Config
 from hgeo.geometry import GeometryProbe
 from hgeo.optimizers import make_optimizer
 from hgeo.parallel import make_mesh, place
@@ -24,7 +24,7 @@ from hgeo.workloads import Workload, make_workload
 PyTree = Any
 
 
-def run_experiment(config: ConfigDict, workdir: epath.PathLike, console: Console) -> bool:
+def run_experiment(config: Config, workdir: epath.PathLike, console: Console) -> bool:
     """Trains and probes whatever of a config is missing in a work folder, then reports on it all.
 
     Args:
@@ -48,7 +48,7 @@ def run_experiment(config: ConfigDict, workdir: epath.PathLike, console: Console
     return all(run.diverged_at is None for run in records)
 
 
-def _train(config: ConfigDict, folder: WorkFolder, console: Console) -> None:
+def _train(config: Config, folder: WorkFolder, console: Console) -> None:
     workload = make_workload(config)
     mesh = make_mesh()
     check_against_data(config, workload, mesh)
@@ -97,7 +97,7 @@ def _train(config: ConfigDict, folder: WorkFolder, console: Console) -> None:
             run.checkpoints.close()
 
 
-def _schedule(config: ConfigDict, workload: Workload, repeat: int) -> Schedule:
+def _schedule(config: Config, workload: Workload, repeat: int) -> Schedule:
     return Schedule(
         steps=config.steps,
         probe_steps=tuple(config.probe.steps),
@@ -109,7 +109,7 @@ def _schedule(config: ConfigDict, workload: Workload, repeat: int) -> Schedule:
     )
 
 
-def _is_finished(config: ConfigDict, records: RunRecords) -> bool:
+def _is_finished(config: Config, records: RunRecords) -> bool:
     """Whether a run has all its rows and its last checkpoint, seen without the data."""
     end = records.diverged_at
     probed = all(

@@ -34,7 +34,7 @@ def loss_curves(records: Sequence[RunRecords], optimizers: Sequence[str]) -> Fig
         axes.plot(*_smooth(finite), color=color, label=label, linewidth=STYLE["linewidth"])
         if run.diverged_at is not None and len(finite):
             axes.plot(len(finite) - 1, finite[-1], "x", color=color, markersize=9)
-    axes.set(xlabel="step (updates)", ylabel="training loss (nats per token)", title="Training loss")
+    axes.set(xlabel="step (updates)", ylabel="training loss (nats per token)")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -61,8 +61,15 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
                 axes.errorbar(x, mean, bars, label=_label(name, records), **look, **STYLE)
             at_top = [s for s, v in shown if not np.isfinite(v).all()]
             top = axes.get_xaxis_transform()
-            axes.plot(at_top, np.ones(len(at_top)), transform=top, clip_on=False, **look,
-                      linestyle="none", fillstyle="none")
+            axes.plot(
+                at_top,
+                np.ones(len(at_top)),
+                transform=top,
+                clip_on=False,
+                **look,
+                linestyle="none",
+                fillstyle="none",
+            )
             not_finite += len(at_top)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from hgeo.config import Config
 from hgeo.losses import as_weighted, over_devices
 from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, place
 from hgeo.probes.coordinates import sample_coordinates
@@ -32,7 +32,7 @@ class GeometryProbe:
     """
 
     def __init__(
-        self, config: ConfigDict, workload: Workload, params: PyTree, key: jax.Array, mesh: Mesh
+        self, config: Config, workload: Workload, params: PyTree, key: jax.Array, mesh: Mesh
     ):
         """Chooses layers, coordinates and batch, and prepares the compiled probe."""
         probe = config.probe

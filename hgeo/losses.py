@@ -52,7 +52,7 @@ def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) 
     else:
         if not hasattr(value, "dtype") and not isinstance(value, (int, float)):
             raise ValueError(
-                f"the loss must return a scalar or hgeo.Weighted(total, weight), not {type(value)!r}"
+                f"a loss must return a scalar or hgeo.Weighted(total, weight), not {type(value)!r}"
             )
         mean = jnp.asarray(value)
         mass = jnp.asarray(weight, dtype=mean.dtype)

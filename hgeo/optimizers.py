@@ -45,14 +45,19 @@ OPTIMIZERS = {"sgd": sgd, "sgdm": sgdm, "adam": adam, "adagrad": adagrad}
 LABELS = {"sgd": "SGD", "sgdm": "SGD+M", "adam": "Adam", "adagrad": "Adagrad"}
 
 
+def check_name(name: str) -> None:
+    """Raises an InputError unless `name` is a known optimizer's."""
+    if name not in OPTIMIZERS:
+        raise InputError(f"unknown optimizer {name!r}; known are {', '.join(OPTIMIZERS)}")
+
+
 def make_optimizer(name: str, arguments: Mapping[str, Any]) -> optax.GradientTransformation:
     """The optimizer of a name and its config block.
 
     Raises:
       InputError: an unknown name, an argument that it doesn't take, a rate that isn't positive.
     """
-    if name not in OPTIMIZERS:
-        raise InputError(f"unknown optimizer {name!r}; known are {', '.join(OPTIMIZERS)}")
+    check_name(name)
     allowed = list(inspect.signature(OPTIMIZERS[name]).parameters)
     unknown = sorted(set(arguments) - set(allowed))
     if unknown:

@@ -52,7 +52,8 @@ class RunRecords:
     def __init__(self, folder: epath.PathLike):
         """Reads what `folder` already holds."""
         self.folder = epath.Path(folder)
-        self.losses: dict[int, LossRow] = {r.step: r for r in _read(self.folder / "losses.csv", LossRow)}
+        losses = _read(self.folder / "losses.csv", LossRow)
+        self.losses: dict[int, LossRow] = {row.step: row for row in losses}
         self.geometry: dict[int, list[GeometryRow]] = {}
         for row in _read(self.folder / "geometry.csv", GeometryRow):
             self.geometry.setdefault(row.step, []).append(row)
@@ -98,7 +99,7 @@ def write_rows(path: epath.Path, kind: type, rows: Iterable[Any]) -> None:
 def _read(path: epath.Path, kind: type) -> Sequence[Any]:
     if not path.exists():
         return []
-    types = {field.name: field.type for field in dataclasses.fields(kind)}
+    types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
     reader = csv.DictReader(io.StringIO(path.read_text()))
     return [kind(**{name: types[name](row[name]) for name in types}) for row in reader]
 

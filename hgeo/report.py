@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 
 from etils import epath
-from ml_collections import ConfigDict
 from rich.console import Console
 
 from hgeo import figures
+from hgeo.config import Config
 from hgeo.optimizers import LABELS
 from hgeo.records import GeometryRow, LossRow, RunRecords, write_rows, write_text
 from hgeo.tables import Table, compare, divergence_notes
@@ -28,7 +28,7 @@ pre { background: #f5f5f5; padding: 1rem; overflow: auto; font-size: 13px; }
 
 
 def write_report(
-    config: ConfigDict, records: Sequence[RunRecords], folder: epath.Path, console: Console
+    config: Config, records: Sequence[RunRecords], folder: epath.Path, console: Console
 ) -> None:
     """Writes the work folder's records, table, figures and page, and prints the table.
 
@@ -58,7 +58,7 @@ def write_report(
 
 
 def _page(
-    config: ConfigDict,
+    config: Config,
     records: Sequence[RunRecords],
     tables: Sequence[Table],
     images: dict[str, bytes],

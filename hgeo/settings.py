@@ -3,15 +3,15 @@
 from typing import Any
 
 from jax.sharding import Mesh
-from ml_collections import ConfigDict
 
+from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.optimizers import OPTIMIZERS, make_optimizer
+from hgeo.optimizers import check_name, make_optimizer
 from hgeo.parallel import check_divides
 from hgeo.workloads import Workload
 
 
-def check_config(config: ConfigDict) -> None:
+def check_config(config: Config) -> None:
     """Checks what can be checked without the data.
 
     Raises:
@@ -25,9 +25,10 @@ def check_config(config: ConfigDict) -> None:
     if len(set(config.optimizers)) < len(config.optimizers):
         raise InputError(f"config.optimizers names one twice: {tuple(config.optimizers)}")
     for name in config.optimizers:
-        if name in OPTIMIZERS and name not in config:
+        check_name(name)
+        if name not in config:
             raise InputError(f"config.optimizers names {name!r}, but there is no config.{name}")
-        make_optimizer(name, config[name] if name in config else {})
+        make_optimizer(name, config[name])
     for pair in config.compare:
         if len(pair) != 2 or not set(pair) <= set(config.optimizers):
             raise InputError(
@@ -41,7 +42,7 @@ def check_config(config: ConfigDict) -> None:
         raise InputError("probe.layers names no layer")
 
 
-def check_against_data(config: ConfigDict, workload: Workload, mesh: Mesh) -> None:
+def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:
     """Checks what depends on the data, the model and the devices.
 
     Raises:
@@ -65,13 +66,13 @@ def check_against_data(config: ConfigDict, workload: Workload, mesh: Mesh) -> No
         raise InputError(f"probe.layers has {unknown}, but the model's layers are {listed}")
 
 
-def _at_least(config: ConfigDict, key: str, least: int) -> None:
+def _at_least(config: Config, key: str, least: int) -> None:
     value = _value(config, key)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{key} must be a whole number of at least {least}, not {value!r}")
 
 
-def _value(config: ConfigDict, key: str) -> Any:
+def _value(config: Config, key: str) -> Any:
     for part in key.split("."):
         config = config[part]
     return config

@@ -134,8 +134,8 @@ def _ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return first[:repeats] / second[:repeats]
 
 
-def _mean(values: Sequence[float]) -> str:
-    return format_number(float(np.mean(values))) if len(values) else "–"
+def _mean(values: Sequence[float] | np.ndarray) -> str:
+    return format_number(float(np.mean(values))) if np.size(values) else "–"
 
 
 def format_number(value: float) -> str:

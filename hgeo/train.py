@@ -6,20 +6,20 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
 from hgeo.checkpoints import Checkpoints
 from hgeo.losses import value_and_grad
-from hgeo.parallel import AXIS, REPLICATED, data_parallel, place
+from hgeo.parallel import AXIS, REPLICATED, data_parallel
 from hgeo.progress import Progress
 from hgeo.records import GeometryRow, LossRow, RunRecords
 from hgeo.schedule import Schedule
 from hgeo.workloads import Workload
 
 PyTree = Any
+
 
 class TrainState(NamedTuple):
     """All that a run needs to go on, besides its config."""
@@ -93,8 +93,11 @@ class Run:
                 state = self._before(step, saved) if state is None else state
                 state = self._train(state, step, progress)
                 self.records.write()
-                if self.records.diverged_at is not None:
-                    self._give_up(progress)
+                if (end := self.records.diverged_at) is not None:
+                    progress.say(
+                        f"{self.name}, repeat {self.schedule.repeat}: diverged, the loss at step "
+                        f"{end} is {self.records.losses[end].loss}; the other runs go on"
+                    )
                     return
                 self.checkpoints.save(step, state)
                 saved.add(step)
@@ -140,13 +143,6 @@ class Run:
         if fetch is not None:
             self._record(*fetch)
         return state
-
-    def _give_up(self, progress: Progress) -> None:
-        at = self.records.diverged_at
-        progress.say(
-            f"{self.name}, repeat {self.schedule.repeat}: diverged, the loss at step {at} is "
-            f"{self.records.losses[at].loss}; the other runs go on"
-        )
 
     def _record(self, first: int, losses: jax.Array) -> None:
         for step, loss in enumerate(np.asarray(losses).tolist(), start=first):

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 from etils import epath
-from ml_collections import ConfigDict
 
+from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.records import RunRecords, write_text
 
@@ -49,7 +49,7 @@ class WorkFolder:
         """Where one run keeps its records and checkpoints."""
         return self.path / "runs" / optimizer / f"repeat_{repeat}"
 
-    def records(self, config: ConfigDict) -> list[RunRecords]:
+    def records(self, config: Config) -> list[RunRecords]:
         """The records of all runs of a config, in its order."""
         return [
             RunRecords(self.run_folder(optimizer, repeat))
@@ -57,7 +57,7 @@ class WorkFolder:
             for repeat in range(config.repeats)
         ]
 
-    def check(self, config: ConfigDict) -> None:
+    def check(self, config: Config) -> None:
         """Checks that what the folder holds, if anything, is this experiment.
 
         Raises:
@@ -73,7 +73,7 @@ class WorkFolder:
         """
         self._compare(_flat({"data": data}), _flat({"data": self._stored().get("data", {})}))
 
-    def write_config(self, config: ConfigDict, data: dict[str, Any]) -> None:
+    def write_config(self, config: Config, data: dict[str, Any]) -> None:
         """Writes `config.json`: the config, the data's digest, and what it ran on."""
         content = {
             "config": _jsonable(config),
@@ -104,7 +104,7 @@ class WorkFolder:
             )
 
 
-def _jsonable(config: ConfigDict) -> dict[str, Any]:
+def _jsonable(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(config.to_dict()))
 
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
+from hgeo.config import Config
 from hgeo.data.text import make_sequences, read_text
 from hgeo.errors import InputError
 from hgeo.losses import Loss, Weighted
@@ -44,7 +44,7 @@ class Workload:
         return len(next(iter(self.examples.values())))
 
 
-def make_workload(config: ConfigDict) -> Workload:
+def make_workload(config: Config) -> Workload:
     """Reads the data of `config` and sets up its model and loss.
 
     Raises:
@@ -55,7 +55,7 @@ def make_workload(config: ConfigDict) -> Workload:
     return WORKLOADS[config.workload](config)
 
 
-def _language_model(config: ConfigDict) -> Workload:
+def _language_model(config: Config) -> Workload:
     data = config.data
     text = read_text(data.source, data.split, config.data_dir)
     sequences = make_sequences(text, data.sequence_length, data.tokenizer, data.vocabulary_size)
@@ -69,7 +69,7 @@ def _language_model(config: ConfigDict) -> Workload:
     def loss(params, batch):
         tokens = batch["tokens"]
         key = batch.get("dropout_key")
-        logits = model.apply(
+        logits: Any = model.apply(
             {"params": params},
             tokens[:, :-1],
             deterministic=key is None,
@@ -91,4 +91,4 @@ def _language_model(config: ConfigDict) -> Workload:
     )
 
 
-WORKLOADS: dict[str, Callable[[ConfigDict], Workload]] = {"lm": _language_model}
+WORKLOADS: dict[str, Callable[[Config], Workload]] = {"lm": _language_model}

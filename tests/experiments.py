@@ -4,6 +4,7 @@ import importlib.util
 import io
 import pathlib
 
+import jax
 from rich.console import Console
 
 from hgeo.experiment import run_experiment
@@ -32,7 +33,9 @@ def load_config(name, scale, **changes):
 def run(config, workdir):
     """Runs a config in this process; returns whether all losses were finite, and what it said."""
     console = Console(file=io.StringIO(), width=200)
-    finite = run_experiment(config, workdir, console)
+    # Optax's bias correction raises a Python float to an int32 power, which strict mode forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        finite = run_experiment(config, workdir, console)
     return finite, console.file.getvalue()
 
 

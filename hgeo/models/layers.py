@@ -36,7 +36,9 @@ def kernel_init(scheme: str, gain: float, torch_default: str = "linear") -> Init
         raise InputError(f"model.initializer must be one of {INITIALIZERS}, not {scheme!r}")
     if scheme == "torch":
         if gain != 1.0:
-            raise InputError(f"model.gain must be 1.0 where model.initializer is 'torch', not {gain}")
+            raise InputError(
+                f"model.gain must be 1.0 where model.initializer is 'torch', not {gain}"
+            )
         if torch_default == "linear":
             return nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         return nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
@@ -89,7 +91,8 @@ class SelfAttention(nn.Module):
         qkv = nn.Dense(3 * width, name="in_proj", kernel_init=in_init)(x_BxTxD)
         q, k, v = jnp.split(qkv, 3, axis=-1)
         out = attend(q, k, v, self.num_heads, mask_BxTxS)
-        return nn.Dense(width, name="out_proj", kernel_init=kernel_init(self.initializer, self.gain))(out)
+        out_init = kernel_init(self.initializer, self.gain)
+        return nn.Dense(width, name="out_proj", kernel_init=out_init)(out)
 
 
 class EncoderBlock(nn.Module):

@@ -67,7 +67,7 @@ def test_text_files(tmp_path, content, message):
 
 def test_no_data_folder(tmp_path, monkeypatch):
     monkeypatch.delenv("HGEO_DATA_DIR", raising=False)
-    with pytest.raises(InputError, match="give --config.data_dir=DIR or set HGEO_DATA_DIR"):
+    with pytest.raises(InputError, match=r"give --config\.data_dir=DIR or set HGEO_DATA_DIR"):
         run(load_config("lm", "smoke"), tmp_path)
 
 
@@ -83,9 +83,17 @@ def test_work_folder_not_writable(tmp_path):
 
 
 def test_fewer_coordinates_than_asked_are_said(tmp_path):
-    config = load_config("quickstart", "smoke", probe__num_coordinates=300, probe__chunk_size=64,
-                         probe__steps=(0,), probe__layers=(2, 3), steps=1, optimizers=("adam",),
-                         compare=())
+    config = load_config(
+        "quickstart",
+        "smoke",
+        probe__num_coordinates=300,
+        probe__chunk_size=64,
+        probe__steps=(0,),
+        probe__layers=(2, 3),
+        steps=1,
+        optimizers=("adam",),
+        compare=(),
+    )
     _, said = run(config, tmp_path)
     assert "note: 300 coordinates were asked of each layer; all are taken" in said
     assert "block0/linear1/kernel (256)" in said

@@ -50,8 +50,11 @@ def test_records_have_every_step_and_layer(finished):
 def test_both_optimizers_start_from_the_same_weights_and_coordinates(finished):
     geometry = rows(records(finished[0])[1])
     at_start = {
-        name: [(r["layer"], r["statistic"], r["value"]) for r in geometry
-               if r["step"] == "0" and r["optimizer"] == name]
+        name: [
+            (r["layer"], r["statistic"], r["value"])
+            for r in geometry
+            if r["step"] == "0" and r["optimizer"] == name
+        ]
         for name in ("sgdm", "adam")
     }
     assert at_start["sgdm"] == at_start["adam"]
@@ -184,6 +187,7 @@ def test_repeats_share_the_start_and_differ_in_data(tmp_path):
     losses, geometry = map(rows, records(tmp_path))
     by_repeat = [[r["loss"] for r in losses if r["repeat"] == str(k)] for k in (0, 1)]
     assert by_repeat[0] != by_repeat[1]
-    start = [[r["value"] for r in geometry if (r["repeat"], r["step"]) == (str(k), "0")]
-             for k in (0, 1)]
+    start = [
+        [r["value"] for r in geometry if (r["repeat"], r["step"]) == (str(k), "0")] for k in (0, 1)
+    ]
     assert start[0] == start[1]
