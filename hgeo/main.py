@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
 
     console = Console()
     try:
-        finite = run_experiment(_CONFIG.value, _WORKDIR.value, console)
+        finite = run_experiment(_CONFIG.value, str(_WORKDIR.value), console)
     except InputError as error:
         return _fail(str(error))
     except KeyboardInterrupt:

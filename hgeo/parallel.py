@@ -18,7 +18,7 @@ REPLICATED = PartitionSpec()
 SHARDED = PartitionSpec(AXIS)
 
 
-def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of one axis, `AXIS`, over the given devices, by default all."""
     devices = jax.devices() if devices is None else list(devices)
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
