@@ -17,18 +17,22 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.layers import Layer, LeafSlice
+from hgeo.probes.layers import Layer, LeafSlice, leaves_by_path
+from hgeo.probes.memory import ChunkSize, chunk_of
 from hgeo.probes.program import Program, reaching, trace
 from hgeo.probes.second_order import Rules
 from hgeo.probes.sweep import Sweep, active
-from hgeo.probes.tangents import Tangent, one_hot
+from hgeo.probes.tangents import Tangent, dense, one_hot
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
 
 
 def adjoint_weighted(
-    total: Total, params: PyTree, coordinates: Mapping[str, Coordinates], chunk_size: int
+    total: Total,
+    params: PyTree,
+    coordinates: Mapping[str, Coordinates],
+    chunk_size: int | ChunkSize,
 ) -> "OrderedDict[str, jax.Array]":
     """H_ii by one forward tangent sweep a coordinate, weighted by adjoints computed once.
 
@@ -37,10 +41,12 @@ def adjoint_weighted(
       (2012), and Martens, Sutskever and Swersky, Curvature propagation (2012), use relatives of it.
     """
     sweeps = Sweeps(total, params, {name: c.layer for name, c in coordinates.items()})
-    return OrderedDict(
-        (name, jax.lax.map(sweeps.entry(name), chosen.indices, batch_size=chunk_size))
-        for name, chosen in coordinates.items()
-    )
+    results = OrderedDict()
+    for name, chosen in coordinates.items():
+        entry = sweeps.entry(name)
+        size = chunk_of(chunk_size, name, entry, chosen.indices)
+        results[name] = jax.lax.map(entry, chosen.indices, batch_size=size)
+    return results
 
 
 class Sweeps:
@@ -87,9 +93,9 @@ class Sweeps:
                 fixed = part.index if isinstance(part, LeafSlice) else None
                 inside = (index >= start) & (index < start + size)
                 tangent = one_hot(self._leaves[source], index - start, inside, fixed)
-                tangents[source] = (
-                    _joined(tangents[source], tangent) if source in tangents else tangent
-                )
+                if source in tangents:
+                    tangent = dense(tangents[source]) + dense(tangent)
+                tangents[source] = tangent
                 start += size
             value = self._sweeps[name](tangents)
             zero = jnp.zeros_like(self._leaves[sources[0]].ravel()[0]).astype(dtype)
@@ -108,7 +114,8 @@ def trace_loss(
     """
     order: list[str] = []
     sources: dict[str, list[int]] = {}
-    whole: list[Layer] = []
+    for layer in layers.values():
+        layer.leaves(params)  # says so if the params do not fit
     for name, layer in layers.items():
         sources[name] = []
         for part in layer.parts:
@@ -116,7 +123,8 @@ def trace_loss(
             if path not in order:
                 order.append(path)
             sources[name].append(order.index(path))
-    leaves = [_leaf(params, path) for path in order]
+    found = leaves_by_path(params)
+    leaves = [jnp.asarray(found[path]) for path in order]
     whole = [
         Layer(p, (p,), (x.shape,), (str(x.dtype),)) for p, x in zip(order, leaves, strict=True)
     ]
@@ -127,21 +135,7 @@ def trace_loss(
             changed = layer.replace_leaves(changed, (leaf,))
         return total(changed)
 
-    for layer in layers.values():
-        layer.leaves(params)  # says so if the params do not fit
     return trace(of_leaves, *leaves), sources, leaves
-
-
-def _leaf(params, path):
-    from hgeo.probes.layers import _leaves_by_path
-
-    return jnp.asarray(_leaves_by_path(params)[path])
-
-
-def _joined(first, second):
-    from hgeo.probes.tangents import dense
-
-    return dense(first) + dense(second)
 
 
 def _zeros(aval):

@@ -247,17 +247,17 @@ class Sweep:
                 return outputs, pullback(adjoints)
 
             push = jax.linearize(with_pullback, *points)[1]
-            number = len(self._terms)
+            curve = -1 - equation.outputs[0]
 
             def step(state):
                 steps = moved(state)
                 pushed, curved = push(*steps)
                 state.update(zip(outs, pushed, strict=True))
-                state[("curve", number)] = sum_of(
+                state[curve] = sum_of(
                     [_inner(c, s) for c, s in zip(curved, steps, strict=True)]
                 )
 
-            self._terms.append(lambda state: state[("curve", number)])
+            self._terms.append(lambda state: state[curve])
         self._steps.append(step)
         for out in outs:
             self._new_root(out)
