@@ -9,6 +9,7 @@ over the equations φ_k that are not linear in what moves. Values and adjoints a
 every coordinate of every layer, and are computed once.
 """
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ import jax.numpy as jnp
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.layers import Layer, LeafSlice, leaves_by_path
 from hgeo.probes.memory import ChunkSize, chunk_of
-from hgeo.probes.program import Program, reaching, trace
+from hgeo.probes.program import Program, reaching, trace, varying_axes
 from hgeo.probes.second_order import Rules
 from hgeo.probes.sweep import Sweep, active
 from hgeo.probes.tangents import Tangent, dense, one_hot
@@ -76,10 +77,18 @@ class Sweeps:
             return values[self.program.output], values
 
         adjoints, values = jax.grad(run, has_aux=True)(taps)
+        adjoints = {variable: self._own(variable, x) for variable, x in adjoints.items()}
         self._sweeps = {
             name: Sweep(rules, pairs, values, adjoints, self._sources[name])
             for name, pairs in equations.items()
         }
+
+    def _own(self, variable: int, adjoint: jax.Array) -> jax.Array:
+        # What the devices have in common (after a collective) would be summed over them again.
+        axes = varying_axes(self.program.avals[self.program.output])
+        shared = axes - varying_axes(self.program.avals[variable])
+        devices = math.prod(jax.lax.axis_size(axis) for axis in shared)
+        return adjoint / devices if devices > 1 else adjoint
 
     def entry(self, name: str) -> Callable[[jax.Array], jax.Array]:
         """The diagonal entry of a layer as a function of the position in its flat vector."""
@@ -140,5 +149,5 @@ def trace_loss(
 
 def _zeros(aval):
     zeros = jnp.zeros(aval.shape, aval.dtype)
-    varying = tuple(getattr(aval, "vma", ()))
+    varying = tuple(varying_axes(aval))
     return jax.lax.pcast(zeros, varying, to="varying") if varying else zeros

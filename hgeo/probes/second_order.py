@@ -95,7 +95,7 @@ class Rules:
 
     def _slope(self, equation, free):
         """The derivative along a tangent: a program of the points, the tangents, the others."""
-        avals = [_shape(self.avals[v]) for v in equation.inputs]
+        avals = [self.avals[v] for v in equation.inputs]
         fixed = [k for k in range(len(avals)) if k not in free]
         num = len(free)
 
@@ -115,8 +115,3 @@ _BODIES = {"scan", "while", "cond", "custom_vjp_call", "custom_vjp_call_jaxpr", 
 def _of_scalar(program, equation):
     return program.avals[equation.inputs[0]].shape == ()
 
-
-def _shape(aval):
-    varying = getattr(aval, "vma", None)
-    extra = {"vma": varying} if varying else {}
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype, **extra)
