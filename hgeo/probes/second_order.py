@@ -114,4 +114,3 @@ _BODIES = {"scan", "while", "cond", "custom_vjp_call", "custom_vjp_call_jaxpr", 
 
 def _of_scalar(program, equation):
     return program.avals[equation.inputs[0]].shape == ()
-

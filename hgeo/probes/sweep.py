@@ -253,9 +253,7 @@ class Sweep:
                 steps = moved(state)
                 pushed, curved = push(*steps)
                 state.update(zip(outs, pushed, strict=True))
-                state[curve] = sum_of(
-                    [_inner(c, s) for c, s in zip(curved, steps, strict=True)]
-                )
+                state[curve] = sum_of([_inner(c, s) for c, s in zip(curved, steps, strict=True)])
 
             self._terms.append(lambda state: state[curve])
         self._steps.append(step)
