@@ -1,0 +1,1 @@
+"""Probes of the Hessian: layers, coordinates and the modes of differentiation."""

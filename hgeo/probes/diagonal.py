@@ -10,15 +10,11 @@ import jax.numpy as jnp
 
 from hgeo.losses import Loss, as_weighted, over_devices
 from hgeo.probes.coordinates import Coordinates
+from hgeo.probes.memory import ChunkSize, checked_chunk_size
 from hgeo.probes.microbatches import sum_over_microbatches
-from hgeo.probes.nested import forward_over_forward, forward_over_reverse
+from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose
 
 PyTree = Any
-
-MODES = {
-    "forward_over_reverse": forward_over_reverse,
-    "forward_over_forward": forward_over_forward,
-}
 
 
 def sampled_diagonal(
@@ -27,8 +23,9 @@ def sampled_diagonal(
     batch: PyTree,
     coordinates: Mapping[str, Coordinates],
     *,
-    mode: str = "forward_over_reverse",
-    chunk_size: int = 4,
+    mode: str = "auto",
+    chunk_size: int | str = "auto",
+    memory_budget: int | None = None,
     microbatch_size: int | None = None,
     precision: str | None = "highest",
     axis_name: str | None = None,
@@ -46,10 +43,15 @@ def sampled_diagonal(
       params: any pytree.
       batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
       coordinates: what `sample_coordinates` gives, or any part of it.
-      mode: `"forward_over_reverse"` (`jax.jvp` over `jax.grad`) or `"forward_over_forward"`
-        (`jax.jvp` over `jax.jvp`: less memory). They agree to rounding.
+      mode: `"adjoint_weighted"` (one tangent sweep a coordinate: the fastest),
+        `"forward_over_reverse"` (`jax.jvp` over `jax.grad`) or `"forward_over_forward"` (`jax.jvp`
+        over `jax.jvp`: the least memory). They agree to rounding. `"auto"` takes the first
+        wherever it can; `choose_mode` tells.
       chunk_size: coordinates that are computed together, by `vmap`; it changes speed and memory,
-        not values.
+        not values. `"auto"`: as many as gain speed and fit into `memory_budget`.
+      memory_budget: bytes that the temporaries of one chunk may take, by an estimate that errs
+        on the high side; goes with `chunk_size="auto"`. What all coordinates share (values and
+        gradients) comes on top, and does not grow with their number.
       microbatch_size: examples that are computed together; `None`, the whole batch.
       precision: of matrix products, as `jax.default_matmul_precision` takes it; `None` leaves
         the ambient one.
@@ -63,7 +65,8 @@ def sampled_diagonal(
 
     Raises:
       ValueError: a loss that is not scalar, params that do not fit the coordinates, an unknown
-        mode, `chunk_size` or `microbatch_size` below 1, no coordinates.
+        mode, `chunk_size` or `microbatch_size` below 1, a `memory_budget` below one coordinate,
+        no coordinates, a function or kernel in the loss without a second derivative.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch["x"] @ params["kernel"]) ** 2)
@@ -76,20 +79,45 @@ def sampled_diagonal(
     Reference:
       Pearlmutter. Fast Exact Multiplication by the Hessian. Neural Computation, 1994.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode must be one of {sorted(MODES)}, not {mode!r}")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
-    if not coordinates:
-        raise ValueError("no coordinates were given, so there is nothing to probe")
+    return diagonal_and_choice(
+        loss,
+        params,
+        batch,
+        coordinates,
+        mode=mode,
+        chunk_size=chunk_size,
+        memory_budget=memory_budget,
+        microbatch_size=microbatch_size,
+        precision=precision,
+        axis_name=axis_name,
+    )[0]
+
+
+def diagonal_and_choice(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    coordinates: Mapping[str, Coordinates],
+    *,
+    mode: str,
+    chunk_size: int | str,
+    memory_budget: int | None,
+    microbatch_size: int | None,
+    precision: str | None,
+    axis_name: str | None,
+) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
+    """As `sampled_diagonal`, with the mode that was taken and why."""
+    chunk = check_options(coordinates, mode, chunk_size, memory_budget)
     params = over_devices(params, axis_name)
+    choices = []
 
     def sums(piece, count):
         total = lambda params: as_weighted(loss, params, piece, count).total
-        entries = MODES[mode](total, params, coordinates, chunk_size)
+        choices.append(choose(mode, total, params, coordinates))
+        entries = MODES[choices[-1].mode](total, params, coordinates, chunk)
         return list(entries.values()), as_weighted(loss, params, piece, count).weight
 
-    with jax.default_matmul_precision(precision) if precision else contextlib.nullcontext():
+    with _precision(precision):
         entries, weight = sum_over_microbatches(sums, batch, microbatch_size)
     if axis_name is not None:
         entries, weight = jax.lax.psum((entries, weight), axis_name)
@@ -99,7 +127,85 @@ def sampled_diagonal(
     for (name, chosen), totals in zip(coordinates.items(), entries, strict=True):
         inside = (chosen.indices >= 0) & (chosen.indices < chosen.layer.size)
         results[name] = jnp.where(inside, totals / weight.astype(totals.dtype), jnp.nan)
-    return results
+    return results, choices[0]
+
+
+def choose_mode(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    coordinates: Mapping[str, Coordinates],
+    *,
+    mode: str = "auto",
+    microbatch_size: int | None = None,
+    axis_name: str | None = None,
+) -> ModeChoice:
+    """Tells which mode `sampled_diagonal` takes for a loss, and why; computes nothing.
+
+    Adjoint-weighted forward mode, Σ_k ⟨v̄_k, φ_k''[u̇, u̇]⟩, wherever every equation φ_k on the way
+    from the layers to the loss is covered. A `custom_vjp` function, whose rule is a reverse one,
+    leads to `"forward_over_reverse"`; a `while` loop of unknown length, which has no reverse
+    derivative, to `"forward_over_forward"`.
+
+    Args:
+      loss: as in `sampled_diagonal`.
+      params: any pytree of arrays or of `jax.ShapeDtypeStruct`, of any shapes.
+      batch: the same.
+      coordinates: what `sample_coordinates` gives, indices of shape `(K,)`, or any part of it.
+      mode: a mode to check, or `"auto"`.
+      microbatch_size: as in `sampled_diagonal`.
+      axis_name: the same; to be called where that axis is bound.
+
+    Returns:
+      A `ModeChoice`: the mode's name and the reason.
+
+    Raises:
+      ValueError: an unknown mode, no coordinates, or a function or kernel in the loss without a
+        second derivative, which is named.
+
+    Example:
+      >>> loss = lambda params, batch: jnp.mean(jnp.tanh(batch @ params) ** 2)
+      >>> params, batch = jnp.ones((3, 2)), jnp.eye(3)
+      >>> layers = hgeo.find_layers(params, lambda path, leaf: True)
+      >>> coordinates = hgeo.sample_coordinates(layers, 6, jax.random.key(0))
+      >>> print(hgeo.choose_mode(loss, params, batch, coordinates).mode)
+      adjoint_weighted
+
+    Reference:
+      Griewank, Walther. Evaluating Derivatives, 2008: forward and reverse mode.
+    """
+    check_options(coordinates, mode, "auto", None)
+    choices = []
+
+    def traced(params, batch):
+        params = over_devices(params, axis_name)
+
+        def of_piece(piece, count):
+            total = lambda params: as_weighted(loss, params, piece, count).total
+            choices.append(choose(mode, total, params, coordinates))
+            return jnp.zeros(())
+
+        return sum_over_microbatches(of_piece, batch, microbatch_size)
+
+    jax.eval_shape(traced, params, batch)
+    return choices[0]
+
+
+def check_options(
+    coordinates: Mapping[str, Coordinates],
+    mode: str,
+    chunk_size: int | str,
+    memory_budget: int | None,
+) -> int | ChunkSize:
+    """Raises a ValueError for a bad option; gives the chunk size as the modes take it."""
+    check_mode(mode)
+    if not coordinates:
+        raise ValueError("no coordinates were given, so there is nothing to probe")
+    return checked_chunk_size(chunk_size, memory_budget)
+
+
+def _precision(precision: str | None):
+    return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()
 
 
 def _check_weight(weight: jax.Array) -> None:

@@ -37,11 +37,11 @@ class LeafSlice(NamedTuple):
 
 LeafSpec: TypeAlias = str | LeafSlice
 Select: TypeAlias = (
-    None
-    | str
+    str
     | Callable[[str, Any], bool]
     | Iterable[LeafSpec]
     | Mapping[str, LeafSpec | Iterable[LeafSpec]]
+    | None
 )
 
 
@@ -86,12 +86,12 @@ class Layer:
         Raises:
           ValueError: `params` holds no such leaf, or one of another shape.
         """
-        found = _leaves_by_path(params)
+        found = leaves_by_path(params)
         return tuple(self._take(found, k) for k in range(len(self.parts)))
 
     def replace_leaves(self, params: PyTree, leaves: Iterable[jax.Array]) -> PyTree:
         """`params` with the layer's arrays replaced by `leaves`, of the same shapes."""
-        paths = list(_leaves_by_path(params))
+        paths = list(leaves_by_path(params))
         flat, treedef = jax.tree.flatten(params)
         for part, leaf in zip(self.parts, leaves, strict=True):
             position = paths.index(_path(part))
@@ -184,7 +184,7 @@ def find_layers(
     Reference:
       Jiang, Malik, Li. How Does Adaptive Optimization Impact Local Neural Network Geometry? 2022.
     """
-    leaves = {path: leaf for path, leaf in _leaves_by_path(params).items() if _is_floating(leaf)}
+    leaves = {path: leaf for path, leaf in leaves_by_path(params).items() if _is_floating(leaf)}
     if not leaves:
         raise ValueError("params have no floating leaf, so no layer can be found in them")
 
@@ -250,7 +250,7 @@ def _layer(name: str, parts: tuple[LeafSpec, ...], leaves: Mapping[str, Any]) ->
     return layer
 
 
-def _leaves_by_path(params: PyTree) -> dict[str, Any]:
+def leaves_by_path(params: PyTree) -> dict[str, Any]:
     """Every leaf by its path; the attribute that holds an NNX variable's array is not named."""
     found = {}
     for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:

@@ -12,13 +12,17 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes.coordinates import Coordinates
+from hgeo.probes.memory import ChunkSize, chunk_of
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
 
 
 def forward_over_reverse(
-    total: Total, params: PyTree, coordinates: Mapping[str, Coordinates], chunk_size: int
+    total: Total,
+    params: PyTree,
+    coordinates: Mapping[str, Coordinates],
+    chunk_size: int | ChunkSize,
 ) -> "OrderedDict[str, jax.Array]":
     """H_ii = (∂/∂ε ∇f(w + ε e_i))_i at ε = 0: `jax.jvp` over `jax.grad`."""
 
@@ -30,7 +34,10 @@ def forward_over_reverse(
 
 
 def forward_over_forward(
-    total: Total, params: PyTree, coordinates: Mapping[str, Coordinates], chunk_size: int
+    total: Total,
+    params: PyTree,
+    coordinates: Mapping[str, Coordinates],
+    chunk_size: int | ChunkSize,
 ) -> "OrderedDict[str, jax.Array]":
     """H_ii = d²/dε² f(w + ε e_i) at ε = 0: `jax.jvp` over `jax.jvp`, no backward pass."""
 
@@ -49,7 +56,8 @@ def _each(entry, total, params, coordinates, chunk_size):
         f = lambda weights, layer=layer: total(layer.replace(params, weights))
         weights = layer.ravel(params)
         of_index = lambda index, f=f, weights=weights: entry(f, weights, index)
-        results[name] = jax.lax.map(of_index, chosen.indices, batch_size=chunk_size)
+        size = chunk_of(chunk_size, name, of_index, chosen.indices)
+        results[name] = jax.lax.map(of_index, chosen.indices, batch_size=size)
     return results
 
 

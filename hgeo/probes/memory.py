@@ -1,0 +1,124 @@
+"""Memory: how many coordinates are computed together, under a budget of bytes."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.extend import core
+
+# On a CPU more than about four coordinates at once leave the caches and gain nothing.
+MOST_ON_CPU = 4
+MOST_ELSEWHERE = 64
+BUDGET_ELSEWHERE = 2 * 2**30
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkSize:
+    """A chunk size to be worked out for each layer.
+
+    Attributes:
+      budget: bytes that the temporaries of one chunk may take; `None`, no bound on a CPU and 2 GiB
+        elsewhere.
+    """
+
+    budget: int | None
+
+
+def checked_chunk_size(chunk_size: int | str, memory_budget: int | None) -> int | ChunkSize:
+    """What the modes take as their chunk size, from what callers give.
+
+    Raises:
+      ValueError: `chunk_size` is neither "auto" nor 1 or more; `memory_budget` is given beside
+        a number, or is below 1.
+    """
+    if memory_budget is not None and memory_budget < 1:
+        raise ValueError(f"memory_budget must be at least 1 byte, not {memory_budget}")
+    if isinstance(chunk_size, str):
+        if chunk_size != "auto":
+            raise ValueError(f"chunk_size must be a number or 'auto', not {chunk_size!r}")
+        return ChunkSize(memory_budget)
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    if memory_budget is not None:
+        raise ValueError(
+            f"memory_budget={memory_budget} goes with chunk_size='auto', not {chunk_size}"
+        )
+    return chunk_size
+
+
+def chunk_of(
+    chunk_size: int | ChunkSize, name: str, entry: Callable[[Any], Any], indices: jax.Array
+) -> int:
+    """The number of coordinates of one layer to compute together.
+
+    Args:
+      chunk_size: a number, or a budget to work it out from.
+      name: of the layer, for the error.
+      entry: computes one coordinate.
+      indices: the layer's coordinates, of shape `(K,)`.
+
+    Raises:
+      ValueError: the budget is below what one coordinate takes.
+    """
+    if isinstance(chunk_size, int):
+        return chunk_size
+    on_cpu = jax.default_backend() == "cpu"
+    most = MOST_ON_CPU if on_cpu else MOST_ELSEWHERE
+    budget = chunk_size.budget
+    if budget is None and not on_cpu:
+        budget = BUDGET_ELSEWHERE
+    if budget is not None:
+        one = temporary_bytes(entry, jax.ShapeDtypeStruct((), indices.dtype))
+        if one > budget and chunk_size.budget is not None:
+            raise ValueError(
+                f"one coordinate of layer {name!r} takes about {one} bytes of temporaries, "
+                f"but memory_budget is {budget}; take a smaller microbatch_size"
+            )
+        most = max(1, min(most, budget // max(one, 1)))
+    num = max(1, indices.shape[0])
+    # As few rounds as `most` allows, all of about one size.
+    return math.ceil(num / math.ceil(num / most))
+
+
+def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:
+    """An upper estimate of the bytes that are alive at once while a function runs.
+
+    Every value counts from the equation that makes it to the last that reads it; what the
+    function closes over does not count. The compiler's fusions make it less.
+    """
+    return _peak(jax.make_jaxpr(function)(*arguments).jaxpr)
+
+
+def _peak(jaxpr: core.Jaxpr) -> int:
+    last: dict[Any, int] = {}
+    for k, eqn in enumerate(jaxpr.eqns):
+        last.update({v: k for v in eqn.invars if not isinstance(v, core.Literal)})
+    last.update({v: len(jaxpr.eqns) for v in jaxpr.outvars if not isinstance(v, core.Literal)})
+    made: dict[Any, int] = {}
+    peak = 0
+    for k, eqn in enumerate(jaxpr.eqns):
+        made.update({v: _bytes(v.aval) for v in eqn.outvars if v in last})
+        inner = max((_peak(body) for body in _bodies(eqn.params)), default=0)
+        peak = max(peak, sum(made.values()) + inner)
+        for v in [v for v in made if last[v] <= k]:
+            del made[v]
+    return peak
+
+
+def _bodies(params):
+    for value in params.values():
+        for item in value if isinstance(value, (tuple, list)) else (value,):
+            if isinstance(item, core.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, core.Jaxpr):
+                yield item
+
+
+def _bytes(aval) -> int:
+    if not hasattr(aval, "shape"):
+        return 0
+    size = getattr(aval.dtype, "itemsize", 8)
+    return int(np.prod(aval.shape, dtype=np.int64)) * size

@@ -1,0 +1,178 @@
+"""Probes inside jit, vmap, shard_map and pmap, in microbatches, and over all devices."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec
+
+import hgeo
+from hgeo.parallel import make_mesh
+from hgeo.probes.modes import MODES
+
+NUM_DEVICES = 4
+EVERY_MODE = pytest.mark.parametrize("mode", MODES)
+
+
+def loss(params, batch, axis=None):
+    """Masked cross-entropy of a net with BatchNorm, synchronised over `axis`, and dropout."""
+    hidden = batch["x"] @ params["w1"]
+    mean, square = jnp.mean(hidden, axis=0), jnp.mean(hidden**2, axis=0)
+    if axis is not None:
+        mean, square = jax.lax.pmean((mean, square), axis)
+    hidden = (hidden - mean[None]) / jnp.sqrt(square - mean**2 + 1e-3)[None]
+    logits = jax.nn.gelu(hidden) @ params["w2"]
+    each = jax.nn.logsumexp(logits, axis=-1) - logits[:, 0] * batch["y"]
+    return hgeo.Weighted(jnp.sum(batch["mask"] * each), jnp.sum(batch["mask"]))
+
+
+def plain_loss(params, batch):
+    """Without anything that mixes the examples."""
+    logits = jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"]
+    each = jax.nn.logsumexp(logits, axis=-1) - logits[:, 0] * batch["y"]
+    return hgeo.Weighted(jnp.sum(batch["mask"] * each), jnp.sum(batch["mask"]))
+
+
+def _case():
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {"w1": jax.random.normal(keys[0], (3, 6)), "w2": jax.random.normal(keys[1], (6, 2))}
+    batch = {
+        "x": jax.random.normal(keys[2], (8, 3)),
+        "y": jax.random.uniform(keys[3], (8,)),
+        "mask": jnp.array([1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 1.0]),
+    }
+    return params, batch, hgeo.sample_coordinates(hgeo.find_layers(params), 9, jax.random.key(1))
+
+
+PARAMS, BATCH, COORDINATES = _case()
+
+
+@functools.cache
+def reference(loss=loss):
+    return hgeo.sampled_diagonal(loss, PARAMS, BATCH, COORDINATES, mode="forward_over_reverse")
+
+
+def assert_same(found, expected, tolerance=3e-6):
+    assert list(found) == list(expected)
+    for name in expected:
+        scale = float(np.max(np.abs(expected[name])))
+        np.testing.assert_allclose(found[name], expected[name], atol=tolerance * scale)
+
+
+@EVERY_MODE
+def test_jit_keeps_values_and_order_and_compiles_once(mode):
+    traces = []
+
+    @jax.jit
+    def probe(params, batch, coordinates):
+        traces.append(1)
+        return hgeo.sampled_diagonal(loss, params, batch, coordinates, mode=mode)
+
+    reversed_order = dict(reversed(COORDINATES.items()))
+    for _ in range(2):
+        found = probe(PARAMS, BATCH, COORDINATES)
+    assert len(traces) == 1
+    assert_same(found, reference())
+    part = hgeo.sampled_diagonal(loss, PARAMS, BATCH, reversed_order, mode=mode)
+    assert list(part) == ["w2", "w1"]
+
+
+@EVERY_MODE
+def test_vmap_over_stacked_params(mode):
+    other = jax.tree.map(lambda x: 0.5 * x + 0.1, PARAMS)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), PARAMS, other)
+    probe = functools.partial(hgeo.sampled_diagonal, loss, mode=mode)
+    found = jax.vmap(probe, in_axes=(0, None, None))(stacked, BATCH, COORDINATES)
+    assert_same({n: x[0] for n, x in found.items()}, reference())
+    expected = hgeo.sampled_diagonal(loss, other, BATCH, COORDINATES, mode="forward_over_reverse")
+    assert_same({n: x[1] for n, x in found.items()}, expected)
+
+
+def _per_device(mode):
+    return functools.partial(
+        hgeo.sampled_diagonal,
+        functools.partial(loss, axis="data"),
+        mode=mode,
+        axis_name="data",
+        chunk_size=4,
+    )
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+@EVERY_MODE
+def test_shard_map_gives_single_device_values(mode, check_vma):
+    whole, split = PartitionSpec(), PartitionSpec("data")
+    mapped = jax.shard_map(
+        _per_device(mode),
+        mesh=make_mesh(jax.devices()[:NUM_DEVICES]),
+        in_specs=(whole, split, whole),
+        out_specs=whole,
+        check_vma=check_vma,
+    )
+    assert_same(jax.jit(mapped)(PARAMS, BATCH, COORDINATES), reference())
+
+
+@EVERY_MODE
+def test_pmap_gives_single_device_values(mode):
+    mapped = jax.pmap(
+        _per_device(mode),
+        axis_name="data",
+        in_axes=(None, 0, None),
+        devices=jax.devices()[:NUM_DEVICES],
+    )
+    split = jax.tree.map(lambda x: x.reshape(NUM_DEVICES, -1, *x.shape[1:]), BATCH)
+    found = mapped(PARAMS, split, COORDINATES)
+    for device in range(NUM_DEVICES):
+        assert_same({name: found[name][device] for name in COORDINATES}, reference())
+
+
+@pytest.mark.parametrize("num_devices", [1, 4])
+@EVERY_MODE
+def test_make_probe_over_devices(mode, num_devices):
+    probe = hgeo.make_probe(
+        functools.partial(loss, axis="data"),
+        COORDINATES,
+        mode=mode,
+        devices=jax.devices()[:num_devices],
+    )
+    found = probe(PARAMS, BATCH)
+    assert_same(found, reference())
+    assert probe.mode == mode
+    assert all(not leaf.is_deleted() for leaf in jax.tree.leaves((PARAMS, BATCH)))
+
+
+@pytest.mark.parametrize("size", [1, 3, 4, 8, 11])
+@EVERY_MODE
+def test_microbatches_ragged_ones_too_add_up(mode, size):
+    probe = functools.partial(
+        hgeo.sampled_diagonal, plain_loss, mode=mode, microbatch_size=size, chunk_size=3
+    )
+    assert_same(jax.jit(probe)(PARAMS, BATCH, COORDINATES), reference(plain_loss))
+
+
+def test_microbatches_on_devices():
+    probe = hgeo.make_probe(
+        plain_loss, COORDINATES, microbatch_size=1, devices=jax.devices()[:NUM_DEVICES]
+    )
+    assert_same(probe(PARAMS, BATCH), reference(plain_loss))
+
+
+@EVERY_MODE
+def test_a_dropout_key_gives_every_coordinate_the_same_mask(mode):
+    key = jax.random.key(7)
+
+    def dropped(params, batch, keep=None):
+        hidden = jnp.tanh(batch["x"] @ params["w1"])
+        keep = jax.random.bernoulli(batch["key"], 0.5, hidden.shape) if keep is None else keep
+        return jnp.mean((jnp.where(keep, hidden, 0.0) @ params["w2"]) ** 4)
+
+    batch = {"x": BATCH["x"], "key": key}
+    probe = functools.partial(hgeo.sampled_diagonal, mode=mode, chunk_size=2)
+    found = jax.jit(functools.partial(probe, dropped))(PARAMS, batch, COORDINATES)
+    keep = jax.random.bernoulli(key, 0.5, (8, 6))
+    expected = probe(functools.partial(dropped, keep=keep), PARAMS, batch, COORDINATES)
+    assert_same(found, expected)
+    halves = probe(dropped, PARAMS, batch, COORDINATES, microbatch_size=4)
+    assert all(np.all(np.isfinite(x)) for x in halves.values())
