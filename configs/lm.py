@@ -89,9 +89,9 @@ def get_config(scale: str = "cpu") -> ConfigDict:
                 "layers": tuple(range(1, 9)),
                 "num_coordinates": at["num_coordinates"],
                 "batch_size": at["probe_batch_size"],
-                "mode": "forward_over_reverse",
+                "mode": "auto",
                 "precision": "highest",
-                "chunk_size": 2,
+                "chunk_size": "auto",
                 "microbatch_size": at["microbatch_size"],
             },
         }
