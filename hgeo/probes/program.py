@@ -199,3 +199,18 @@ def reaching(program: Program) -> set[int]:
         if equation.name not in FLAT and found.intersection(equation.outputs):
             found.update(v for v in equation.inputs if is_inexact(program.avals[v]))
     return found
+
+
+def active(program: Program, needed: set[int], sources: Sequence[int]):
+    """The equations that move with `sources` and move the output: each with what moves in it.
+
+    Returns:
+      A list of pairs: the equation, and the positions of its inputs that move.
+    """
+    found = moving(program, sources) & needed
+    pairs = []
+    for equation in program.equations:
+        free = tuple(k for k, v in enumerate(equation.inputs) if v in found)
+        if free and equation.name not in FLAT and needed.intersection(equation.outputs):
+            pairs.append((equation, free))
+    return pairs
