@@ -73,6 +73,14 @@ class Equation:
         return function
 
 
+def as_equation(eqn: core.JaxprEqn) -> Equation:
+    """An equation of a jaxpr by itself, its variables numbered from 0."""
+    ins, outs = len(eqn.invars), len(eqn.outvars)
+    avals = tuple(var.aval for var in eqn.outvars)
+    numbers = tuple(range(ins)), tuple(range(ins, ins + outs))
+    return Equation(eqn.primitive, eqn.params, *numbers, avals, eqn.ctx)
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A traced function of arrays with one output.

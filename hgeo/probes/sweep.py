@@ -59,8 +59,12 @@ class Sweep:
         self._late: dict[int, Callable[[State], Tangent]] = {}
         self._products: dict[int, Product] = {}
         self._sums: dict[int, Mapping[int, Any]] = {}
+        self._needs: dict[int, Sequence[int]] = {}  # what roots computed late are computed from
         self._read: set[int] = set()  # roots that are read entry by entry
         self._folded: set[int] = set()
+        self._dtypes: dict[int, Any] = {}  # of roots that are no variables; negative numbers
+        self._wide: dict[tuple[int, tuple[int, ...]], int] = {}
+        self._repeated: dict[int, int] = {}  # roots that repeat a variable along some axes
         for equation, free in equations:
             self._plan(equation, free)
         self._fold(num, grams)
@@ -88,15 +92,48 @@ class Sweep:
         self._view[variable] = (variable, None)
 
     def _reads(self, root: int):
-        """Notes that a root will be read entry by entry, and so all that it is a sum of."""
-        self._read.add(root)
-        for part in self._sums.get(root, ()):
-            self._reads(part)
+        """Notes that a root will be read entry by entry, and so what it is computed from."""
+        if root not in self._read:
+            self._read.add(root)
+            for part in self._needs.get(root, ()):
+                self._reads(part)
 
     def _dtype(self, root: int):
-        return self._rules.avals[root if root >= 0 else -1 - root].dtype
+        return self._rules.avals[root].dtype if root >= 0 else self._dtypes[root]
+
+    def _fresh_root(self, dtype: Any) -> int:
+        root = -1 - len(self._dtypes)
+        self._dtypes[root] = dtype
+        return root
+
+    def _value(self, variable: int, shape: tuple[int, ...]):
+        value = self._values[variable]
+        return jnp.broadcast_to(value, shape) if jnp.shape(value) != shape else value
+
+    def _seen(self, variable: int, shape: tuple[int, ...]) -> tuple[int, Any]:
+        """The view of a variable where it is repeated to some shape."""
+        if self._rules.avals[variable].shape == shape:
+            return self._view[variable]
+        if (variable, shape) not in self._wide:
+            root = self._fresh_root(self._rules.avals[variable].dtype)
+            self._needs[root] = [self._view[variable][0]]
+            self._late[root] = lambda state: jnp.broadcast_to(
+                dense(self._tangent(state, variable)), shape
+            )
+            self._repeated[root] = variable
+            self._wide[variable, shape] = root
+        return self._wide[variable, shape], None
 
     def _add_weight(self, first: int, second: int, weight, bounded: bool = False):
+        if first == second and first in self._repeated:
+            # The square of what is repeated: its weights are added up once, here.
+            variable = self._repeated[first]
+            shape = self._rules.avals[variable].shape
+            root, factor = self._view[variable]
+            weight = _summed_to(weight, shape)
+            weight = weight if factor is None else weight * factor**2
+            self._add_weight(root, root, weight)
+            return
         key = (min(first, second), max(first, second))
         if key in self._weights:
             weight = sum_of([self._weights[key], weight])
@@ -107,10 +144,11 @@ class Sweep:
 
     def _fold(self, num: Mapping[int, int], grams: dict[int, Any]):
         """Replaces the square of a wide product by a form in what it is a product of."""
-        for root, product in self._products.items():
+        for root, product in reversed(self._products.items()):
             weight = self._weights.get((root, root))
             if root in self._read or weight is None or not product.pays(num[root]):
                 continue
+            self._reads(self._view[product.source][0])
             if root not in grams:
                 grams[root] = product.gram(weight.astype(product.matrix.dtype))
             gram = grams[root]
@@ -141,13 +179,13 @@ class Sweep:
 
     def _plan_elementwise(self, equation, free):
         out = equation.outputs[0]
+        shape, dtype = equation.avals[0].shape, equation.avals[0].dtype
         groups: dict[int, list[int]] = {}
         for k in free:
-            groups.setdefault(self._view[equation.inputs[k]][0], []).append(k)
-        dtype = self._rules.avals[out].dtype
+            groups.setdefault(self._seen(equation.inputs[k], shape)[0], []).append(k)
         narrow = any(self._dtype(root) != dtype for root in groups)
-        if equation.name in _PASSED and len(free) == 1 and free[0] == 0 and not narrow:
-            self._view[out] = self._view[equation.inputs[0]]
+        if equation.name in _PASSED and free == (0,) and not narrow:
+            self._view[out] = self._seen(equation.inputs[0], shape)
             return
 
         linear = self._rules.is_linear(equation, free)
@@ -168,10 +206,9 @@ class Sweep:
 
         self._late[out] = late
         self._new_root(out)
-        self._sums[out] = {} if narrow else factors
-        if narrow:
-            for root in groups:
-                self._reads(root)
+        self._needs[out] = list(groups)
+        if not narrow:
+            self._sums[out] = factors
 
     def _curve(self, equation, groups):
         """Adds the weights of an elementwise equation's second-order terms."""
@@ -190,15 +227,24 @@ class Sweep:
                 self._add_weight(first, second, weight, bounded)
 
     def _directions(self, equation, members):
-        factors = [self._view[equation.inputs[k]][1] for k in members]
-        points = [self._values[equation.inputs[k]] for k in members]
+        shape = equation.avals[0].shape
+        factors = [self._seen(equation.inputs[k], shape)[1] for k in members]
+        points = [self._value(equation.inputs[k], shape) for k in members]
         return tuple(
             jnp.ones_like(x) if c is None else c for x, c in zip(points, factors, strict=True)
         )
 
+    def _read_for(self, equation, members):
+        """Its inputs' values, those at `members` in the output's shape."""
+        shape = equation.avals[0].shape
+        return [
+            self._value(v, shape) if k in members else self._values[v]
+            for k, v in enumerate(equation.inputs)
+        ]
+
     def _slope(self, equation, members):
         """The derivative of an elementwise equation when one root's tangent is all ones."""
-        read = [self._values[v] for v in equation.inputs]
+        read = self._read_for(equation, members)
         points = tuple(read[k] for k in members)
         directions = self._directions(equation, members)
         return jax.jvp(equation.at(read, members), points, directions)[1][0]
@@ -206,7 +252,7 @@ class Sweep:
     def _twice(self, equation, groups, first, second):
         """Its second derivative along the tangents of two roots."""
         inner, outer = groups[first], groups[second]
-        read = [self._values[v] for v in equation.inputs]
+        read = self._read_for(equation, [*inner, *outer])
         inner_directions = self._directions(equation, inner)
 
         def slope(*moved):
@@ -227,18 +273,18 @@ class Sweep:
         last = self._rules.avals[source].ndim - 1
         if product and equation.name == "reduce_sum" and tuple(equation.params["axes"]) == (last,):
             summed = product.summed(factor)
+            self._needs[out] = [self._view[product.source][0]]
         else:
             product = None
-            self._reads(root)
+            self._needs[out] = [root]
 
-        def step(state):
-            if product and root in self._folded:
-                moved = dense(self._tangent(state, product.source))
-                state[out] = jnp.sum(moved * jnp.broadcast_to(summed, moved.shape), axis=-1)
-            else:
-                state[out] = apply(self._tangent(state, source), equation.params)
+        def late(state):
+            if product is None or root not in self._folded:
+                return apply(self._tangent(state, source), equation.params)
+            moved = dense(self._tangent(state, product.source))
+            return jnp.sum(moved * jnp.broadcast_to(summed, moved.shape), axis=-1)
 
-        self._steps.append(step)
+        self._late[out] = late
         self._new_root(out)
 
     def _plan_labels(self, equation):
@@ -251,9 +297,10 @@ class Sweep:
         picked = {
             part: self._products[part].picked(labels) for part in parts if part in self._products
         }
-        for part in parts:
-            if part not in self._products:
-                self._reads(part)
+        self._needs[out] = [
+            self._view[self._products[part].source][0] if part in self._products else part
+            for part in parts
+        ]
         factors = {part: None if c is None else pick(c) for part, c in parts.items()}
         own = None if whole is None else pick(whole)
 
@@ -265,10 +312,9 @@ class Sweep:
                 value = pick(dense(self._at(state, part)))
             return scaled(value, factors[part])
 
-        def step(state):
-            state[out] = scaled(sum_of([of_part(state, part) for part in parts]), own)
-
-        self._steps.append(step)
+        self._late[out] = lambda state: scaled(
+            sum_of([of_part(state, part) for part in parts]), own
+        )
         self._new_root(out)
 
     def _plan_product(self, equation, free):
@@ -276,8 +322,7 @@ class Sweep:
         left, right = equation.inputs
         values = [self._values[v] for v in (left, right)]
         dot = lambda a, b: tangents.dot_general(a, b, **_product_params(equation.params))
-        for k in free:
-            self._reads(self._view[equation.inputs[k]][0])
+        roots = [self._view[equation.inputs[k]][0] for k in free]
         self._new_root(out)
         if len(free) == 1:
 
@@ -285,11 +330,13 @@ class Sweep:
                 moved = self._tangent(state, equation.inputs[free[0]])
                 return dot(moved, values[1]) if free[0] == 0 else dot(values[0], moved)
 
-            self._late[out] = late
+            self._late[out], self._needs[out] = late, roots
             if product := wide_product(equation, free, self._values):
                 self._products[out] = product
         else:
             adjoint = self._adjoints[out]
+            for root in roots:
+                self._reads(root)
 
             def step(state):
                 a, b = self._tangent(state, left), self._tangent(state, right)
@@ -306,7 +353,7 @@ class Sweep:
         # y = softmax(x): dy = y t, t = dx − Σ y dx; ⟨v̄, d²y⟩ = Σ y (v̄ − Σ y v̄) t².
         out, source = equation.outputs[0], equation.inputs[0]
         y, adjoint = self._values[out], self._adjoints[out]
-        root = -1 - out
+        root = self._fresh_root(equation.avals[0].dtype)
         self._reads(self._view[source][0])
 
         def step(state):
@@ -322,11 +369,20 @@ class Sweep:
         read = [self._values[v] for v in equation.inputs]
         points = tuple(read[k] for k in free)
         function = equation.at(read, free)
-        for k in free:
-            self._reads(self._view[equation.inputs[k]][0])
+        roots = [self._view[equation.inputs[k]][0] for k in free]
         outs = [v for v, a in zip(equation.outputs, equation.avals, strict=True) if is_inexact(a)]
         moved = lambda state: tuple(dense(self._tangent(state, equation.inputs[k])) for k in free)
-        if self._rules.is_linear(equation, free):
+        linear = self._rules.is_linear(equation, free)
+        for out in outs:
+            self._new_root(out)
+        if linear and len(outs) == 1:
+            push = jax.linearize(function, *points)[1]
+            self._late[outs[0]] = lambda state: push(*moved(state))[0]
+            self._needs[outs[0]] = roots
+            return
+        for root in roots:
+            self._reads(root)
+        if linear:
             push = jax.linearize(function, *points)[1]
 
             def step(state):
@@ -341,7 +397,7 @@ class Sweep:
                 return outputs, pullback(adjoints)
 
             push = jax.linearize(with_pullback, *points)[1]
-            curve = -1 - equation.outputs[0]
+            curve = self._fresh_root(None)
 
             def step(state):
                 steps = moved(state)
@@ -351,8 +407,6 @@ class Sweep:
 
             self._terms.append(lambda state: dense(state[curve]))
         self._steps.append(step)
-        for out in outs:
-            self._new_root(out)
 
 
 # First operand plus or minus something that is held: the tangent is passed on as it is.
@@ -369,3 +423,10 @@ _SHAPED = {
 def _product_params(params):
     names = ("dimension_numbers", "precision", "preferred_element_type", "out_sharding")
     return {name: params[name] for name in names if name in params}
+
+
+def _summed_to(array, shape):
+    axes = range(array.ndim)
+    if shape == ():
+        return jnp.sum(array)
+    return jnp.sum(array, axis=tuple(a for a in axes if shape[a] != array.shape[a]), keepdims=True)

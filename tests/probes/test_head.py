@@ -60,7 +60,7 @@ def _outside(logits, labels):
         (_one_hot, True),
         (_masked, True),
         (_squared, True),
-        (_smoothed, False),
+        (_smoothed, True),
         (_entropy, False),
         (_outside, True),
     ],
