@@ -51,6 +51,8 @@ class Rules:
 
     def is_linear(self, equation: Equation, free: Sequence[int]) -> bool:
         """Whether the second derivative in the inputs at positions `free` is zero."""
+        if equation.name == "abs":  # of a complex number it is curved
+            return jnp.issubdtype(self.avals[equation.inputs[0]].dtype, jnp.floating)
         if equation.name in LINEAR:
             return True
         if equation.name in BILINEAR:
