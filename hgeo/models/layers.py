@@ -121,8 +121,9 @@ class FusedProjection(nn.Module):
     def __call__(self, x_BxTxD, memory_BxSxD):
         """(B, T, D), (B, S, D) -> queries (B, T, D), keys and values (B, S, D)."""
         width = x_BxTxD.shape[-1]
-        kernel = self.param("kernel", self.kernel_init, (width, 3 * width))
-        bias_1x1x3D = self.param("bias", nn.initializers.zeros, (3 * width,))[None, None]
+        kernel = self.param("kernel", self.kernel_init, (width, 3 * width), jnp.float32)
+        bias_3D = self.param("bias", nn.initializers.zeros, (3 * width,), jnp.float32)
+        bias_1x1x3D = bias_3D[None, None]
         q = x_BxTxD @ kernel[:, :width] + bias_1x1x3D[..., :width]
         kv = memory_BxSxD @ kernel[:, width:] + bias_1x1x3D[..., width:]
         return q, *jnp.split(kv, 2, axis=-1)
