@@ -36,7 +36,7 @@ class LanguageModel(nn.Module):
             self.vocabulary_size, self.width, embedding_init=uniform_init(0.1), name="embedding"
         )
         x = embed(tokens_BxT) * math.sqrt(self.width)
-        x = x + sinusoidal_positions(length, self.width)[None]
+        x = x + jnp.asarray(sinusoidal_positions(length, self.width), x.dtype)[None]
         x = nn.Dropout(self.dropout, deterministic=deterministic)(x)
         causal_1xTxT = jnp.tril(jnp.ones((length, length), bool))[None]
         for n in range(self.num_blocks):
