@@ -67,6 +67,11 @@ class GeometryProbe:
             devices=list(mesh.devices.flat),
         )
 
+    @property
+    def mode(self) -> str:
+        """The way in which it differentiates and why, in words, once it has been called."""
+        return f"probe mode: {self._diagonal.mode}, {self._diagonal.reason}"
+
     def __call__(self, params: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
         """The batch's loss, and (layer number, layer, statistic, value) for every layer."""
         loss = float(self._loss(params, self._batch))

@@ -39,13 +39,13 @@ class Case:
 
 def make_case(scale: str, batch_size: int, num_coordinates: int, num_blocks: int) -> Case:
     """The model of `configs/lm.py` at a scale, on a batch of random tokens."""
-    config = lm.get_config(scale)
+    config: Any = lm.get_config(scale)
     shape = {**config.model, "num_blocks": num_blocks}
     vocabulary_size, length = config.data.vocabulary_size, config.data.sequence_length
     model = LanguageModel(vocabulary_size, **shape)
 
     def loss(params, batch):
-        logits = model.apply({"params": params}, batch["tokens"])
+        logits: Any = model.apply({"params": params}, batch["tokens"])
         losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
         return jnp.mean(losses)
 

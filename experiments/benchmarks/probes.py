@@ -74,7 +74,7 @@ def run(case: Case, chunks: Sequence[int], rounds: int) -> list[Row]:
         calls = {chunk: with_chunk(chunk) for chunk in chunks}
         first = {chunk: call() for chunk, call in calls.items()}
         timings = measure(calls, rounds=2)
-        chunk = min(timings, key=lambda c: timings[c].least)
+        chunk = min(chunks, key=lambda c, found=timings: found[c].least)
         best[key], entries[key] = (chunk, calls[chunk]), first[chunk]
 
     truth = {

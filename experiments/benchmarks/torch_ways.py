@@ -7,6 +7,7 @@ coordinates computed together, and gives the entries.
 import importlib.util
 import os
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -106,7 +107,7 @@ class TorchSide:
         import curvlinops  # pyright: ignore[reportMissingImports]
 
         weight = self.model.get_parameter(self.names[path])
-        hessian = curvlinops.HessianLinearOperator(
+        hessian: Any = curvlinops.HessianLinearOperator(
             torch.nn.Sequential(self.model, torch.nn.Flatten(0, 1)),
             torch.nn.CrossEntropyLoss(),
             [weight],

@@ -279,7 +279,7 @@ class Sweep:
             self._needs[out] = [root]
 
         def late(state):
-            if product is None or root not in self._folded:
+            if product is None or summed is None or root not in self._folded:
                 return apply(self._tangent(state, source), equation.params)
             moved = dense(self._tangent(state, product.source))
             return jnp.sum(moved * jnp.broadcast_to(summed, moved.shape), axis=-1)
