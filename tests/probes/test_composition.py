@@ -54,7 +54,7 @@ def reference(loss=loss):
     return hgeo.sampled_diagonal(loss, PARAMS, BATCH, COORDINATES, mode="forward_over_reverse")
 
 
-def assert_same(found, expected, tolerance=3e-6):
+def assert_same(found, expected, tolerance=1e-5):
     assert list(found) == list(expected)
     for name in expected:
         scale = float(np.max(np.abs(expected[name])))
