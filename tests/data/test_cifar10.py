@@ -28,7 +28,7 @@ def test_bad_pixels():
 
 
 def test_not_prepared(tmp_path):
-    with pytest.raises(InputError, match="tfds build cifar10 --data_dir=.*array_record"):
+    with pytest.raises(InputError, match=r"tfds build cifar10 --data_dir=.*array_record"):
         read_cifar10(str(tmp_path), "train")
     with pytest.raises(InputError, match="'valid'"):
         read_cifar10(str(tmp_path), "valid")

@@ -102,19 +102,19 @@ def test_bad_settings(tmp_path, settings, message):
 def test_bad_files(tmp_path):
     with pytest.raises(InputError, match="'valid'"):
         read_reviews(str(tmp_path), "valid", "aclImdb")
-    with pytest.raises(InputError, match="put aclImdb_v1.tar.gz"):
+    with pytest.raises(InputError, match=r"put aclImdb_v1.tar.gz"):
         read_reviews(str(tmp_path), "train", "aclImdb")
-    with pytest.raises(InputError, match="tfds build imdb_reviews .*--file_format=array_record"):
+    with pytest.raises(InputError, match=r"tfds build imdb_reviews .*--file_format=array_record"):
         read_reviews(str(tmp_path), "train", "tfds")
     as_archive(tmp_path, {"aclImdb/train/pos/0_9.txt": b"alone"})
     with pytest.raises(InputError, match="has no reviews aclImdb/train/neg"):
         read_reviews(str(tmp_path), "train", "aclImdb")
     as_archive(tmp_path, REVIEWS | {"aclImdb/train/neg/3_1.txt": b"\xff"})
-    with pytest.raises(InputError, match="3_1.txt is not UTF-8"):
+    with pytest.raises(InputError, match=r"3_1.txt is not UTF-8"):
         read_reviews(str(tmp_path), "train", "aclImdb")
     path = tmp_path / "aclImdb_v1.tar.gz"
     path.write_bytes(path.read_bytes()[:-60])
-    with pytest.raises(InputError, match="not a whole tar.gz"):
+    with pytest.raises(InputError, match=r"not a whole tar.gz"):
         read_reviews(str(tmp_path), "train", "aclImdb")
 
 

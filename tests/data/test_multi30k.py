@@ -48,9 +48,9 @@ def test_longer_sentences(folder):
     cut = read_multi30k(str(folder), "train", max_length=4, longer="cut")
     assert cut.source[0].tolist() == [BOS, 5, 7, EOS]
     assert dropped.num_longer == cut.num_longer == 1
-    with pytest.raises(InputError, match="1 pairs are longer.*line 1 with 6 tokens"):
+    with pytest.raises(InputError, match=r"1 pairs are longer.*line 1 with 6 tokens"):
         read_multi30k(str(folder), "train", max_length=4, longer="error")
-    with pytest.raises(InputError, match="no pair is as short as data.max_length=3"):
+    with pytest.raises(InputError, match=r"no pair is as short as data.max_length=3"):
         read_multi30k(str(folder), "train", max_length=3)
 
 
@@ -95,10 +95,10 @@ def test_bad_settings(folder, settings, message):
 def test_bad_files(folder):
     with pytest.raises(InputError, match="'dev'"):
         read_multi30k(str(folder), "dev", max_length=7)
-    with pytest.raises(InputError, match="test_2016_flickr.de.gz: put the raw files"):
+    with pytest.raises(InputError, match=r"test_2016_flickr.de.gz: put the raw files"):
         read_multi30k(str(folder), "test", max_length=7)
     write(folder, "val.en.gz", "A dog.\nAnother line\n")
-    with pytest.raises(InputError, match="has 1 lines and .* has 2"):
+    with pytest.raises(InputError, match=r"has 1 lines and .* has 2"):
         read_multi30k(str(folder), "val", max_length=7)
     path = folder / "multi30k" / "train.de.gz"
     path.write_bytes(path.read_bytes()[:-5])
