@@ -30,7 +30,8 @@ def read_prepared(name: str, split: str, data_dir: str) -> Sequence[Any]:
     import tensorflow_datasets as tfds
 
     try:
-        return tfds.data_source(name, split=split, data_dir=folder, download=False)
+        source: Any = tfds.data_source(name, split=split, data_dir=folder, download=False)
+        return source
     except ImportError:
         raise
     except Exception as error:

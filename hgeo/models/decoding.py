@@ -5,6 +5,7 @@ Each step runs the decoder over the whole prefix buffer of fixed length; nothing
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +106,7 @@ def beam_search(
     def extend(state):
         step, tokens_BxKxL, scores_BxK = state
         flat = tokens_BxKxL.reshape(-1, max_length)
-        logits = model.apply({"params": params}, flat, memory, source, method=model.decode)
+        logits: Any = model.apply({"params": params}, flat, memory, source, method=model.decode)
         next_BxKxV = jax.nn.log_softmax(logits[:, step]).reshape(count, beam_size, size)
         last_BxKx1 = tokens_BxKxL[:, :, step, None]
         done_BxKx1 = (last_BxKx1 == eos_id) | (last_BxKx1 == pad_id)
