@@ -59,11 +59,11 @@ def get_config(scale: str = "default") -> ConfigDict:
             "probe": {
                 "steps": (0, 3, 6) if smoke else (0, 100, 200, 300),
                 "layers": tuple(range(1, 9)),
-                "num_coordinates": 4 if smoke else 50,
+                "num_coordinates": 4 if smoke else 100,
                 "batch_size": 16 if smoke else 64,
-                "mode": "forward_over_reverse",
+                "mode": "auto",
                 "precision": "highest",
-                "chunk_size": 4 if smoke else 2,
+                "chunk_size": "auto",
                 "microbatch_size": None,
             },
         }

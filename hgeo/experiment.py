@@ -92,6 +92,8 @@ def _train(config: Config, folder: WorkFolder, console: Console) -> None:
                 progress.say(f"note: {note}")
             for run in runs:
                 run.go_on(progress)
+            if probes:
+                progress.say(probe.mode)
     finally:
         for run in runs:
             run.checkpoints.close()

@@ -60,16 +60,16 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
                 bars = std if std.any() else None
                 axes.errorbar(x, mean, bars, label=_label(name, records), **look, **STYLE)
             at_top = [s for s, v in shown if not np.isfinite(v).all()]
-            top = axes.get_xaxis_transform()
-            axes.plot(
-                at_top,
-                np.ones(len(at_top)),
-                transform=top,
-                clip_on=False,
-                **look,
-                linestyle="none",
-                fillstyle="none",
-            )
+            if at_top:
+                axes.plot(
+                    at_top,
+                    np.ones(len(at_top)),
+                    transform=axes.get_xaxis_transform(),
+                    clip_on=False,
+                    linestyle="none",
+                    fillstyle="none",
+                    **look,
+                )
             not_finite += len(at_top)
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")

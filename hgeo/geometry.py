@@ -12,9 +12,9 @@ from hgeo.config import Config
 from hgeo.losses import as_weighted, over_devices
 from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, place
 from hgeo.probes.coordinates import sample_coordinates
-from hgeo.probes.diagonal import sampled_diagonal
 from hgeo.probes.layers import find_layers
 from hgeo.probes.microbatches import sum_over_microbatches
+from hgeo.probes.probe import make_probe
 from hgeo.statistics import r_med
 from hgeo.workloads import Workload
 
@@ -41,7 +41,7 @@ class GeometryProbe:
         self._numbers = dict(zip(layers, probe.layers, strict=True))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            self._coordinates = sample_coordinates(layers, probe.num_coordinates, key)
+            coordinates = sample_coordinates(layers, probe.num_coordinates, key)
         self.notes = [str(warning.message) for warning in caught]
 
         # A list seed, so that it differs from those of the epochs' orders (schedule.py).
@@ -56,27 +56,26 @@ class GeometryProbe:
             sums = jax.lax.psum(sum_over_microbatches(part, batch, probe.microbatch_size), AXIS)
             return sums.total / sums.weight
 
-        def diagonal(params, batch, coordinates):
-            return sampled_diagonal(
-                workload.loss,
-                params,
-                batch,
-                coordinates,
-                mode=probe.mode,
-                chunk_size=probe.chunk_size,
-                microbatch_size=probe.microbatch_size,
-                precision=probe.precision,
-                axis_name=AXIS,
-            )
-
         self._loss = data_parallel(mean_loss, mesh, (REPLICATED, SHARDED), REPLICATED)
-        specs = (REPLICATED, SHARDED, REPLICATED)
-        self._diagonal = data_parallel(diagonal, mesh, specs, REPLICATED)
+        self._diagonal = make_probe(
+            workload.loss,
+            coordinates,
+            mode=probe.mode,
+            chunk_size=probe.chunk_size,
+            microbatch_size=probe.microbatch_size,
+            precision=probe.precision,
+            devices=list(mesh.devices.flat),
+        )
+
+    @property
+    def mode(self) -> str:
+        """The way in which it differentiates and why, in words, once it has been called."""
+        return f"probe mode: {self._diagonal.mode}, {self._diagonal.reason}"
 
     def __call__(self, params: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
         """The batch's loss, and (layer number, layer, statistic, value) for every layer."""
         loss = float(self._loss(params, self._batch))
-        diagonal = self._diagonal(params, self._batch, self._coordinates)
+        diagonal = self._diagonal(params, self._batch)
         rows = []
         for layer, entries in diagonal.items():
             for statistic, value in summarise(np.asarray(entries)).items():

@@ -46,8 +46,8 @@ def test_what_is_missing_is_a_dash_and_divergence_a_note(tmp_path):
 
 
 def test_tables_fit_the_terminal(tmp_path):
-    steps = {step: 1234.5 for step in range(0, 5000, 500)}
-    other = {step: 12.3 for step in steps}
+    steps = dict.fromkeys(range(0, 5000, 500), 1234.5)
+    other = dict.fromkeys(steps, 12.3)
     layers = [f"decoder{n}/cross_attention/out_proj/kernel" for n in range(30)]
     runs = make_runs(tmp_path, {"sgdm": [steps], "adam": [other]}, layers)
     tables = compare(runs, ("sgdm", "adam"), steps)

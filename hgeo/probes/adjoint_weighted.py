@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.layers import Layer, LeafSlice, leaves_by_path
 from hgeo.probes.memory import ChunkSize, chunk_of
-from hgeo.probes.program import Program, reaching, trace, varying_axes
+from hgeo.probes.program import Program, active, reaching, trace, varying_axes
 from hgeo.probes.second_order import Rules
-from hgeo.probes.sweep import Sweep, active
+from hgeo.probes.sweep import Sweep
 from hgeo.probes.tangents import Tangent, dense, one_hot
 
 PyTree = Any
@@ -41,7 +41,7 @@ def adjoint_weighted(
       The second-order chain rule; Gower and Mello, A new framework for the computation of Hessians
       (2012), and Martens, Sutskever and Swersky, Curvature propagation (2012), use relatives of it.
     """
-    sweeps = Sweeps(total, params, {name: c.layer for name, c in coordinates.items()})
+    sweeps = Sweeps(total, params, coordinates)
     results = OrderedDict()
     for name, chosen in coordinates.items():
         entry = sweeps.entry(name)
@@ -53,9 +53,10 @@ def adjoint_weighted(
 class Sweeps:
     """The sweeps of several layers over one traced loss, sharing values and adjoints."""
 
-    def __init__(self, total: Total, params: PyTree, layers: Mapping[str, Layer]):
+    def __init__(self, total: Total, params: PyTree, coordinates: Mapping[str, Coordinates]):
         """Traces the loss and runs it once forward and once backward."""
-        self.layers = dict(layers)
+        layers = {name: chosen.layer for name, chosen in coordinates.items()}
+        self.layers = layers
         self.program, self._sources, self._leaves = trace_loss(total, params, layers)
         rules, needed = Rules(self.program), reaching(self.program)
         equations = {
@@ -78,8 +79,14 @@ class Sweeps:
 
         adjoints, values = jax.grad(run, has_aux=True)(taps)
         adjoints = {variable: self._own(variable, x) for variable, x in adjoints.items()}
+        num: dict[int, int] = {}
+        for name, pairs in equations.items():
+            for equation, _ in pairs:
+                out = equation.outputs[0]
+                num[out] = num.get(out, 0) + coordinates[name].indices.shape[0]
+        grams: dict[int, jax.Array] = {}
         self._sweeps = {
-            name: Sweep(rules, pairs, values, adjoints, self._sources[name])
+            name: Sweep(rules, pairs, values, adjoints, self._sources[name], num, grams)
             for name, pairs in equations.items()
         }
 
@@ -93,7 +100,7 @@ class Sweeps:
     def entry(self, name: str) -> Callable[[jax.Array], jax.Array]:
         """The diagonal entry of a layer as a function of the position in its flat vector."""
         layer, sources = self.layers[name], self._sources[name]
-        dtype = jnp.result_type(*layer.dtypes)
+        dtype = layer.dtype
 
         def of_index(index):
             tangents: dict[int, Tangent] = {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from hgeo.probes.layers import Layer
 
@@ -38,7 +39,7 @@ class Coordinates:
     def __post_init__(self):
         """Checks concrete indices; pytree operations may put anything else in their place."""
         indices = self.indices
-        if not isinstance(indices, (np.ndarray, jax.Array)) or isinstance(indices, jax.core.Tracer):
+        if not isinstance(indices, (np.ndarray, jax.Array)) or isinstance(indices, Tracer):
             return
         if not jnp.issubdtype(indices.dtype, jnp.integer):
             return

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from hgeo.losses import Loss, as_weighted, over_devices
 from hgeo.probes.coordinates import Coordinates
@@ -112,7 +113,7 @@ def diagonal_and_choice(
     choices = []
 
     def sums(piece, count):
-        total = lambda params: as_weighted(loss, params, piece, count).total
+        total = lambda params: jnp.asarray(as_weighted(loss, params, piece, count).total)
         choices.append(choose(mode, total, params, coordinates))
         entries = MODES[choices[-1].mode](total, params, coordinates, chunk)
         return list(entries.values()), as_weighted(loss, params, piece, count).weight
@@ -181,7 +182,7 @@ def choose_mode(
         params = over_devices(params, axis_name)
 
         def of_piece(piece, count):
-            total = lambda params: as_weighted(loss, params, piece, count).total
+            total = lambda params: jnp.asarray(as_weighted(loss, params, piece, count).total)
             choices.append(choose(mode, total, params, coordinates))
             return jnp.zeros(())
 
@@ -209,5 +210,5 @@ def _precision(precision: str | None):
 
 
 def _check_weight(weight: jax.Array) -> None:
-    if not isinstance(weight, jax.core.Tracer) and weight == 0:
+    if not isinstance(weight, Tracer) and weight == 0:
         raise ValueError("the batch's total weight is 0, so its mean loss is undefined")

@@ -80,6 +80,12 @@ class Layer:
         """The number of weights in the layer."""
         return sum(self.sizes)
 
+    @property
+    def dtype(self) -> Any:
+        """The dtype that holds the dtypes of all parts."""
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.result_type(*self.dtypes)
+
     def leaves(self, params: PyTree) -> tuple[jax.Array, ...]:
         """The layer's arrays in `params`, one for each part.
 
@@ -107,8 +113,7 @@ class Layer:
         the one that holds them all.
         """
         leaves = self.leaves(params)
-        dtype = jnp.result_type(*self.dtypes)
-        return jnp.concatenate([jnp.ravel(leaf).astype(dtype) for leaf in leaves])
+        return jnp.concatenate([jnp.ravel(leaf).astype(self.dtype) for leaf in leaves])
 
     def split(self, vector: jax.Array) -> tuple[jax.Array, ...]:
         """A vector of shape `(size,)` as arrays of the layer's shapes and dtypes."""
@@ -188,9 +193,10 @@ def find_layers(
     if not leaves:
         raise ValueError("params have no floating leaf, so no layer can be found in them")
 
+    named: dict[str, tuple[LeafSpec, ...]]
     if isinstance(select, Mapping):
         named = {
-            name: (spec,) if isinstance(spec, (str, LeafSlice)) else tuple(spec)
+            str(name): (spec,) if isinstance(spec, (str, LeafSlice)) else tuple(spec)
             for name, spec in select.items()
         }
     elif isinstance(select, Iterable) and not isinstance(select, str):
@@ -206,7 +212,7 @@ def find_layers(
     return OrderedDict((name, _layer(name, parts, leaves)) for name, parts in named.items())
 
 
-def _predicate(select) -> Callable[[str, Any], bool]:
+def _predicate(select: Any) -> Callable[[str, Any], Any]:
     if select is None:
         return lambda path, leaf: len(leaf.shape) >= 2 and not _NOT_WEIGHTS & set(_words(path))
     if isinstance(select, str):
@@ -270,4 +276,6 @@ def _words(path: str) -> list[str]:
 
 
 def _is_floating(leaf: Any) -> bool:
-    return hasattr(leaf, "shape") and jnp.issubdtype(getattr(leaf, "dtype", None), jnp.floating)
+    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+        return False
+    return jnp.issubdtype(leaf.dtype, jnp.floating)

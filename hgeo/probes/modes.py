@@ -9,7 +9,7 @@ from jax.extend import core
 from hgeo.probes.adjoint_weighted import adjoint_weighted, trace_loss
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.nested import forward_over_forward, forward_over_reverse
-from hgeo.probes.program import moving, reaching
+from hgeo.probes.program import Equation, as_equation, is_inexact, moving, reaching
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
@@ -54,7 +54,9 @@ def choose(
 
     Adjoint-weighted mode, unless on the way from the layers to the loss there is
 
-    - a `custom_vjp` function, which has a reverse rule alone: jvp over grad, which keeps to it;
+    - a `custom_vjp` function, which has a reverse rule alone, or a `custom_jvp` function whose
+      rule need not be its derivative (a straight-through estimator): jvp over grad, which keeps
+      to the rule in one derivative and takes the function's code in the other;
     - a `while` of unknown length, which has no reverse rule: jvp over jvp.
 
     Raises:
@@ -71,6 +73,8 @@ def choose(
     tried = ("forward_over_reverse", "forward_over_forward") if mode == "auto" else (mode,)
     failure: Exception | None = None
     for candidate in tried:
+        if candidate == "adjoint_weighted":
+            continue
         try:
             jax.eval_shape(lambda p, m=candidate: MODES[m](total, p, coordinates, 1), params)
         except Exception as error:  # JAX raises several kinds, and user rules any
@@ -92,12 +96,13 @@ def _obstacles(total, params, coordinates):
     names: dict[str, None] = {}
     for equation in program.equations:
         if on_the_way.intersection(equation.inputs) and on_the_way.intersection(equation.outputs):
-            names |= dict.fromkeys(_named(equation.name, equation.params))
+            names |= dict.fromkeys(_named(equation))
     return list(names)
 
 
-def _named(name, params):
+def _named(equation: Equation) -> list[str]:
     """The obstacles in one equation and the bodies that it runs."""
+    name, params = equation.name, equation.params
     if name.startswith("custom_vjp_call"):
         return [f"the custom_vjp function {_function_name(params)!r}"]
     if name == "while":
@@ -105,13 +110,39 @@ def _named(name, params):
     if name in _KERNELS:
         return [f"the kernel or callback {_function_name(params, name)!r} ({name})"]
     if name == "custom_jvp_call":
-        return []  # its rule stands for its body
+        label = f"the custom_jvp function {_function_name(params)!r}, whose rule does not call it"
+        return [] if _is_own_derivative(equation) else [label]
     return [
         label
         for body in core.jaxprs_in_params(dict(params))
         for eqn in body.eqns
-        for label in _named(eqn.primitive.name, eqn.params)
+        for label in _named(as_equation(eqn))
     ]
+
+
+def _is_own_derivative(equation: Equation) -> bool:
+    """Whether a `custom_jvp` rule is surely the derivative of the value that it gives.
+
+    It is taken to be so if the rule calls the function itself for its value, so that every
+    derivative goes by the rule, or if the function is one of JAX's or Flax's own.
+    """
+    own = equation.params["call_jaxpr"].jaxpr.debug_info
+    source = str(getattr(own, "func_src_info", "")).replace("\\", "/")
+    if any(f"/{package}/" in source for package in ("jax", "flax", "optax", "equinox")):
+        return True
+    avals = [var.aval for var in equation.params["call_jaxpr"].jaxpr.invars]
+    free = [k for k, aval in enumerate(avals) if is_inexact(aval)]
+
+    def rule(*values):
+        points = tuple(values[k] for k in free)
+        return jax.jvp(equation.at(values, free), points, points)
+
+    inside = jax.make_jaxpr(rule)(*avals).jaxpr.eqns
+    return any(
+        eqn.primitive.name == "custom_jvp_call"
+        and _function_name(eqn.params) == _function_name(equation.params)
+        for eqn in inside
+    )
 
 
 def _function_name(params, default="unnamed"):

@@ -38,7 +38,7 @@ class Probe:
         self,
         loss: Loss,
         coordinates: Mapping[str, Coordinates],
-        devices: Sequence[jax.Device] | None,
+        devices: Sequence[Any] | None,
         options: Mapping[str, Any],
     ):
         """Takes what `make_probe` takes; nothing is traced yet."""
@@ -92,7 +92,7 @@ def make_probe(
     memory_budget: int | None = None,
     microbatch_size: int | None = None,
     precision: str | None = "highest",
-    devices: Sequence[jax.Device] | None = None,
+    devices: Sequence[Any] | None = None,
 ) -> Probe:
     """A compiled probe of the Hessian diagonal, run over all given devices.
 

@@ -73,6 +73,14 @@ class Equation:
         return function
 
 
+def as_equation(eqn: core.JaxprEqn) -> Equation:
+    """An equation of a jaxpr by itself, its variables numbered from 0."""
+    ins, outs = len(eqn.invars), len(eqn.outvars)
+    avals = tuple(var.aval for var in eqn.outvars)
+    numbers = tuple(range(ins)), tuple(range(ins, ins + outs))
+    return Equation(eqn.primitive, eqn.params, *numbers, avals, eqn.ctx)
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
     """A traced function of arrays with one output.
@@ -199,3 +207,18 @@ def reaching(program: Program) -> set[int]:
         if equation.name not in FLAT and found.intersection(equation.outputs):
             found.update(v for v in equation.inputs if is_inexact(program.avals[v]))
     return found
+
+
+def active(program: Program, needed: set[int], sources: Sequence[int]):
+    """The equations that move with `sources` and move the output: each with what moves in it.
+
+    Returns:
+      A list of pairs: the equation, and the positions of its inputs that move.
+    """
+    found = moving(program, sources) & needed
+    pairs = []
+    for equation in program.equations:
+        free = tuple(k for k, v in enumerate(equation.inputs) if v in found)
+        if free and equation.name not in FLAT and needed.intersection(equation.outputs):
+            pairs.append((equation, free))
+    return pairs

@@ -51,6 +51,8 @@ class Rules:
 
     def is_linear(self, equation: Equation, free: Sequence[int]) -> bool:
         """Whether the second derivative in the inputs at positions `free` is zero."""
+        if equation.name == "abs":  # of a complex number it is curved
+            return jnp.issubdtype(self.avals[equation.inputs[0]].dtype, jnp.floating)
         if equation.name in LINEAR:
             return True
         if equation.name in BILINEAR:
@@ -63,21 +65,25 @@ class Rules:
         return self._linear[key]
 
     def is_elementwise(self, equation: Equation, free: Sequence[int]) -> bool:
-        """Whether outputs and the inputs at `free` are real, of one shape, and go pairwise."""
+        """Whether the output and the inputs at `free` are real and go element by element.
+
+        An input may be repeated along some axes (of size 1, or of no axes) to the output's shape.
+        """
         key = (equation, tuple(free))
         if key not in self._elementwise:
             self._elementwise[key] = self._goes_pairwise(equation, free)
         return self._elementwise[key]
 
     def _goes_pairwise(self, equation, free):
-        avals = [self.avals[equation.inputs[k]] for k in free] + list(equation.avals)
-        if len(equation.outputs) != 1 or any(aval.shape != avals[0].shape for aval in avals):
+        if len(equation.outputs) != 1:
             return False
+        shape = equation.avals[0].shape
+        avals = [self.avals[equation.inputs[k]] for k in free] + list(equation.avals)
         if any(not jnp.issubdtype(aval.dtype, jnp.floating) for aval in avals):
             return False
         if equation.name in ELEMENTWISE:
-            return True
-        if equation.name != "custom_jvp_call":
+            return all(_repeats(aval.shape, shape) for aval in avals)
+        if equation.name != "custom_jvp_call" or any(aval.shape != shape for aval in avals):
             return False
         rule = self._slope(equation, free)
         names = ELEMENTWISE | _ELEMENT_PREDICATES
@@ -110,6 +116,11 @@ class Rules:
 
 
 _BODIES = {"scan", "while", "cond", "custom_vjp_call", "custom_vjp_call_jaxpr", "shard_map"}
+
+
+def _repeats(small, shape):
+    pairs = zip(small, shape, strict=True) if len(small) == len(shape) else ()
+    return small == () or (len(small) == len(shape) and all(a in (1, b) for a, b in pairs))
 
 
 def _of_scalar(program, equation):

@@ -16,27 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes import tangents
-from hgeo.probes.program import FLAT, Equation, Program, is_inexact, moving
+from hgeo.probes.head import BOUNDED, Product, picks_labels, wide_product
+from hgeo.probes.program import Equation, is_inexact
 from hgeo.probes.second_order import Rules
 from hgeo.probes.softmax import softmax_axis
-from hgeo.probes.tangents import OneHot, Tangent, dense, scaled
+from hgeo.probes.sums import inner, quadratic, sum_of
+from hgeo.probes.tangents import Tangent, cast, dense, scaled
 
 State = dict[int, Tangent]
-
-
-def active(program: Program, needed: set[int], sources: Sequence[int]):
-    """The equations that move with `sources` and move the output: each with what moves in it.
-
-    Returns:
-      A list of pairs: the equation, and the positions of its inputs that move.
-    """
-    found = moving(program, sources) & needed
-    pairs = []
-    for equation in program.equations:
-        free = tuple(k for k, v in enumerate(equation.inputs) if v in found)
-        if free and equation.name not in FLAT and needed.intersection(equation.outputs):
-            pairs.append((equation, free))
-    return pairs
 
 
 class Sweep:
@@ -49,6 +36,8 @@ class Sweep:
         values: Mapping[int, Any],
         adjoints: Mapping[int, Any],
         sources: Sequence[int],
+        num: Mapping[int, int],
+        grams: dict[int, Any],
     ):
         """Computes all that the coordinates share.
 
@@ -58,14 +47,27 @@ class Sweep:
           values: of every variable.
           adjoints: of the outputs of every equation that is not linear in what moves.
           sources: the layer's leaves among the program's inputs.
+          num: by output variable of an equation, of how many coordinates it lies on the way.
+          grams: the G of wide products, shared by the layers; added to.
         """
         self._rules, self._values, self._adjoints = rules, values, adjoints
         self._view: dict[int, tuple[int, Any]] = {source: (source, None) for source in sources}
         self._steps: list[Callable[[State], None]] = []
         self._terms: list[Callable[[State], jax.Array]] = []
         self._weights: dict[tuple[int, int], Any] = {}
+        # Roots that are computed when they are first read, if ever.
+        self._late: dict[int, Callable[[State], Tangent]] = {}
+        self._products: dict[int, Product] = {}
+        self._sums: dict[int, Mapping[int, Any]] = {}
+        self._needs: dict[int, Sequence[int]] = {}  # what roots computed late are computed from
+        self._read: set[int] = set()  # roots that are read entry by entry
+        self._folded: set[int] = set()
+        self._dtypes: dict[int, Any] = {}  # of roots that are no variables; negative numbers
+        self._wide: dict[tuple[int, tuple[int, ...]], int] = {}
+        self._repeated: dict[int, int] = {}  # roots that repeat a variable along some axes
         for equation, free in equations:
             self._plan(equation, free)
+        self._fold(num, grams)
 
     def __call__(self, sources: Mapping[int, Tangent]) -> jax.Array:
         """eᵀHe for the tangent e whose parts are given by input; a scalar."""
@@ -73,19 +75,93 @@ class Sweep:
         for step in self._steps:
             step(state)
         parts = [term(state) for term in self._terms]
-        parts += [_quadratic(w, state[r], state[s]) for (r, s), w in self._weights.items()]
+        for (r, s), weight in self._weights.items():
+            parts.append(quadratic(weight, self._at(state, r), self._at(state, s)))
         return sum_of(parts)
+
+    def _at(self, state: State, root: int) -> Tangent:
+        if root not in state:
+            state[root] = self._late[root](state)
+        return state[root]
 
     def _tangent(self, state: State, variable: int) -> Tangent:
         root, factor = self._view[variable]
-        return scaled(state[root], factor)
+        return scaled(self._at(state, root), factor)
 
     def _new_root(self, variable: int):
         self._view[variable] = (variable, None)
 
-    def _add_weight(self, first: int, second: int, weight):
+    def _reads(self, root: int):
+        """Notes that a root will be read entry by entry, and so what it is computed from."""
+        if root not in self._read:
+            self._read.add(root)
+            for part in self._needs.get(root, ()):
+                self._reads(part)
+
+    def _dtype(self, root: int):
+        return self._rules.avals[root].dtype if root >= 0 else self._dtypes[root]
+
+    def _fresh_root(self, dtype: Any) -> int:
+        root = -1 - len(self._dtypes)
+        self._dtypes[root] = dtype
+        return root
+
+    def _value(self, variable: int, shape: tuple[int, ...]):
+        value = self._values[variable]
+        return jnp.broadcast_to(value, shape) if jnp.shape(value) != shape else value
+
+    def _seen(self, variable: int, shape: tuple[int, ...]) -> tuple[int, Any]:
+        """The view of a variable where it is repeated to some shape."""
+        if self._rules.avals[variable].shape == shape:
+            return self._view[variable]
+        if (variable, shape) not in self._wide:
+            root = self._fresh_root(self._rules.avals[variable].dtype)
+            self._needs[root] = [self._view[variable][0]]
+            self._late[root] = lambda state: jnp.broadcast_to(
+                dense(self._tangent(state, variable)), shape
+            )
+            self._repeated[root] = variable
+            self._wide[variable, shape] = root
+        return self._wide[variable, shape], None
+
+    def _add_weight(self, first: int, second: int, weight, bounded: bool = False):
+        if first == second and first in self._repeated:
+            # The square of what is repeated: its weights are added up once, here.
+            variable = self._repeated[first]
+            shape = self._rules.avals[variable].shape
+            root, factor = self._view[variable]
+            weight = _summed_to(weight, shape)
+            weight = weight if factor is None else weight * factor**2
+            self._add_weight(root, root, weight)
+            return
         key = (min(first, second), max(first, second))
-        self._weights[key] = weight + self._weights[key] if key in self._weights else weight
+        if key in self._weights:
+            weight = sum_of([self._weights[key], weight])
+        self._weights[key] = weight
+        if first != second or not bounded:
+            self._reads(first)
+            self._reads(second)
+
+    def _fold(self, num: Mapping[int, int], grams: dict[int, Any]):
+        """Replaces the square of a wide product by a form in what it is a product of."""
+        for root, product in reversed(self._products.items()):
+            weight = self._weights.get((root, root))
+            if root in self._read or weight is None or not product.pays(num[root]):
+                continue
+            self._reads(self._view[product.source][0])
+            if root not in grams:
+                grams[root] = product.gram(weight.astype(product.matrix.dtype))
+            gram = grams[root]
+            del self._weights[root, root]
+            self._folded.add(root)
+
+            def term(state, product=product, gram=gram):
+                moved = dense(self._tangent(state, product.source))
+                axes = tuple(range(moved.ndim - 1))
+                numbers = (((moved.ndim,), (moved.ndim - 1,)), (axes, axes))
+                return inner(jax.lax.dot_general(gram, moved, numbers), moved)
+
+            self._terms.append(term)
 
     def _plan(self, equation: Equation, free: tuple[int, ...]):
         if self._rules.is_elementwise(equation, free):
@@ -94,6 +170,8 @@ class Sweep:
             self._plan_shaped(equation)
         elif equation.name == "dot_general":
             self._plan_product(equation, free)
+        elif free == (0,) and picks_labels(equation, self._rules.avals):
+            self._plan_labels(equation)
         elif (axis := softmax_axis(equation, self._rules.avals)) is not None:
             self._plan_softmax(equation, axis)
         else:
@@ -101,68 +179,80 @@ class Sweep:
 
     def _plan_elementwise(self, equation, free):
         out = equation.outputs[0]
+        shape, dtype = equation.avals[0].shape, equation.avals[0].dtype
         groups: dict[int, list[int]] = {}
         for k in free:
-            groups.setdefault(self._view[equation.inputs[k]][0], []).append(k)
-        dtype = self._rules.avals[out].dtype
-        narrow = any(self._rules.avals[root].dtype != dtype for root in groups)
-        if equation.name in _PASSED and len(free) == 1 and free[0] == 0 and not narrow:
-            self._view[out] = self._view[equation.inputs[0]]
+            groups.setdefault(self._seen(equation.inputs[k], shape)[0], []).append(k)
+        narrow = any(self._dtype(root) != dtype for root in groups)
+        if equation.name in _PASSED and free == (0,) and not narrow:
+            self._view[out] = self._seen(equation.inputs[0], shape)
             return
 
         linear = self._rules.is_linear(equation, free)
-        slopes = {root: self._along(equation, members) for root, members in groups.items()}
-        factors = {root: slope(self._values) for root, slope in slopes.items()}
+        factors = {root: self._slope(equation, members) for root, members in groups.items()}
         if not linear:
-            adjoint = self._adjoints[out]
-            roots = list(groups)
-            for n, first in enumerate(roots):
-                for second in roots[n:]:
-                    if first == second and equation.name == "mul" and len(groups[first]) == 1:
-                        continue
-                    curve = self._twice(equation, groups, first, second)
-                    twice = 1.0 if first == second else 2.0
-                    weight = twice * curve * adjoint
-                    self._add_weight(first, second, jnp.where(adjoint == 0, 0.0, weight))
+            self._curve(equation, groups)
         if len(groups) == 1 and not narrow:
             root = next(iter(groups))
             self._view[out] = (root, factors[root])
             return
 
-        def step(state):
+        def late(state):
             parts = [
-                dense(scaled(state[root].astype(dtype), factor))
-                if not isinstance(state[root], OneHot)
-                else dense(scaled(_cast(state[root], dtype), factor))
+                dense(scaled(cast(self._at(state, root), dtype), factor))
                 for root, factor in factors.items()
             ]
-            state[out] = sum_of(parts)
+            return sum_of(parts)
 
-        self._steps.append(step)
+        self._late[out] = late
         self._new_root(out)
+        self._needs[out] = list(groups)
+        if not narrow:
+            self._sums[out] = factors
+
+    def _curve(self, equation, groups):
+        """Adds the weights of an elementwise equation's second-order terms."""
+        adjoint = self._adjoints[equation.outputs[0]]
+        bounded = equation.name in BOUNDED
+        if equation.name == "integer_pow":
+            bounded = equation.params["y"] >= 2
+        roots = list(groups)
+        for n, first in enumerate(roots):
+            for second in roots[n:]:
+                if first == second and equation.name == "mul" and len(groups[first]) == 1:
+                    continue
+                curve = self._twice(equation, groups, first, second)
+                weight = (1.0 if first == second else 2.0) * curve * adjoint
+                weight = jnp.where(adjoint == 0, 0.0, weight)
+                self._add_weight(first, second, weight, bounded)
 
     def _directions(self, equation, members):
-        factors = [self._view[equation.inputs[k]][1] for k in members]
-        points = [self._values[equation.inputs[k]] for k in members]
+        shape = equation.avals[0].shape
+        factors = [self._seen(equation.inputs[k], shape)[1] for k in members]
+        points = [self._value(equation.inputs[k], shape) for k in members]
         return tuple(
             jnp.ones_like(x) if c is None else c for x, c in zip(points, factors, strict=True)
         )
 
-    def _along(self, equation, members):
+    def _read_for(self, equation, members):
+        """Its inputs' values, those at `members` in the output's shape."""
+        shape = equation.avals[0].shape
+        return [
+            self._value(v, shape) if k in members else self._values[v]
+            for k, v in enumerate(equation.inputs)
+        ]
+
+    def _slope(self, equation, members):
         """The derivative of an elementwise equation when one root's tangent is all ones."""
+        read = self._read_for(equation, members)
+        points = tuple(read[k] for k in members)
         directions = self._directions(equation, members)
-
-        def slope(values):
-            read = [values[v] for v in equation.inputs]
-            points = tuple(read[k] for k in members)
-            return jax.jvp(equation.at(read, members), points, directions)[1][0]
-
-        return slope
+        return jax.jvp(equation.at(read, members), points, directions)[1][0]
 
     def _twice(self, equation, groups, first, second):
         """Its second derivative along the tangents of two roots."""
         inner, outer = groups[first], groups[second]
-        read = [self._values[v] for v in equation.inputs]
+        read = self._read_for(equation, [*inner, *outer])
         inner_directions = self._directions(equation, inner)
 
         def slope(*moved):
@@ -178,11 +268,53 @@ class Sweep:
     def _plan_shaped(self, equation):
         out, source = equation.outputs[0], equation.inputs[0]
         apply = _SHAPED[equation.name]
+        root, factor = self._view[source]
+        product, summed = self._products.get(root), None
+        last = self._rules.avals[source].ndim - 1
+        if product and equation.name == "reduce_sum" and tuple(equation.params["axes"]) == (last,):
+            summed = product.summed(factor)
+            self._needs[out] = [self._view[product.source][0]]
+        else:
+            product = None
+            self._needs[out] = [root]
 
-        def step(state):
-            state[out] = apply(self._tangent(state, source), equation.params)
+        def late(state):
+            if product is None or summed is None or root not in self._folded:
+                return apply(self._tangent(state, source), equation.params)
+            moved = dense(self._tangent(state, product.source))
+            return jnp.sum(moved * jnp.broadcast_to(summed, moved.shape), axis=-1)
 
-        self._steps.append(step)
+        self._late[out] = late
+        self._new_root(out)
+
+    def _plan_labels(self, equation):
+        out, source = equation.outputs[0], equation.inputs[0]
+        root, whole = self._view[source]
+        indices = self._values[equation.inputs[1]]
+        labels = indices[..., 0]
+        pick = lambda array: equation.apply(array, indices)[0]
+        parts = self._sums.get(root) or {root: None}
+        picked = {
+            part: self._products[part].picked(labels) for part in parts if part in self._products
+        }
+        self._needs[out] = [
+            self._view[self._products[part].source][0] if part in self._products else part
+            for part in parts
+        ]
+        factors = {part: None if c is None else pick(c) for part, c in parts.items()}
+        own = None if whole is None else pick(whole)
+
+        def of_part(state, part):
+            if part in self._folded:
+                moved = dense(self._tangent(state, self._products[part].source))
+                value = jnp.sum(moved * picked[part], axis=-1, keepdims=True)
+            else:
+                value = pick(dense(self._at(state, part)))
+            return scaled(value, factors[part])
+
+        self._late[out] = lambda state: scaled(
+            sum_of([of_part(state, part) for part in parts]), own
+        )
         self._new_root(out)
 
     def _plan_product(self, equation, free):
@@ -190,14 +322,21 @@ class Sweep:
         left, right = equation.inputs
         values = [self._values[v] for v in (left, right)]
         dot = lambda a, b: tangents.dot_general(a, b, **_product_params(equation.params))
+        roots = [self._view[equation.inputs[k]][0] for k in free]
+        self._new_root(out)
         if len(free) == 1:
 
-            def step(state):
+            def late(state):
                 moved = self._tangent(state, equation.inputs[free[0]])
-                state[out] = dot(moved, values[1]) if free[0] == 0 else dot(values[0], moved)
+                return dot(moved, values[1]) if free[0] == 0 else dot(values[0], moved)
 
+            self._late[out], self._needs[out] = late, roots
+            if product := wide_product(equation, free, self._values):
+                self._products[out] = product
         else:
             adjoint = self._adjoints[out]
+            for root in roots:
+                self._reads(root)
 
             def step(state):
                 a, b = self._tangent(state, left), self._tangent(state, right)
@@ -205,17 +344,17 @@ class Sweep:
 
             def term(state):
                 a, b = self._tangent(state, left), self._tangent(state, right)
-                return 2.0 * _inner(adjoint, dense(dot(a, b)))
+                return 2.0 * inner(adjoint, dense(dot(a, b)))
 
             self._terms.append(term)
-        self._steps.append(step)
-        self._new_root(out)
+            self._steps.append(step)
 
     def _plan_softmax(self, equation, axis):
         # y = softmax(x): dy = y t, t = dx − Σ y dx; ⟨v̄, d²y⟩ = Σ y (v̄ − Σ y v̄) t².
         out, source = equation.outputs[0], equation.inputs[0]
         y, adjoint = self._values[out], self._adjoints[out]
-        root = -1 - out
+        root = self._fresh_root(equation.avals[0].dtype)
+        self._reads(self._view[source][0])
 
         def step(state):
             moved = dense(self._tangent(state, source))
@@ -230,9 +369,20 @@ class Sweep:
         read = [self._values[v] for v in equation.inputs]
         points = tuple(read[k] for k in free)
         function = equation.at(read, free)
+        roots = [self._view[equation.inputs[k]][0] for k in free]
         outs = [v for v, a in zip(equation.outputs, equation.avals, strict=True) if is_inexact(a)]
         moved = lambda state: tuple(dense(self._tangent(state, equation.inputs[k])) for k in free)
-        if self._rules.is_linear(equation, free):
+        linear = self._rules.is_linear(equation, free)
+        for out in outs:
+            self._new_root(out)
+        if linear and len(outs) == 1:
+            push = jax.linearize(function, *points)[1]
+            self._late[outs[0]] = lambda state: push(*moved(state))[0]
+            self._needs[outs[0]] = roots
+            return
+        for root in roots:
+            self._reads(root)
+        if linear:
             push = jax.linearize(function, *points)[1]
 
             def step(state):
@@ -247,18 +397,16 @@ class Sweep:
                 return outputs, pullback(adjoints)
 
             push = jax.linearize(with_pullback, *points)[1]
-            curve = -1 - equation.outputs[0]
+            curve = self._fresh_root(None)
 
             def step(state):
                 steps = moved(state)
                 pushed, curved = push(*steps)
                 state.update(zip(outs, pushed, strict=True))
-                state[curve] = sum_of([_inner(c, s) for c, s in zip(curved, steps, strict=True)])
+                state[curve] = sum_of([inner(c, s) for c, s in zip(curved, steps, strict=True)])
 
-            self._terms.append(lambda state: state[curve])
+            self._terms.append(lambda state: dense(state[curve]))
         self._steps.append(step)
-        for out in outs:
-            self._new_root(out)
 
 
 # First operand plus or minus something that is held: the tangent is passed on as it is.
@@ -277,34 +425,8 @@ def _product_params(params):
     return {name: params[name] for name in names if name in params}
 
 
-def _cast(tangent, dtype):
-    return tangent.with_values(tangent.values.astype(dtype))
-
-
-def _quadratic(weight, first, second):
-    """⟨weight, first ∘ second⟩, zero where a tangent is zero even if the weight is infinite."""
-    if isinstance(first, OneHot) and first is second:
-        weight, first = first.at(weight), first.values
-        second = first
-    first, second = dense(first), dense(second)
-    product = first * second
-    return total(jnp.where(product == 0, 0.0, weight * product))
-
-
-def _inner(first, second):
-    product = jnp.where(second == 0, 0.0, first * second)
-    return total(jnp.real(product))
-
-
-def total(array: jax.Array) -> jax.Array:
-    """The sum of all entries, last axis first: one long sum loses digits in float32."""
-    if array.dtype in (jnp.bfloat16, jnp.float16):
-        array = array.astype(jnp.float32)
-    if array.ndim > 1:
-        array = jax.lax.optimization_barrier(jnp.sum(array, axis=-1))
-    return jnp.sum(array)
-
-
-def sum_of(parts: Sequence[Any]) -> Any:
-    """The sum of a list of arrays of one shape; of no arrays, 0.0."""
-    return sum(parts[1:], start=parts[0]) if parts else 0.0
+def _summed_to(array, shape):
+    axes = range(array.ndim)
+    if shape == ():
+        return jnp.sum(array)
+    return jnp.sum(array, axis=tuple(a for a in axes if shape[a] != array.shape[a]), keepdims=True)

@@ -86,6 +86,13 @@ def scaled(tangent: Tangent, factor: jax.Array | None) -> Tangent:
     return tangent * factor
 
 
+def cast(tangent: Tangent, dtype: Any) -> Tangent:
+    """The tangent in another dtype."""
+    if isinstance(tangent, OneHot):
+        return tangent.with_values(tangent.values.astype(dtype))
+    return tangent.astype(dtype)
+
+
 def reduce_sum(tangent: Tangent, axes: Sequence[int]) -> Tangent:
     """Its sum over some axes."""
     if not isinstance(tangent, OneHot):
@@ -141,14 +148,14 @@ def _dot(sparse, other, numbers, params, *, first):
     for axis in sorted(taken, reverse=True):
         other = jax.lax.dynamic_index_in_dim(other, taken[axis], axis, keepdims=False)
     shifted = lambda axis: axis - sum(gone < axis for gone in taken)
-    contracted = ([rest.index(m) for m, _ in pairs], [shifted(i) for _, i in pairs])
-    batched = ([rest.index(m) for m in batch[0]], [shifted(i) for i in batch[1]])
+    inner = [rest.index(m) for m, _ in pairs], [shifted(i) for _, i in pairs]
+    outer = [rest.index(m) for m in batch[0]], [shifted(i) for i in batch[1]]
     if not pairs and not batch[0]:
         values = _outer(*((sparse.values, other) if first else (other, sparse.values)), params)
     elif first:
-        values = jax.lax.dot_general(sparse.values, other, (contracted, batched), **params)
+        values = jax.lax.dot_general(sparse.values, other, (inner, outer), **params)
     else:
-        flipped = (contracted[::-1], batched[::-1])
+        flipped = ((inner[1], inner[0]), (outer[1], outer[0]))
         values = jax.lax.dot_general(other, sparse.values, flipped, **params)
 
     # The output's axes: the batch, the left operand's free ones, the right operand's.

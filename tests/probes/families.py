@@ -160,7 +160,8 @@ def decoder_block(key):
     def loss(params, batch):
         return jnp.mean((_apply(module, params, batch["x"], batch["memory"]) - batch["y"]) ** 3)
 
-    return Case(loss, params, batch, hgeo.find_layers(params))
+    layers = hgeo.find_layers(params, "self/(query|out)/kernel|cross/key/kernel|Dense_./kernel")
+    return Case(loss, params, batch, layers)
 
 
 def bert_block(key):
@@ -171,7 +172,7 @@ def bert_block(key):
         "y": jnp.array([0, 1, 1]),
     }
     params = _jiggled(_module(module, key, batch["ids"], batch["mask"]), key)
-    layers = hgeo.find_layers(params)
+    layers = hgeo.find_layers(params, "(value|intermediate|pooler)/kernel")
     qkv = [f"params/attention/{name}/kernel" for name in ("query", "key", "value")]
     layers |= hgeo.find_layers(params, {"in_proj": qkv, "embed": "params/embed/embedding"})
 

@@ -135,7 +135,7 @@ def test_slices_of_a_stack_are_layers_of_their_own():
     np.testing.assert_array_equal(changed[1], jnp.zeros((2, 2)))
     np.testing.assert_array_equal(changed[::2], params["blocks"]["kernel"][::2])
     named = hgeo.find_layers(params, [hgeo.LeafSlice("blocks/kernel", 1)])
-    assert list(named.values())[0].parts == layer.parts
+    assert next(iter(named.values())).parts == layer.parts
 
 
 def test_two_slices_of_one_stack_are_one_layer():

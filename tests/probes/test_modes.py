@@ -36,7 +36,7 @@ once.defvjp(lambda x: (jnp.sin(x), x), _once_backward)
 
 @jax.custom_jvp
 def steep(x):
-    """Its rule is not its body's derivative, and is what counts."""
+    """Its rule is not its body's derivative."""
     return jnp.tanh(x)
 
 
@@ -44,6 +44,18 @@ def steep(x):
 def _steep_rule(primals, tangents):
     (x,), (dx,) = primals, tangents
     return jnp.tanh(x), (3.0 - jnp.tanh(x) ** 2) * dx
+
+
+@jax.custom_jvp
+def smooth(x):
+    """Its rule calls it for its value, as rules should."""
+    return jnp.log1p(jnp.exp(x))
+
+
+@smooth.defjvp
+def _smooth_rule(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return smooth(x), jax.nn.sigmoid(x) * dx
 
 
 def doubled(x):
@@ -69,7 +81,8 @@ def in_scan(function):
     ("function", "mode", "why"),
     [
         (jnp.sin, "adjoint_weighted", "every equation on the way is covered"),
-        (steep, "adjoint_weighted", "covered"),
+        (steep, "forward_over_reverse", "custom_jvp function 'steep'"),
+        (smooth, "adjoint_weighted", "covered"),
         (in_scan(jnp.sin), "adjoint_weighted", "covered"),
         (jax.checkpoint(jnp.sin), "adjoint_weighted", "covered"),
         (sine, "forward_over_reverse", "custom_vjp function 'sine'"),
@@ -116,6 +129,7 @@ def test_no_second_derivative_is_an_error_that_names_the_function(function, name
     ("function", "mode"),
     [
         (sine, "adjoint_weighted"),
+        (steep, "adjoint_weighted"),
         (sine, "forward_over_forward"),
         (doubled, "adjoint_weighted"),
         (doubled, "forward_over_reverse"),

@@ -95,7 +95,10 @@ def test_every_mode_agrees_with_the_dense_hessian_in_float32(family):
         with jax.enable_x64(True):
             params, batch = cast((case.params, case.batch), jnp.float32, jnp.float64)
             layers = FAMILIES[family](jax.random.key(0)).layers
-            chosen = {n: hgeo.Coordinates(layers[n], c.indices) for n, c in coordinates.items()}
+            chosen = OrderedDict(
+                (name, hgeo.Coordinates(layers[name], own.indices))
+                for name, own in coordinates.items()
+            )
             expected = dense(params, batch, chosen)
         for probe in probes.values():
             check(probe(case.params, case.batch, coordinates), expected, 1e-5, 1e-4, np.float32)

@@ -1,0 +1,24 @@
+"""Benchmarks by name: `python -m experiments.benchmark probes --out=probes.csv`.
+
+Each runs all sides in one process, on the same weights and batch, in the same dtype and with the
+same threads; prints a table with the hardware and ratios last; and writes a CSV if asked to.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from experiments.benchmarks import probes
+
+BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {"probes": probes.main}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the benchmark that the first argument names; `--help` after it shows its options."""
+    parser = argparse.ArgumentParser(prog="experiments.benchmark", description=__doc__)
+    parser.add_argument("name", choices=sorted(BENCHMARKS))
+    BENCHMARKS[parser.parse_args(arguments[:1]).name](arguments[1:])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

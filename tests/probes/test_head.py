@@ -1,0 +1,98 @@
+"""Wide heads: exact in every form of cross-entropy, and folded where it pays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import hgeo
+from hgeo.probes.adjoint_weighted import Sweeps
+
+
+def _log_softmax(logits, labels):
+    log_p = jax.nn.log_softmax(logits)
+    return -jnp.mean(jnp.take_along_axis(log_p, labels[..., None], axis=-1))
+
+
+def _integer_labels(logits, labels):
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, labels))
+
+
+def _one_hot(logits, labels):
+    targets = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+    return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - jnp.sum(targets * logits, axis=-1))
+
+
+def _masked(logits, labels):
+    each = optax.softmax_cross_entropy_with_integer_labels(1.5 * logits, labels)
+    return jnp.sum(jnp.where(labels > 2, each, 0.0) ** 2)
+
+
+def _squared(logits, labels):
+    return jnp.mean((logits - labels[..., None].astype(logits.dtype)) ** 2)
+
+
+def _smoothed(logits, labels):
+    log_p = jax.nn.log_softmax(logits)
+    return _log_softmax(logits, labels) - 0.1 * jnp.mean(log_p)
+
+
+def _entropy(logits, labels):
+    p = jax.nn.softmax(logits)
+    return _integer_labels(logits, labels) + jnp.mean(jnp.sum(p * jnp.log(p), axis=-1))
+
+
+def _outside(logits, labels):
+    return -jnp.sum(
+        jnp.take_along_axis(
+            jnp.tanh(logits), labels[..., None] + 4, axis=-1, mode="fill", fill_value=0.0
+        )
+    )
+
+
+@pytest.mark.parametrize("few", [False, True])
+@pytest.mark.parametrize(
+    ("head", "folds"),
+    [
+        (_log_softmax, True),
+        (_integer_labels, True),
+        (_one_hot, True),
+        (_masked, True),
+        (_squared, True),
+        (_smoothed, True),
+        (_entropy, False),
+        (_outside, True),
+    ],
+)
+def test_a_wide_head_is_exact(head, folds, few):
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 4)
+        params = {
+            "w1": jax.random.normal(keys[0], (3, 4)),
+            "w2": jax.random.normal(keys[1], (4, 4)),
+            "w3": jax.random.normal(keys[2], (4, 9)),
+        }
+        batch = {"x": jax.random.normal(keys[3], (2, 3, 3)), "y": jnp.arange(6).reshape(2, 3)}
+        coordinates = hgeo.sample_coordinates(
+            hgeo.find_layers(params), 2 if few else 12, jax.random.key(1)
+        )
+
+        def loss(params, batch):
+            hidden = jnp.tanh(jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"])
+            return head(hidden @ params["w3"], batch["y"])
+
+        sweeps = Sweeps(lambda p: loss(p, batch), params, coordinates)
+        folded = [bool(sweep._folded) for sweep in sweeps._sweeps.values()]
+        assert folded == [folds and not few, folds and not few, False]
+
+        found, expected = (
+            jax.jit(
+                lambda p, b, mode=mode: hgeo.sampled_diagonal(
+                    loss, p, b, coordinates, mode=mode, chunk_size=2
+                )
+            )(params, batch)
+            for mode in ("adjoint_weighted", "forward_over_reverse")
+        )
+        for name in coordinates:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-10)
