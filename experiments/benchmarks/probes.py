@@ -73,8 +73,11 @@ def run(case: Case, chunks: Sequence[int], rounds: int) -> list[Row]:
     for key, with_chunk in probes.items():
         calls = {chunk: with_chunk(chunk) for chunk in chunks}
         first = {chunk: call() for chunk, call in calls.items()}
-        timings = measure(calls, rounds=2)
-        chunk = min(chunks, key=lambda c, found=timings: found[c].least)
+        if len(chunks) > 1:
+            timings = measure(calls, rounds=2)
+            chunk = min(chunks, key=lambda c, found=timings: found[c].least)
+        else:
+            chunk = chunks[0]
         best[key], entries[key] = (chunk, calls[chunk]), first[chunk]
 
     truth = {
