@@ -64,7 +64,7 @@ def test_wrong_entries_stop_it(monkeypatch):
         return {(name, "torch", "zeros"): lambda chunk: lambda: entries}
 
     monkeypatch.setattr(probes, "torch_probes", wrong)
-    with pytest.raises(SystemExit, match="entries differ.*zeros"):
+    with pytest.raises(SystemExit, match=r"entries differ.*zeros"):
         benchmark.main(["probes", "--smoke"])
 
 
