@@ -65,6 +65,13 @@ def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) 
     return Weighted(total, jax.lax.stop_gradient(mass).astype(total.dtype))
 
 
+def varying_axes(aval: Any) -> frozenset[str]:
+    """The named axes of a `shard_map` over which a variable differs between devices."""
+    # Releases of JAX keep it under different names.
+    axes = getattr(aval, "vma", None)
+    return getattr(getattr(aval, "mat", None), "varying", frozenset()) if axes is None else axes
+
+
 def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
     """Marks replicated params as each device's own, where a named axis is in use.
 
@@ -77,7 +84,7 @@ def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
     def varying(leaf):
         if not isinstance(leaf, jax.Array):
             return leaf
-        if axis_name in getattr(jax.typeof(leaf), "vma", ()):
+        if axis_name in varying_axes(jax.typeof(leaf)):
             return leaf
         return jax.lax.pcast(leaf, axis_name, to="varying")
 

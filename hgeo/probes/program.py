@@ -120,13 +120,6 @@ def is_inexact(aval: Any) -> bool:
     return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
-def varying_axes(aval: Any) -> frozenset[str]:
-    """The named axes of a `shard_map` over which a variable differs between devices."""
-    # Releases of JAX keep it under different names.
-    axes = getattr(aval, "vma", None)
-    return getattr(getattr(aval, "mat", None), "varying", frozenset()) if axes is None else axes
-
-
 def trace(function: Callable[..., Any], *arguments: Any) -> Program:
     """Traces a function of arrays that returns one array into a flat program."""
     return flatten(jax.make_jaxpr(function)(*arguments))
