@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hgeo.losses import varying_axes
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.layers import Layer, LeafSlice, leaves_by_path
 from hgeo.probes.memory import ChunkSize, chunk_of
-from hgeo.probes.program import Program, active, reaching, trace, varying_axes
+from hgeo.probes.program import Program, active, reaching, trace
 from hgeo.probes.second_order import Rules
 from hgeo.probes.sweep import Sweep
 from hgeo.probes.tangents import Tangent, dense, one_hot
