@@ -71,11 +71,11 @@ def test_a_wide_head_is_exact(head, folds, few):
         params = {
             "w1": jax.random.normal(keys[0], (3, 4)),
             "w2": jax.random.normal(keys[1], (4, 4)),
-            "w3": jax.random.normal(keys[2], (4, 9)),
+            "w3": jax.random.normal(keys[2], (4, 6)),
         }
         batch = {"x": jax.random.normal(keys[3], (2, 3, 3)), "y": jnp.arange(6).reshape(2, 3)}
         coordinates = hgeo.sample_coordinates(
-            hgeo.find_layers(params), 2 if few else 12, jax.random.key(1)
+            hgeo.find_layers(params), 1 if few else 12, jax.random.key(1)
         )
 
         def loss(params, batch):
