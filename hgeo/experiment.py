@@ -84,16 +84,17 @@ def _train(config: Config, folder: WorkFolder, console: Console) -> None:
                     checkpoints=Checkpoints(path / "checkpoints"),
                 )
             )
-    missing = [run.missing() for run in runs]
-    steps, probes = (sum(numbers) for numbers in zip(*missing, strict=True))
     try:
-        with Progress(steps, probes, console) as progress:
+        with Progress(console) as progress:
             for note in probe.notes:
                 progress.say(f"note: {note}")
-            for run in runs:
+            for k, run in enumerate(runs):
+                # Counted anew for each run, since one that diverged leaves steps undone.
+                missing = [later.missing() for later in runs[k:]]
+                progress.expect(*(sum(numbers) for numbers in zip(*missing, strict=True)))
                 run.go_on(progress)
-            if probes:
-                progress.say(probe.mode)
+            if probe.mode is not None:
+                progress.say(f"probe mode: {probe.mode}")
     finally:
         for run in runs:
             run.checkpoints.close()

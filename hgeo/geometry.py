@@ -68,9 +68,10 @@ class GeometryProbe:
         )
 
     @property
-    def mode(self) -> str:
-        """The way in which it differentiates and why, in words, once it has been called."""
-        return f"probe mode: {self._diagonal.mode}, {self._diagonal.reason}"
+    def mode(self) -> str | None:
+        """The way in which it differentiates and why; `None` before it has been called."""
+        mode, reason = self._diagonal.mode, self._diagonal.reason
+        return None if mode is None else f"{mode} ({reason})"
 
     def __call__(self, params: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
         """The batch's loss, and (layer number, layer, statistic, value) for every layer."""

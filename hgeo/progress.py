@@ -11,9 +11,9 @@ class Progress:
     the output is a terminal.
     """
 
-    def __init__(self, steps: int, probes: int, console: Console):
-        """Starts an estimate for so many steps and probes still to do."""
-        self._left = {"step": steps, "probe": probes}
+    def __init__(self, console: Console):
+        """Starts with nothing to do."""
+        self._left = {"step": 0, "probe": 0}
         self._seconds: dict[str, float] = {}
         self._spent = 0.0
         self._console = console
@@ -48,9 +48,9 @@ class Progress:
             left=self.estimate(),
         )
 
-    def drop(self, kind: str, number: int) -> None:
-        """Says that `number` steps or probes won't be done (a run that diverged)."""
-        self._left[kind] -= number
+    def expect(self, steps: int, probes: int) -> None:
+        """Says how many steps and probes are still to do."""
+        self._left = {"step": steps, "probe": probes}
 
     def seconds_left(self) -> float | None:
         """Estimated seconds until the end; `None` before both kinds have been timed."""

@@ -1,6 +1,7 @@
 """The train loop: one run of one optimizer, from any checkpoint to its last event."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -149,7 +150,7 @@ class Run:
             epoch = self.schedule.epoch(step)
             row = LossRow(self.name, self.schedule.repeat, step, epoch, loss)
             self.records.losses[step] = row
-            if self.records.diverged_at is not None:
+            if not math.isfinite(loss):
                 return
 
     def _probe(self, state: TrainState, step: int, progress: Progress) -> None:

@@ -14,7 +14,8 @@ from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.records import RunRecords, write_text
 
-# What may change between two starts of one experiment: where things are and how work is cut up.
+# What may change between two starts of one experiment: where things are, how work is cut up, and
+# what is looked at in the end.
 FREE = {
     "data_dir",
     "checkpoint_every",

@@ -13,6 +13,7 @@ from hgeo.config import Config
 from hgeo.data.text import make_sequences, read_text
 from hgeo.errors import InputError
 from hgeo.losses import Loss, Weighted
+from hgeo.models.layers import check_heads
 from hgeo.models.transformer import LanguageModel
 
 PyTree = Any
@@ -59,11 +60,7 @@ def _language_model(config: Config) -> Workload:
     data = config.data
     text = read_text(data.source, data.split, config.data_dir)
     sequences = make_sequences(text, data.sequence_length, data.tokenizer, data.vocabulary_size)
-    if config.model.width % config.model.num_heads:
-        raise InputError(
-            f"model.width must be a multiple of model.num_heads, but they are "
-            f"{config.model.width} and {config.model.num_heads}"
-        )
+    check_heads(config.model.width, config.model.num_heads)
     model = LanguageModel(len(sequences.vocabulary), **config.model)
 
     def loss(params, batch):

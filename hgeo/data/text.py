@@ -1,15 +1,14 @@
 """Text for language models: sources, tokens, vocabulary, sequences."""
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from hgeo.data.files import data_root, decode
 from hgeo.errors import InputError
 
 UNKNOWN = "<unk>"
@@ -94,22 +93,13 @@ def _pydoc(split: str, data_dir: str) -> str:
 def _wikitext2(split: str, data_dir: str) -> str:
     if split not in WIKITEXT2_FILES:
         raise InputError(f"data.split must be one of {sorted(WIKITEXT2_FILES)}, not {split!r}")
-    root = data_dir or os.environ.get("HGEO_DATA_DIR", "")
-    if not root:
-        raise InputError(
-            "Wikitext-2 needs its files: give --config.data_dir=DIR or set HGEO_DATA_DIR, so that "
-            f"DIR/{WIKITEXT2_FILES[split]} exists"
-        )
-    path = Path(root) / WIKITEXT2_FILES[split]
+    path = data_root(data_dir, "Wikitext-2", WIKITEXT2_FILES[split]) / WIKITEXT2_FILES[split]
     if not path.is_file():
         raise InputError(
             f"no file {path}: unpack the word-level WikiText-2 archive (wikitext-2-v1.zip) so that "
             f"{WIKITEXT2_FILES[split]} lies below the folder given as data_dir"
         )
-    try:
-        return path.read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8: {error}") from error
+    return decode(path.read_bytes(), str(path))
 
 
 def _words(text: str) -> list[str]:

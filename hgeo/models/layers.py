@@ -90,6 +90,14 @@ def check_heads(width: int, num_heads: int) -> None:
         )
 
 
+def attended(module, q_BxTxD, k_BxSxD, v_BxSxD, mask_BxTxS, deterministic: bool):
+    """`attend` and the out-projection, both as the attention module that calls it is set."""
+    drop = nn.Dropout(module.dropout, deterministic=deterministic)
+    out = attend(q_BxTxD, k_BxSxD, v_BxSxD, module.num_heads, mask_BxTxS, drop)
+    out_init = kernel_init(module.initializer, module.gain, module.out_default)
+    return nn.Dense(out.shape[-1], name="out_proj", kernel_init=out_init)(out)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused in-projection, as PyTorch's."""
 
@@ -106,10 +114,7 @@ class SelfAttention(nn.Module):
         in_init = kernel_init(self.initializer, self.gain, "xavier")
         qkv = nn.Dense(3 * width, name="in_proj", kernel_init=in_init)(x_BxTxD)
         q, k, v = jnp.split(qkv, 3, axis=-1)
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        out = attend(q, k, v, self.num_heads, mask_BxTxS, drop)
-        out_init = kernel_init(self.initializer, self.gain, self.out_default)
-        return nn.Dense(width, name="out_proj", kernel_init=out_init)(out)
+        return attended(self, q, k, v, mask_BxTxS, deterministic)
 
 
 class FusedProjection(nn.Module):
@@ -143,10 +148,7 @@ class CrossAttention(nn.Module):
         """(B, T, D), (B, S, D), (B, T, S) -> (B, T, D)."""
         in_init = kernel_init(self.initializer, self.gain, "xavier")
         q, k, v = FusedProjection(in_init, name="in_proj")(x_BxTxD, memory_BxSxD)
-        drop = nn.Dropout(self.dropout, deterministic=deterministic)
-        out = attend(q, k, v, self.num_heads, mask_BxTxS, drop)
-        out_init = kernel_init(self.initializer, self.gain, self.out_default)
-        return nn.Dense(x_BxTxD.shape[-1], name="out_proj", kernel_init=out_init)(out)
+        return attended(self, q, k, v, mask_BxTxS, deterministic)
 
 
 def feed_forward(x_BxTxD, ffn_width: int, drop, initializer: str, gain: float, default: str):

@@ -85,7 +85,7 @@ class Sweeps:
             for equation, _ in pairs:
                 out = equation.outputs[0]
                 num[out] = num.get(out, 0) + coordinates[name].indices.shape[0]
-        grams: dict[int, jax.Array] = {}
+        grams: dict[Any, jax.Array] = {}
         self._sweeps = {
             name: Sweep(rules, pairs, values, adjoints, self._sources[name], num, grams)
             for name, pairs in equations.items()

@@ -37,7 +37,7 @@ class Sweep:
         adjoints: Mapping[int, Any],
         sources: Sequence[int],
         num: Mapping[int, int],
-        grams: dict[int, Any],
+        grams: dict[Any, Any],
     ):
         """Computes all that the coordinates share.
 
@@ -48,13 +48,15 @@ class Sweep:
           adjoints: of the outputs of every equation that is not linear in what moves.
           sources: the layer's leaves among the program's inputs.
           num: by output variable of an equation, of how many coordinates it lies on the way.
-          grams: the G of wide products, shared by the layers; added to.
+          grams: the G of wide products, by product and by the terms that weigh its square: layers
+            with the same ones share it; added to.
         """
         self._rules, self._values, self._adjoints = rules, values, adjoints
         self._view: dict[int, tuple[int, Any]] = {source: (source, None) for source in sources}
         self._steps: list[Callable[[State], None]] = []
         self._terms: list[Callable[[State], jax.Array]] = []
         self._weights: dict[tuple[int, int], Any] = {}
+        self._origins: dict[int, list[Any]] = {}  # the terms that a root's own weight is made of
         # Roots that are computed when they are first read, if ever.
         self._late: dict[int, Callable[[State], Tangent]] = {}
         self._products: dict[int, Product] = {}
@@ -142,16 +144,19 @@ class Sweep:
             self._reads(first)
             self._reads(second)
 
-    def _fold(self, num: Mapping[int, int], grams: dict[int, Any]):
+    def _fold(self, num: Mapping[int, int], grams: dict[Any, Any]):
         """Replaces the square of a wide product by a form in what it is a product of."""
         for root, product in reversed(self._products.items()):
             weight = self._weights.get((root, root))
             if root in self._read or weight is None or not product.pays(num[root]):
                 continue
             self._reads(self._view[product.source][0])
-            if root not in grams:
-                grams[root] = product.gram(weight.astype(product.matrix.dtype))
-            gram = grams[root]
+            # The weight may differ between layers: where another path moves too, some terms are of
+            # another root. The factors of a term's inputs depend on its root alone.
+            key = (root, tuple(self._origins[root]))
+            if key not in grams:
+                grams[key] = product.gram(weight.astype(product.matrix.dtype))
+            gram = grams[key]
             del self._weights[root, root]
             self._folded.add(root)
 
@@ -221,6 +226,9 @@ class Sweep:
             for second in roots[n:]:
                 if first == second and equation.name == "mul" and len(groups[first]) == 1:
                     continue
+                if first == second:
+                    origin = (equation.outputs[0], tuple(groups[first]))
+                    self._origins.setdefault(first, []).append(origin)
                 curve = self._twice(equation, groups, first, second)
                 weight = (1.0 if first == second else 2.0) * curve * adjoint
                 weight = jnp.where(adjoint == 0, 0.0, weight)

@@ -2,7 +2,7 @@ import importlib.util
 
 import pytest
 
-REQUIRED = ("torch", "backpack", "curvlinops")
+REQUIRED = ("torch", "backpack", "curvlinops", "transformers")
 
 
 class Skipped(pytest.File):

@@ -7,19 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
+import transformers
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-
-from hgeo.models.bert import Bert  # noqa: E402
-from hgeo.models.bert_weights import (  # noqa: E402
+from hgeo.models.bert import Bert
+from hgeo.models.bert_weights import (
     find_weights,
     read_settings,
     read_vocabulary,
     read_weights,
     torch_names,
 )
-from tests.parity.copying import (  # noqa: E402
+from tests.parity.copying import (
     check_diagonal,
     check_loss_and_gradients,
     check_structure,

@@ -5,16 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-torch = pytest.importorskip("torch")
-
-from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402
-
-from hgeo.models.resnet import ResNet  # noqa: E402
-from hgeo.models.seq2seq import Seq2Seq, token_loss  # noqa: E402
-from hgeo.models.transformer import LanguageModel  # noqa: E402
-from tests.parity import originals  # noqa: E402
-from tests.parity.copying import (  # noqa: E402
+from hgeo.models.resnet import ResNet
+from hgeo.models.seq2seq import Seq2Seq, token_loss
+from hgeo.models.transformer import LanguageModel
+from tests.parity import originals
+from tests.parity.copying import (
     check_diagonal,
     check_loss_and_gradients,
     check_structure,

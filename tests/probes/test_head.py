@@ -96,3 +96,32 @@ def test_a_wide_head_is_exact(head, folds, few):
         )
         for name in coordinates:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-10)
+
+
+@pytest.mark.parametrize("order", [["w1", "w2"], ["w2", "w1"]])
+def test_layers_with_other_paths_to_the_logits_do_not_share_their_form(order):
+    """w1 reaches the exponential past the wide product too, w2 through it alone."""
+    with jax.enable_x64(True):
+        keys = jax.random.split(jax.random.key(0), 5)
+        params = {
+            "w1": 0.5 * jax.random.normal(keys[0], (3, 4)),
+            "w2": 0.5 * jax.random.normal(keys[1], (4, 4)),
+        }
+        wide = 0.5 * jax.random.normal(keys[2], (4, 9))
+        past = 0.3 * jax.random.normal(keys[3], (4, 9))
+        x = jax.random.normal(keys[4], (6, 3))
+
+        def loss(params, x):
+            hidden = jnp.tanh(x @ params["w1"])
+            logits = jnp.tanh(hidden @ params["w2"]) @ wide
+            both = jnp.exp(0.3 * (logits + jnp.tanh(hidden) @ past))
+            return jnp.mean(jnp.sum(logits**2, axis=-1)) + jnp.mean(jnp.sum(both, axis=-1))
+
+        layers = hgeo.find_layers(params, order)
+        coordinates = hgeo.sample_coordinates(layers, 12, jax.random.key(1))
+        found, expected = (
+            hgeo.sampled_diagonal(loss, params, x, coordinates, mode=mode)
+            for mode in ("adjoint_weighted", "forward_over_reverse")
+        )
+        for name in coordinates:
+            np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-10)
