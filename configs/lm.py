@@ -2,7 +2,9 @@
 
     python -m hgeo.main --config=configs/lm.py:cpu --config.data_dir=DIR --workdir=runs/lm
 
-DIR holds `wikitext-2/wiki.{train,valid,test}.tokens`; `data.split` is the one that trains.
+DIR holds `wikitext-2/wiki.{train,valid,test}.tokens`; `data.split` is the one that trains, and
+`data.held_out_split` the one that it is evaluated on. `--config.data.random_targets_seed=0` puts
+random words in the place of the targets.
 
 Scales: `paper`, the tutorial's width 200 on the train split, 9,120 steps of 256 sequences = 40
 epochs of 228 (58,571 sequences of 35), probed at epochs 0, 1, 20 and 40 at 200 coordinates, meant
@@ -25,10 +27,12 @@ Each is one run of the command above with, say, `--config.optimizers="('sgd',)"
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
 
 SCALES = {
     "paper": {
         "split": "train",
+        "held_out_split": "valid",
         "vocabulary_size": None,
         "width": 200,
         "ffn_width": 200,
@@ -40,9 +44,11 @@ SCALES = {
         "num_coordinates": 200,
         "probe_batch_size": 256,
         "microbatch_size": 32,
+        "evaluation_steps": (228, 4560, 9120),
     },
     "cpu": {
         "split": "valid",
+        "held_out_split": "test",
         "vocabulary_size": 4000,
         "width": 128,
         "ffn_width": 128,
@@ -54,9 +60,11 @@ SCALES = {
         "num_coordinates": 100,
         "probe_batch_size": 64,
         "microbatch_size": None,
+        "evaluation_steps": (600,),
     },
     "smoke": {
         "split": "test",
+        "held_out_split": "test",
         "vocabulary_size": 100,
         "width": 16,
         "ffn_width": 16,
@@ -68,6 +76,7 @@ SCALES = {
         "num_coordinates": 5,
         "probe_batch_size": 16,
         "microbatch_size": 8,
+        "evaluation_steps": (6,),
     },
 }
 
@@ -77,6 +86,7 @@ def get_config(scale: str = "cpu") -> ConfigDict:
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; configs/lm.py has {', '.join(SCALES)}")
     at = SCALES[scale]
+    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
     return ConfigDict(
         {
             "workload": "lm",
@@ -86,9 +96,11 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             "data": {
                 "source": "wikitext2",
                 "split": at["split"],
+                "held_out_split": at["held_out_split"],
                 "tokenizer": "basic_english",
-                "vocabulary_size": at["vocabulary_size"],
+                "vocabulary_size": optional(at["vocabulary_size"]),
                 "sequence_length": at["sequence_length"],
+                "random_targets_seed": optional(None),
             },
             "model": {
                 "width": at["width"],
@@ -104,10 +116,23 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             "batch_size": at["batch_size"],
             "optimizers": ("sgd", "sgdm", "adam", "adagrad"),
             "compare": (("sgdm", "adam"), ("sgd", "adagrad")),
-            "sgd": {"learning_rate": 0.2},
-            "sgdm": {"learning_rate": 0.1, "momentum": 0.9},
-            "adam": {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.98, "eps": 1e-9},
-            "adagrad": {"learning_rate": 0.02, "eps": 1e-10},
+            "sgd": {"learning_rate": 0.2, "weight_decay": 0.0},
+            "sgdm": {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.0},
+            "adam": {
+                "learning_rate": 1e-3,
+                "b1": 0.9,
+                "b2": 0.98,
+                "eps": 1e-9,
+                "weight_decay": 0.0,
+            },
+            "adagrad": {"learning_rate": 0.02, "eps": 1e-10, "weight_decay": 0.0},
+            "learning_rate_schedule": {
+                "kind": "constant",
+                "warmup_steps": 0,
+                "drop_every": 0,
+                "drop_factor": 1.0,
+            },
+            "max_gradient_norm": 0.0,
             "probe": {
                 "steps": at["probe_steps"],
                 "layers": tuple(range(1, 9)),
@@ -116,7 +141,8 @@ def get_config(scale: str = "cpu") -> ConfigDict:
                 "mode": "auto",
                 "precision": "highest",
                 "chunk_size": "auto",
-                "microbatch_size": at["microbatch_size"],
+                "microbatch_size": optional(at["microbatch_size"]),
             },
+            "evaluation": {"steps": at["evaluation_steps"], "batch_size": at["batch_size"]},
         }
     )

@@ -20,6 +20,7 @@ say, `--config.optimizers="('sgdm',)" --config.compare="()" --config.sgdm.learni
 """
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
 
 SCALES = ("default", "smoke")
 
@@ -29,6 +30,7 @@ def get_config(scale: str = "default") -> ConfigDict:
     if scale not in SCALES:
         raise ValueError(f"unknown scale {scale!r}; configs/quickstart.py has {', '.join(SCALES)}")
     smoke = scale == "smoke"
+    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
     return ConfigDict(
         {
             "workload": "lm",
@@ -38,9 +40,11 @@ def get_config(scale: str = "default") -> ConfigDict:
             "data": {
                 "source": "pydoc",
                 "split": "",
+                "held_out_split": "",
                 "tokenizer": "words",
-                "vocabulary_size": 100 if smoke else 2000,
+                "vocabulary_size": optional(100 if smoke else 2000),
                 "sequence_length": 8 if smoke else 35,
+                "random_targets_seed": optional(None),
             },
             "model": {
                 "width": 16 if smoke else 128,
@@ -56,8 +60,21 @@ def get_config(scale: str = "default") -> ConfigDict:
             "batch_size": 8 if smoke else 64,
             "optimizers": ("sgdm", "adam"),
             "compare": (("sgdm", "adam"),),
-            "sgdm": {"learning_rate": 0.2, "momentum": 0.9},
-            "adam": {"learning_rate": 2e-3, "b1": 0.9, "b2": 0.98, "eps": 1e-9},
+            "sgdm": {"learning_rate": 0.2, "momentum": 0.9, "weight_decay": 0.0},
+            "adam": {
+                "learning_rate": 2e-3,
+                "b1": 0.9,
+                "b2": 0.98,
+                "eps": 1e-9,
+                "weight_decay": 0.0,
+            },
+            "learning_rate_schedule": {
+                "kind": "constant",
+                "warmup_steps": 0,
+                "drop_every": 0,
+                "drop_factor": 1.0,
+            },
+            "max_gradient_norm": 0.0,
             "probe": {
                 "steps": (0, 3, 6) if smoke else (0, 100, 200, 300),
                 "layers": tuple(range(1, 9)),
@@ -66,7 +83,8 @@ def get_config(scale: str = "default") -> ConfigDict:
                 "mode": "auto",
                 "precision": "highest",
                 "chunk_size": "auto",
-                "microbatch_size": None,
+                "microbatch_size": optional(None),
             },
+            "evaluation": {"steps": (), "batch_size": 8 if smoke else 64},
         }
     )

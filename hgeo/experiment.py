@@ -1,5 +1,6 @@
 """An experiment: all runs of a config, from the same initial weights, then their report."""
 
+from collections import Counter
 from typing import Any
 
 import jax
@@ -9,23 +10,26 @@ from rich.console import Console
 
 from hgeo.checkpoints import Checkpoints
 from hgeo.config import Config
+from hgeo.evaluation import Evaluation
 from hgeo.geometry import GeometryProbe
+from hgeo.learning_rates import make_factor
 from hgeo.optimizers import make_optimizer
 from hgeo.parallel import make_mesh, place
 from hgeo.progress import Progress
-from hgeo.records import RunRecords
+from hgeo.records import EvaluationRow, GeometryRow, RunRecords
 from hgeo.report import write_report
 from hgeo.schedule import Schedule
 from hgeo.settings import check_against_data, check_config
-from hgeo.train import Run, TrainState, make_block
+from hgeo.train import Measurement, Run, TrainState, make_block
 from hgeo.workfolder import WorkFolder
-from hgeo.workloads import Workload, make_workload
+from hgeo.workloads.registry import make_workload
+from hgeo.workloads.workload import Workload
 
 PyTree = Any
 
 
 def run_experiment(config: Config, workdir: epath.PathLike, console: Console) -> bool:
-    """Trains and probes whatever of a config is missing in a work folder, then reports on it all.
+    """Trains and measures whatever of a config is missing in a work folder, then reports on it all.
 
     Args:
       config: a locked config, such as those in `configs/`.
@@ -52,46 +56,48 @@ def _train(config: Config, folder: WorkFolder, console: Console) -> None:
     workload = make_workload(config)
     mesh = make_mesh()
     check_against_data(config, workload, mesh)
-    data = {"sha256": workload.data_sha256, "num_examples": workload.num_examples}
+    data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
     folder.check_data(data)
     folder.write_config(config, data)
 
     init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(config.seed), 3)
-    params = jax.jit(workload.init)(init_key)
-    probe = GeometryProbe(config, workload, params, coordinates_key, mesh)
+    variables = jax.tree.map(jnp.asarray, workload.init(init_key))
+    probe = GeometryProbe(config, workload, variables, coordinates_key, mesh)
+    evaluation = Evaluation(config, workload, mesh)
     examples = place(workload.examples, mesh)
     runs = []
     for name in config.optimizers:
-        optimizer = make_optimizer(name, config[name])
+        factor = make_factor(config.learning_rate_schedule, config.steps)
+        optimizer = make_optimizer(name, config[name], factor, config.max_gradient_norm)
         block = make_block(workload, optimizer, dropout_key, mesh)
 
         def initial(optimizer=optimizer):
-            copy = jax.tree.map(jnp.copy, params)
-            state = TrainState(copy, optimizer.init(copy), jnp.zeros((), jnp.int32))
+            copy = jax.tree.map(jnp.copy, variables)
+            state = TrainState(copy, optimizer.init(copy["params"]), jnp.zeros((), jnp.int32))
             return place(state, mesh)
 
         for repeat in range(config.repeats):
             path = folder.run_folder(name, repeat)
+            records = RunRecords(path)
             runs.append(
                 Run(
                     name=name,
                     schedule=_schedule(config, workload, repeat),
                     block=block,
                     initial=initial,
-                    probe=probe,
+                    measurements=_measurements(config, probe, evaluation, records),
                     examples=examples,
-                    records=RunRecords(path),
+                    records=records,
                     checkpoints=Checkpoints(path / "checkpoints"),
                 )
             )
     try:
         with Progress(console) as progress:
-            for note in probe.notes:
+            for note in (*workload.notes, *probe.notes):
                 progress.say(f"note: {note}")
             for k, run in enumerate(runs):
                 # Counted anew for each run, since one that diverged leaves steps undone.
-                missing = [later.missing() for later in runs[k:]]
-                progress.expect(*(sum(numbers) for numbers in zip(*missing, strict=True)))
+                progress.expect(sum((later.missing() for later in runs[k:]), Counter()))
                 run.go_on(progress)
             if probe.mode is not None:
                 progress.say(f"probe mode: {probe.mode}")
@@ -100,10 +106,34 @@ def _train(config: Config, folder: WorkFolder, console: Console) -> None:
             run.checkpoints.close()
 
 
+def _measurements(
+    config: Config, probe: GeometryProbe, evaluation: Evaluation, records: RunRecords
+) -> tuple[Measurement, ...]:
+    def probed(variables):
+        loss, statistics = probe(variables)
+        return [(loss, *values) for values in statistics], f"loss on the probe batch {loss:.4f}"
+
+    def evaluated(variables):
+        metrics = evaluation(variables)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        return list(metrics.items()), f"held out: {said}"
+
+    return (
+        Measurement(
+            "evaluation",
+            tuple(config.evaluation.steps),
+            evaluated,
+            EvaluationRow,
+            records.evaluation,
+        ),
+        Measurement("probe", tuple(config.probe.steps), probed, GeometryRow, records.geometry),
+    )
+
+
 def _schedule(config: Config, workload: Workload, repeat: int) -> Schedule:
     return Schedule(
         steps=config.steps,
-        probe_steps=tuple(config.probe.steps),
+        measured_steps=(*config.probe.steps, *config.evaluation.steps),
         checkpoint_every=config.checkpoint_every,
         batch_size=config.batch_size,
         num_examples=workload.num_examples,
@@ -115,10 +145,16 @@ def _schedule(config: Config, workload: Workload, repeat: int) -> Schedule:
 def _is_finished(config: Config, records: RunRecords) -> bool:
     """Whether a run has all its rows and its last checkpoint, seen without the data."""
     end = records.diverged_at
-    probed = all(
-        step in records.geometry for step in config.probe.steps if end is None or step <= end
+    measured = all(
+        step in rows
+        for steps, rows in (
+            (config.probe.steps, records.geometry),
+            (config.evaluation.steps, records.evaluation),
+        )
+        for step in steps
+        if end is None or step <= end
     )
     if end is not None:
-        return probed
+        return measured
     trained = len(records.losses) == config.steps
-    return probed and trained and (records.folder / "checkpoints" / str(config.steps)).exists()
+    return measured and trained and (records.folder / "checkpoints" / str(config.steps)).exists()

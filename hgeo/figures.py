@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from hgeo.optimizers import LABELS
+from hgeo.optimizers import label
 from hgeo.records import RunRecords
 from hgeo.tables import Measured
 
@@ -29,12 +29,12 @@ def loss_curves(records: Sequence[RunRecords], optimizers: Sequence[str]) -> Fig
         color = COLORS[optimizers.index(name) % len(COLORS)]
         losses = np.array([row.loss for row in rows])
         finite = losses[np.isfinite(losses)]
-        label = _label(name, records) if rows[0].repeat == 0 else None
+        shown = _label(name, records) if rows[0].repeat == 0 else None
         axes.plot(np.arange(len(finite)), finite, color=color, alpha=0.25, linewidth=0.8)
-        axes.plot(*_smooth(finite), color=color, label=label, linewidth=STYLE["linewidth"])
+        axes.plot(*_smooth(finite), color=color, label=shown, linewidth=STYLE["linewidth"])
         if run.diverged_at is not None and len(finite):
             axes.plot(len(finite) - 1, finite[-1], "x", color=color, markersize=9)
-    axes.set(xlabel="step (updates)", ylabel="training loss (nats per token)")
+    axes.set(xlabel="step (updates)", ylabel="training loss (nats)")
     axes.grid(alpha=0.3)
     axes.legend()
     return figure
@@ -99,7 +99,7 @@ def _label(name: str, records: Iterable[RunRecords]) -> str:
         run.diverged_at is not None and run.losses[run.diverged_at].optimizer == name
         for run in records
     )
-    return f"{LABELS[name]} (diverged)" if diverged else LABELS[name]
+    return f"{label(name)} (diverged)" if diverged else label(name)
 
 
 def _smooth(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

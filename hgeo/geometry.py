@@ -16,7 +16,7 @@ from hgeo.probes.layers import find_layers
 from hgeo.probes.microbatches import sum_over_microbatches
 from hgeo.probes.probe import make_probe
 from hgeo.statistics import r_med
-from hgeo.workloads import Workload
+from hgeo.workloads.workload import Workload
 
 PyTree = Any
 
@@ -32,12 +32,13 @@ class GeometryProbe:
     """
 
     def __init__(
-        self, config: Config, workload: Workload, params: PyTree, key: jax.Array, mesh: Mesh
+        self, config: Config, workload: Workload, variables: PyTree, key: jax.Array, mesh: Mesh
     ):
         """Chooses layers, coordinates and batch, and prepares the compiled probe."""
         probe = config.probe
         paths = dict(enumerate(workload.layer_paths, start=1))
-        layers = find_layers(params, [paths[number] for number in probe.layers])
+        names = [paths[number] for number in probe.layers]
+        layers = find_layers(variables, {name: f"params/{name}" for name in names})
         self._numbers = dict(zip(layers, probe.layers, strict=True))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -50,9 +51,9 @@ class GeometryProbe:
         batch = {name: array[rows] for name, array in workload.examples.items()}
         self._batch = place(batch, mesh, SHARDED)
 
-        def mean_loss(params, batch):
-            part = lambda piece, n: as_weighted(workload.loss, params, piece, n)
-            params = over_devices(params, AXIS)
+        def mean_loss(variables, batch):
+            variables = over_devices(variables, AXIS)
+            part = lambda piece, n: as_weighted(workload.loss, variables, piece, n)
             sums = jax.lax.psum(sum_over_microbatches(part, batch, probe.microbatch_size), AXIS)
             return sums.total / sums.weight
 
@@ -73,10 +74,10 @@ class GeometryProbe:
         mode, reason = self._diagonal.mode, self._diagonal.reason
         return None if mode is None else f"{mode} ({reason})"
 
-    def __call__(self, params: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
+    def __call__(self, variables: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
         """The batch's loss, and (layer number, layer, statistic, value) for every layer."""
-        loss = float(self._loss(params, self._batch))
-        diagonal = self._diagonal(params, self._batch)
+        loss = float(self._loss(variables, self._batch))
+        diagonal = self._diagonal(variables, self._batch)
         rows = []
         for layer, entries in diagonal.items():
             for statistic, value in summarise(np.asarray(entries)).items():

@@ -46,7 +46,11 @@ def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) 
     Raises:
       ValueError: the loss is neither a real scalar nor a `Weighted` of two scalars.
     """
-    value = loss(params, batch)
+    return to_weighted(loss(params, batch), weight)
+
+
+def to_weighted(value: Any, weight: float = 1.0) -> Weighted:
+    """What a loss returned as a `Weighted`; arguments and errors as in `as_weighted`."""
     if isinstance(value, Weighted):
         total, mass = jnp.asarray(value.total), jnp.asarray(value.weight)
     else:
@@ -92,21 +96,31 @@ def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
 
 
 def value_and_grad(
-    loss: Loss, params: PyTree, batch: PyTree, axis_name: str | None = None
-) -> tuple[jax.Array, PyTree]:
-    """The mean loss of a batch and its gradient, over all devices of a named axis.
+    loss: Callable[[PyTree, PyTree], tuple[Any, PyTree]],
+    params: PyTree,
+    batch: PyTree,
+    axis_name: str | None = None,
+) -> tuple[jax.Array, PyTree, PyTree]:
+    """The mean loss of a batch, its gradient over all devices of a named axis, and what else it gave.
 
     value = Σ_d total_d / Σ_d weight_d, with d the devices along `axis_name`; the gradient is that
     value's with respect to `params`. Both come back replicated.
+
+    Args:
+      loss: `loss(params, batch) -> (value, aux)`, the value a scalar or a `Weighted`.
+      params: its first argument.
+      batch: its second argument.
+      axis_name: the devices' axis, or `None`.
     """
 
     def total(params):
-        part = as_weighted(loss, params, batch)
-        return part.total, part.weight
+        value, aux = loss(params, batch)
+        part = to_weighted(value)
+        return part.total, (part.weight, aux)
 
-    (value, weight), grads = jax.value_and_grad(total, has_aux=True)(
+    (value, (weight, aux)), grads = jax.value_and_grad(total, has_aux=True)(
         over_devices(params, axis_name)
     )
     if axis_name is not None:
         value, weight, grads = jax.lax.psum((value, weight, grads), axis_name)
-    return value / weight, jax.tree.map(lambda g: g / weight.astype(g.dtype), grads)
+    return value / weight, jax.tree.map(lambda g: g / weight.astype(g.dtype), grads), aux

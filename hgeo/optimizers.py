@@ -1,68 +1,188 @@
-"""Optimizers by name, with the definitions that the paper's runs (PyTorch) have."""
+"""Optimizers by name, with the definitions that the paper's runs (PyTorch) have.
+
+An update is w ← w − η_t d, with d the direction that the optimizer makes of the gradient and
+η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w takes the place of
+g, but for AdamW, which adds λ w to d. Optax's own definitions differ, as said below; they are had by
+Optax's names.
+"""
 
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from hgeo.errors import InputError
 
-
-def sgd(learning_rate: float) -> optax.GradientTransformation:
-    """w ← w − η g."""
-    return optax.sgd(learning_rate)
+Direction = optax.GradientTransformation
 
 
-def sgdm(learning_rate: float, momentum: float = 0.9) -> optax.GradientTransformation:
-    """SGD with momentum (SGD+M): m ← μ m + g, w ← w − η m."""
-    return optax.sgd(learning_rate, momentum=momentum)
+def sgd() -> Direction:
+    """d = g."""
+    return optax.identity()
 
 
-def adam(
-    learning_rate: float, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8
-) -> optax.GradientTransformation:
-    """Adam: w ← w − η m̂ / (√v̂ + ε), with m̂ and v̂ the bias-corrected moments.
+def sgdm(momentum: float = 0.9) -> Direction:
+    """SGD with momentum (SGD+M): m ← μ m + g, d = m."""
+    return optax.trace(momentum)
+
+
+def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
+    """Adam: d = m̂ / (√v̂ + ε), with m̂ and v̂ the bias-corrected moments.
 
     Reference: Kingma, Ba. Adam: A Method for Stochastic Optimization. 2015.
     """
-    return optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+    return optax.scale_by_adam(b1, b2, eps)
 
 
-def adagrad(learning_rate: float, eps: float = 1e-10) -> optax.GradientTransformation:
-    """Adagrad: s ← s + g², w ← w − η g / √(s + ε²), s from 0.
+def amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
+    """AMSGrad: Adam with the largest v so far in the place of v.
 
-    PyTorch adds ε outside the root and starts at 0; Optax's defaults start at 0.1 and have ε = 1e-7
-    inside. ε² inside the root is PyTorch's scale of ε; the two differ only where √s is near ε.
+    The largest is taken of the raw v and corrected afterwards, as PyTorch does; `optax.amsgrad`
+    takes it of the corrected one.
+
+    Reference: Reddi, Kale, Kumar. On the Convergence of Adam and Beyond. 2018.
+    """
+
+    def init(params):
+        zeros = optax.tree.zeros_like(params)
+        return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), zeros, zeros, zeros)
+
+    def update(grads, state, params=None):
+        count = state.count + 1
+        mu = optax.tree.update_moment(grads, state.mu, b1, 1)
+        nu = optax.tree.update_moment(grads, state.nu, b2, 2)
+        largest = jax.tree.map(jnp.maximum, state.nu_max, nu)
+        mean = optax.tree.bias_correction(mu, b1, count)
+        square = optax.tree.bias_correction(largest, b2, count)
+        direction = jax.tree.map(lambda m, v: m / (jnp.sqrt(v) + eps), mean, square)
+        return direction, optax.ScaleByAmsgradState(count, mu, nu, largest)
+
+    return Direction(init, update)
+
+
+def adagrad(eps: float = 1e-10) -> Direction:
+    """Adagrad: s ← s + g², d = g / (√s + ε), s from 0.
+
+    `optax.adagrad` starts s at 0.1 and has its ε, 1e-7, inside the root.
 
     Reference: Duchi, Hazan, Singer. Adaptive Subgradient Methods. 2011.
     """
-    return optax.adagrad(learning_rate, initial_accumulator_value=0.0, eps=eps**2)
+
+    def init(params):
+        return optax.ScaleByRssState(optax.tree.zeros_like(params))
+
+    def update(grads, state, params=None):
+        squares = jax.tree.map(lambda s, g: s + g * g, state.sum_of_squares, grads)
+        direction = jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + eps), grads, squares)
+        return direction, optax.ScaleByRssState(squares)
+
+    return Direction(init, update)
 
 
-OPTIMIZERS = {"sgd": sgd, "sgdm": sgdm, "adam": adam, "adagrad": adagrad}
+def rmsprop(decay: float = 0.99, momentum: float = 0.0, eps: float = 1e-8) -> Direction:
+    """RMSprop: v ← ρ v + (1 − ρ) g², m ← μ m + g / (√v + ε), d = m.
 
-LABELS = {"sgd": "SGD", "sgdm": "SGD+M", "adam": "Adam", "adagrad": "Adagrad"}
+    `optax.rmsprop` has ρ = 0.9, ε inside the root, and the learning rate inside m.
+
+    Reference: Tieleman, Hinton. Lecture 6.5: RMSprop. 2012.
+    """
+    return optax.chain(
+        optax.scale_by_rms(decay, eps, eps_in_sqrt=False),
+        optax.trace(momentum) if momentum else optax.identity(),
+    )
+
+
+class Definition(NamedTuple):
+    """An optimizer of ours.
+
+    Attributes:
+      label: its name in tables and figures.
+      direction: makes the direction from its own arguments.
+      decoupled: whether its weight decay is added to the direction and not to the gradient.
+    """
+
+    label: str
+    direction: Callable[..., Direction]
+    decoupled: bool = False
+
+
+OPTIMIZERS = {
+    "sgd": Definition("SGD", sgd),
+    "sgdm": Definition("SGD+M", sgdm),
+    "adam": Definition("Adam", adam),
+    "adamw": Definition("AdamW", adam, decoupled=True),
+    "amsgrad": Definition("AMSGrad", amsgrad),
+    "adagrad": Definition("Adagrad", adagrad),
+    "rmsprop": Definition("RMSprop", rmsprop),
+}
+
+
+def label(name: str) -> str:
+    """The optimizer's name in tables and figures."""
+    return OPTIMIZERS[name].label if name in OPTIMIZERS else name
 
 
 def check_name(name: str) -> None:
     """Raises an InputError unless `name` is a known optimizer's."""
-    if name not in OPTIMIZERS:
-        raise InputError(f"unknown optimizer {name!r}; known are {', '.join(OPTIMIZERS)}")
+    if name not in OPTIMIZERS and _from_optax(name) is None:
+        raise InputError(
+            f"unknown optimizer {name!r}; known are {', '.join(OPTIMIZERS)} and those of Optax "
+            "that take a learning_rate, by Optax's names"
+        )
 
 
-def make_optimizer(name: str, arguments: Mapping[str, Any]) -> optax.GradientTransformation:
+def make_optimizer(
+    name: str,
+    arguments: Mapping[str, Any],
+    factor: Callable[[jax.Array], Any] = lambda step: 1.0,
+    max_gradient_norm: float = 0.0,
+) -> optax.GradientTransformation:
     """The optimizer of a name and its config block.
+
+    Args:
+      name: one of `OPTIMIZERS`, or of `optax` or `optax.contrib`, which then define it.
+      arguments: `learning_rate`, `weight_decay` (0 if absent) and its own.
+      factor: of the learning rate at each step, from 0.
+      max_gradient_norm: gradients longer than this (in the norm over all params) are scaled to it
+        first, before weight decay; 0, none.
 
     Raises:
       InputError: an unknown name, an argument that it doesn't take, a rate that isn't positive.
     """
     check_name(name)
-    allowed = list(inspect.signature(OPTIMIZERS[name]).parameters)
-    unknown = sorted(set(arguments) - set(allowed))
+    ours = OPTIMIZERS.get(name)
+    function: Any = _from_optax(name) if ours is None else ours.direction
+    own = [key for key in inspect.signature(function).parameters if key != "learning_rate"]
+    common = ["learning_rate"] if ours is None else ["learning_rate", "weight_decay"]
+    unknown = sorted(set(arguments) - set(common) - set(own))
     if unknown:
-        raise InputError(f"config.{name} has {unknown}, but takes only {allowed}")
+        raise InputError(f"config.{name} has {unknown}, but takes only {[*common, *own]}")
     rate = arguments.get("learning_rate")
     if not isinstance(rate, (int, float)) or not rate > 0:
         raise InputError(f"config.{name}.learning_rate must be a positive number, not {rate!r}")
-    return OPTIMIZERS[name](**arguments)
+    chosen = {key: value for key, value in arguments.items() if key in own}
+    clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
+    schedule = lambda step: rate * factor(step)
+    if ours is None:
+        return optax.chain(clip, function(learning_rate=schedule, **chosen))
+    decay = arguments.get("weight_decay", 0.0)
+    if not isinstance(decay, (int, float)) or decay < 0:
+        raise InputError(f"config.{name}.weight_decay must be 0 or more, not {decay!r}")
+    steps = [ours.direction(**chosen)]
+    if decay:
+        steps.insert(1 if ours.decoupled else 0, optax.add_decayed_weights(decay))
+    return optax.chain(clip, *steps, optax.scale_by_learning_rate(schedule))
+
+
+def _from_optax(name: str) -> Callable[..., optax.GradientTransformation] | None:
+    """Optax's function of that name, if it is an optimizer with a learning rate."""
+    import optax.contrib
+
+    for module in (optax, optax.contrib):
+        function = getattr(module, name, None)
+        if inspect.isfunction(function) and "learning_rate" in inspect.signature(function).parameters:
+            return function
+    return None

@@ -1,11 +1,13 @@
 """Progress of a whole experiment on the terminal, with an estimate of the time left."""
 
+from collections.abc import Mapping
+
 import rich.progress
 from rich.console import Console
 
 
 class Progress:
-    """A bar over training steps and probes, weighed by how long each was last seen to take.
+    """A bar over training steps, probes and evaluations, weighed by how long each was last seen to take.
 
     Use it as a context manager; it adds a line for every event, and shows the bar below them where
     the output is a terminal.
@@ -13,7 +15,7 @@ class Progress:
 
     def __init__(self, console: Console):
         """Starts with nothing to do."""
-        self._left = {"step": 0, "probe": 0}
+        self._left: dict[str, int] = {}
         self._seconds: dict[str, float] = {}
         self._spent = 0.0
         self._console = console
@@ -36,7 +38,7 @@ class Progress:
         self._bar.stop()
 
     def done(self, kind: str, number: int, seconds: float, doing: str) -> None:
-        """Says that `number` steps or probes took so many seconds, and what is being done."""
+        """Says that `number` of a kind (steps, probes) took so many seconds, and what is being done."""
         self._left[kind] -= number
         self._seconds[kind] = seconds / number
         self._spent += seconds
@@ -48,12 +50,12 @@ class Progress:
             left=self.estimate(),
         )
 
-    def expect(self, steps: int, probes: int) -> None:
-        """Says how many steps and probes are still to do."""
-        self._left = {"step": steps, "probe": probes}
+    def expect(self, missing: Mapping[str, int]) -> None:
+        """Says how many of each kind are still to do."""
+        self._left = dict(missing)
 
     def seconds_left(self) -> float | None:
-        """Estimated seconds until the end; `None` before both kinds have been timed."""
+        """Estimated seconds until the end; `None` before every kind has been timed."""
         wanted = {kind: number for kind, number in self._left.items() if number > 0}
         if any(kind not in self._seconds for kind in wanted):
             return None

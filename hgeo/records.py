@@ -1,7 +1,7 @@
 """Records: losses and statistics of the runs of a work folder, as CSV files.
 
-Each run (an optimizer and a repeat) writes its own two files, whole and atomically at each event;
-the work folder's `losses.csv` and `geometry.csv` are these put together.
+Each run (an optimizer and a repeat) writes its own files, whole and atomically at each event; the
+work folder's `losses.csv`, `geometry.csv` and `evaluation.csv` are these put together.
 """
 
 import csv
@@ -41,12 +41,25 @@ class GeometryRow:
     value: float
 
 
+@dataclasses.dataclass(frozen=True)
+class EvaluationRow:
+    """A metric of the held-out examples after `step` updates."""
+
+    optimizer: str
+    repeat: int
+    step: int
+    epoch: float
+    metric: str
+    value: float
+
+
 class RunRecords:
     """What one run has recorded; rows are kept by step, so that a step done again replaces its own.
 
     Attributes:
       losses: `LossRow`s by step.
       geometry: `GeometryRow`s by step.
+      evaluation: `EvaluationRow`s by step.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -54,9 +67,12 @@ class RunRecords:
         self.folder = epath.Path(folder)
         losses = _read(self.folder / "losses.csv", LossRow)
         self.losses: dict[int, LossRow] = {row.step: row for row in losses}
-        self.geometry: dict[int, list[GeometryRow]] = {}
-        for row in _read(self.folder / "geometry.csv", GeometryRow):
-            self.geometry.setdefault(row.step, []).append(row)
+        self.geometry: dict[int, list[GeometryRow]] = _by_step(
+            _read(self.folder / "geometry.csv", GeometryRow)
+        )
+        self.evaluation: dict[int, list[EvaluationRow]] = _by_step(
+            _read(self.folder / "evaluation.csv", EvaluationRow)
+        )
 
     @property
     def diverged_at(self) -> int | None:
@@ -71,10 +87,15 @@ class RunRecords:
         """The statistics' rows in the order of their steps."""
         return [row for step in sorted(self.geometry) for row in self.geometry[step]]
 
+    def evaluation_rows(self) -> list[EvaluationRow]:
+        """The metrics' rows in the order of their steps."""
+        return [row for step in sorted(self.evaluation) for row in self.evaluation[step]]
+
     def write(self) -> None:
-        """Writes both files."""
+        """Writes all three files."""
         write_rows(self.folder / "losses.csv", LossRow, self.loss_rows())
         write_rows(self.folder / "geometry.csv", GeometryRow, self.geometry_rows())
+        write_rows(self.folder / "evaluation.csv", EvaluationRow, self.evaluation_rows())
 
 
 def write_text(path: epath.Path, text: str) -> None:
@@ -94,6 +115,13 @@ def write_rows(path: epath.Path, kind: type, rows: Iterable[Any]) -> None:
     for row in rows:
         writer.writerow([_text(getattr(row, name)) for name in fields])
     write_text(path, buffer.getvalue())
+
+
+def _by_step(rows: Iterable[Any]) -> dict[int, list[Any]]:
+    found = {}
+    for row in rows:
+        found.setdefault(row.step, []).append(row)
+    return found
 
 
 def _read(path: epath.Path, kind: type) -> Sequence[Any]:

@@ -10,9 +10,16 @@ from rich.console import Console
 
 from hgeo import figures
 from hgeo.config import Config
-from hgeo.optimizers import LABELS
-from hgeo.records import GeometryRow, LossRow, RunRecords, write_rows, write_text
-from hgeo.tables import Table, compare, divergence_notes
+from hgeo.optimizers import label
+from hgeo.records import (
+    EvaluationRow,
+    GeometryRow,
+    LossRow,
+    RunRecords,
+    write_rows,
+    write_text,
+)
+from hgeo.tables import Table, compare, divergence_notes, held_out
 
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem;
@@ -32,15 +39,17 @@ def write_report(
 ) -> None:
     """Writes the work folder's records, table, figures and page, and prints the table.
 
-    `losses.csv` and `geometry.csv` hold the rows of all runs; `table.md` the printed table.
+    `losses.csv`, `geometry.csv` and `evaluation.csv` hold the rows of all runs; `table.md` the printed table.
     """
     write_rows(folder / "losses.csv", LossRow, (r for run in records for r in run.loss_rows()))
     rows = (row for run in records for row in run.geometry_rows())
     write_rows(folder / "geometry.csv", GeometryRow, rows)
+    rows = (row for run in records for row in run.evaluation_rows())
+    write_rows(folder / "evaluation.csv", EvaluationRow, rows)
 
     tables = [
         table for pair in config.compare for table in compare(records, pair, config.probe.steps)
-    ]
+    ] + held_out(records)
     write_text(folder / "table.md", "\n".join(table.markdown() for table in tables))
     drawn = {
         "losses": figures.loss_curves(records, config.optimizers),
@@ -63,7 +72,7 @@ def _page(
     tables: Sequence[Table],
     images: dict[str, bytes],
 ) -> str:
-    optimizers = ", ".join(LABELS[name] for name in config.optimizers)
+    optimizers = ", ".join(label(name) for name in config.optimizers)
     title = html.escape(f"{config.workload}: {optimizers}")
     alts = {
         "losses": "training loss against step, one curve an optimizer",

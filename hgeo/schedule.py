@@ -14,7 +14,7 @@ class Schedule:
 
     Attributes:
       steps: updates in all.
-      probe_steps: steps at which the curvature is probed.
+      measured_steps: steps at which something is measured.
       checkpoint_every: updates between checkpoints besides; 0 for none.
       batch_size: examples of an update.
       num_examples: examples in the training set.
@@ -23,7 +23,7 @@ class Schedule:
     """
 
     steps: int
-    probe_steps: tuple[int, ...]
+    measured_steps: tuple[int, ...]
     checkpoint_every: int
     batch_size: int
     num_examples: int
@@ -32,9 +32,9 @@ class Schedule:
 
     @property
     def events(self) -> list[int]:
-        """Steps with a checkpoint: those that are probed, the last, and the regular ones."""
+        """Steps with a checkpoint: those that are measured, the last, and the regular ones."""
         regular = range(0, self.steps, self.checkpoint_every) if self.checkpoint_every else ()
-        return sorted({*self.probe_steps, *regular, self.steps})
+        return sorted({*self.measured_steps, *regular, self.steps})
 
     def epoch(self, step: int) -> float:
         """Passes over the training set that `step` updates make."""

@@ -6,9 +6,10 @@ from jax.sharding import Mesh
 
 from hgeo.config import Config
 from hgeo.errors import InputError
+from hgeo.learning_rates import make_factor
 from hgeo.optimizers import check_name, make_optimizer
 from hgeo.parallel import check_divides
-from hgeo.workloads import Workload
+from hgeo.workloads.workload import Workload
 
 
 def check_config(config: Config) -> None:
@@ -17,9 +18,17 @@ def check_config(config: Config) -> None:
     Raises:
       InputError: naming the key, its value and what is allowed.
     """
-    for key in ("steps", "batch_size", "repeats", "probe.num_coordinates", "probe.batch_size"):
+    for key in (
+        *("steps", "batch_size", "repeats", "probe.num_coordinates", "probe.batch_size"),
+        "evaluation.batch_size",
+    ):
         _at_least(config, key, 1)
     _at_least(config, "checkpoint_every", 0)
+    if config.max_gradient_norm < 0:
+        raise InputError(
+            f"max_gradient_norm must be 0 (none) or more, not {config.max_gradient_norm}"
+        )
+    make_factor(config.learning_rate_schedule, config.steps)
     if not config.optimizers:
         raise InputError("config.optimizers names no optimizer")
     if len(set(config.optimizers)) < len(config.optimizers):
@@ -35,9 +44,12 @@ def check_config(config: Config) -> None:
                 f"config.compare takes pairs of config.optimizers {tuple(config.optimizers)}, "
                 f"not {pair!r}"
             )
-    outside = [step for step in config.probe.steps if not 0 <= step <= config.steps]
-    if outside:
-        raise InputError(f"probe.steps must lie in 0 to steps={config.steps}; outside: {outside}")
+    for key in ("probe.steps", "evaluation.steps"):
+        outside = [step for step in _value(config, key) if not 0 <= step <= config.steps]
+        if outside:
+            raise InputError(f"{key} must lie in 0 to steps={config.steps}; outside: {outside}")
+    if config.evaluation.steps and not config.data.held_out_split:
+        raise InputError("evaluation.steps is given, but data.held_out_split names no split")
     if not config.probe.layers:
         raise InputError("probe.layers names no layer")
 
@@ -48,9 +60,9 @@ def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:
     Raises:
       InputError: naming the key, its value and what is allowed.
     """
-    for key in ("batch_size", "probe.batch_size"):
+    for key in ("batch_size", "probe.batch_size", "evaluation.batch_size"):
         number = _value(config, key)
-        if number > workload.num_examples:
+        if number > workload.num_examples and key != "evaluation.batch_size":
             raise InputError(
                 f"{key}={number} is larger than the data, which has {workload.num_examples} "
                 "training examples"

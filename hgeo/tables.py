@@ -1,11 +1,11 @@
-"""Tables: R_med of two optimizers and their ratio, layer by layer and step by step."""
+"""Tables: R_med of two optimizers and their ratio by layer and step; held-out metrics."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from hgeo.optimizers import LABELS
+from hgeo.optimizers import label
 from hgeo.records import RunRecords
 
 WIDTH = 100
@@ -19,7 +19,7 @@ class Table:
     Attributes:
       title: what it shows.
       header: names of the columns.
-      rows: their cells; the first two columns are the layer's number and name.
+      rows: their cells; the first two columns are a number and a name.
       notes: lines to be read with it.
     """
 
@@ -88,7 +88,7 @@ def compare(
     groups = [_columns(measured, pair, step) for step in steps]
     names = [[str(n), name.removesuffix("/kernel")] for n, name in measured.layers.items()]
     names = [["#", "layer"], *names, ["", "loss"], ["", "layers with ratio > 1"]]
-    title = f"R_med of {LABELS[pair[0]]} and {LABELS[pair[1]]}, and their ratio"
+    title = f"R_med of {label(pair[0])} and {label(pair[1])}, and their ratio"
     tables = []
     while groups:
         columns: list[list[str]] = []
@@ -99,6 +99,23 @@ def compare(
     return tables
 
 
+def held_out(records: Sequence[RunRecords]) -> list[Table]:
+    """A table of the held-out metrics, means over the repeats; none where nothing was evaluated."""
+    values: dict[tuple[int, str, str], list[float]] = {}
+    for run in records:
+        for row in run.evaluation_rows():
+            values.setdefault((row.step, row.optimizer, row.metric), []).append(row.value)
+    if not values:
+        return []
+    metrics = list(dict.fromkeys(metric for *_, metric in values))
+    places = dict.fromkeys((step, optimizer) for step, optimizer, _ in values)
+    rows = [
+        [str(step), label(name), *(_mean(values.get((step, name, m), [])) for m in metrics)]
+        for step, name in sorted(places, key=lambda place: place[0])
+    ]
+    return [Table("Held-out examples", ["step", "optimizer", *metrics], rows, [])]
+
+
 def divergence_notes(records: Iterable[RunRecords]) -> list[str]:
     """A line for each run that diverged."""
     notes = []
@@ -106,7 +123,7 @@ def divergence_notes(records: Iterable[RunRecords]) -> list[str]:
         if run.diverged_at is not None:
             row = run.losses[run.diverged_at]
             notes.append(
-                f"{LABELS[row.optimizer]}, repeat {row.repeat}: diverged at step {row.step} "
+                f"{label(row.optimizer)}, repeat {row.repeat}: diverged at step {row.step} "
                 f"(loss {row.loss})"
             )
     return notes
@@ -122,8 +139,8 @@ def _columns(measured: Measured, pair: tuple[str, str], step: int) -> list[list[
     known = [ratio for ratio in ratios if len(ratio)]
     above = f"{sum(ratio.mean() > 1 for ratio in known)} of {len(known)}"
     return [
-        [f"{step}:{LABELS[pair[0]]}", *map(_mean, first), _mean(losses[0]), ""],
-        [LABELS[pair[1]], *map(_mean, second), _mean(losses[1]), ""],
+        [f"{step}:{label(pair[0])}", *map(_mean, first), _mean(losses[0]), ""],
+        [label(pair[1]), *map(_mean, second), _mean(losses[1]), ""],
         ["ratio", *map(_mean, ratios), "", above],
     ]
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,9 +16,9 @@ from hgeo.checkpoints import Checkpoints
 from hgeo.losses import value_and_grad
 from hgeo.parallel import AXIS, REPLICATED, data_parallel
 from hgeo.progress import Progress
-from hgeo.records import GeometryRow, LossRow, RunRecords
+from hgeo.records import LossRow, RunRecords
 from hgeo.schedule import Schedule
-from hgeo.workloads import Workload
+from hgeo.workloads.workload import Workload
 
 PyTree = Any
 
@@ -25,7 +26,7 @@ PyTree = Any
 class TrainState(NamedTuple):
     """All that a run needs to go on, besides its config."""
 
-    params: PyTree
+    variables: PyTree
     optimizer: optax.OptState
     step: jax.Array
 
@@ -44,16 +45,39 @@ def make_block(
         if workload.dropout:
             own = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
             batch = {**batch, "dropout_key": own}
-        loss, grads = value_and_grad(workload.loss, state.params, batch, AXIS)
-        updates, opt_state = optimizer.update(grads, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
-        return TrainState(params, opt_state, state.step + 1), loss
+        params = state.variables["params"]
+        loss_of = lambda params, batch: workload.training_loss(
+            {**state.variables, "params": params}, batch
+        )
+        loss, grads, collections = value_and_grad(loss_of, params, batch, AXIS)
+        updates, opt_state = optimizer.update(grads, state.optimizer, params)
+        variables = {**collections, "params": optax.apply_updates(params, updates)}
+        return TrainState(variables, opt_state, state.step + 1), loss
 
     def block(state, examples, rows):
         return jax.lax.scan(lambda state, rows: update(examples, state, rows), state, rows)
 
     specs = (REPLICATED, REPLICATED, PartitionSpec(None, AXIS))
     return data_parallel(block, mesh, specs, REPLICATED, donate_argnums=(0,))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Something that is measured of a run at given steps.
+
+    Attributes:
+      kind: `"probe"` or `"evaluation"`.
+      steps: when it is due.
+      measure: variables -> the rows' values behind optimizer, repeat, step and epoch, and a line.
+      row: the rows' type.
+      rows: what has been measured, by step.
+    """
+
+    kind: str
+    steps: tuple[int, ...]
+    measure: Callable[[PyTree], tuple[list[tuple], str]]
+    row: type
+    rows: dict[int, list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +89,7 @@ class Run:
       schedule: when it trains and is probed.
       block: from `make_block`.
       initial: makes the state before the first update.
-      probe: `probe(params)` -> the probe batch's loss, and (layer number, layer, statistic, value)
-        for every statistic of every layer.
+      measurements: what is measured along the way.
       examples: the training examples, on the devices.
       records: what it has recorded.
       checkpoints: where its states are kept.
@@ -76,13 +99,13 @@ class Run:
     schedule: Schedule
     block: Callable[..., tuple[TrainState, jax.Array]]
     initial: Callable[[], TrainState]
-    probe: Callable[[PyTree], tuple[float, list[tuple[int, str, str, float]]]]
+    measurements: tuple[Measurement, ...]
     examples: PyTree
     records: RunRecords
     checkpoints: Checkpoints
 
     def go_on(self, progress: Progress) -> None:
-        """Does what is missing: trains to every event without a checkpoint, probes where due.
+        """Does what is missing: trains to every event without a checkpoint, measures where due.
 
         Stopped at any moment and called again, it ends with the numbers of an undisturbed run. It
         stops at the first loss that isn't finite; the loss stays in the records.
@@ -104,20 +127,23 @@ class Run:
                 saved.add(step)
             else:
                 state = None
-            if step in self.schedule.probe_steps and step not in self.records.geometry:
-                state = self.checkpoints.restore(step, self.initial()) if state is None else state
-                self._probe(state, step, progress)
+            for measurement in self.measurements:
+                if step in measurement.steps and step not in measurement.rows:
+                    if state is None:
+                        state = self.checkpoints.restore(step, self.initial())
+                    self._measure(measurement, state, step, progress)
 
-    def missing(self) -> tuple[int, int]:
-        """Updates and probes still to do."""
-        saved = set(self.checkpoints.steps())
-        steps, last = 0, 0
-        for step in self._reachable_events():
-            steps += 0 if step in saved else step - last
+    def missing(self) -> Counter[str]:
+        """Updates (`"step"`) and measurements, by their kind, still to do."""
+        saved, events = set(self.checkpoints.steps()), self._reachable_events()
+        missing, last = Counter(), 0
+        for step in events:
+            missing["step"] += 0 if step in saved else step - last
             last = step
-        probed = self.records.geometry
-        due = [s for s in self.schedule.probe_steps if s in self._reachable_events()]
-        return steps, sum(step not in probed for step in due)
+        for measurement in self.measurements:
+            due = set(measurement.steps) & set(events)
+            missing[measurement.kind] += len(due - set(measurement.rows))
+        return missing
 
     def _reachable_events(self) -> list[int]:
         end = self.records.diverged_at
@@ -153,17 +179,18 @@ class Run:
             if not math.isfinite(loss):
                 return
 
-    def _probe(self, state: TrainState, step: int, progress: Progress) -> None:
+    def _measure(
+        self, measurement: Measurement, state: TrainState, step: int, progress: Progress
+    ) -> None:
         began = time.perf_counter()
-        loss, statistics = self.probe(state.params)
-        epoch, repeat = self.schedule.epoch(step), self.schedule.repeat
-        self.records.geometry[step] = [
-            GeometryRow(self.name, repeat, step, epoch, loss, *values) for values in statistics
-        ]
+        values, said = measurement.measure(state.variables)
+        place = (self.name, self.schedule.repeat, step, self.schedule.epoch(step))
+        measurement.rows[step] = [measurement.row(*place, *value) for value in values]
         self.records.write()
         seconds = time.perf_counter() - began
-        progress.done("probe", 1, seconds, f"{self.name}, repeat {repeat}: probed step {step}")
+        where = f"{self.name}, repeat {self.schedule.repeat}, step {step}"
+        progress.done(measurement.kind, 1, seconds, where)
         progress.say(
-            f"{self.name}, repeat {repeat}, step {step} of {self.schedule.steps}: loss {loss:.4f}, "
-            f"probed in {seconds:.1f} s; {progress.estimate()}"
+            f"{where} of {self.schedule.steps}: {said}; {measurement.kind} of {seconds:.1f} s, "
+            f"{progress.estimate()}"
         )

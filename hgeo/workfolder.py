@@ -18,9 +18,11 @@ from hgeo.records import RunRecords, write_text
 # what is looked at in the end.
 FREE = {
     "data_dir",
+    "cache_dir",
     "checkpoint_every",
     "compare",
     "probe.steps",
+    "evaluation.steps",
     "probe.chunk_size",
     "probe.microbatch_size",
 }

@@ -11,11 +11,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up: a module imports from rows above its own, or from its own package.
 ROWS = [
-    {"config", "errors", "parallel", "statistics", "losses"},
+    {"config", "errors", "parallel", "statistics", "losses", "learning_rates"},
     {"probes", "models"},
     {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
     {"workloads", "tables"},
-    {"geometry", "figures", "settings", "workfolder"},
+    {"geometry", "evaluation", "figures", "settings", "workfolder"},
     {"train", "report"},
     {"experiment"},
     {"main"},

@@ -36,7 +36,7 @@ def cached_arrays(
     if not folder:
         return make()
     key = json.dumps({"format": FORMAT, **made_from}, sort_keys=True)
-    path = Path(folder) / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
+    path = Path(folder).expanduser() / f"{name}-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
     if path.exists():
         try:
             with np.load(path, allow_pickle=False) as file:

@@ -10,6 +10,11 @@ from pathlib import Path
 from hgeo.errors import InputError
 
 
+def given_root(data_dir: str) -> str:
+    """`data_dir`, or else the variable HGEO_DATA_DIR; empty where neither is given."""
+    return data_dir or os.environ.get("HGEO_DATA_DIR", "")
+
+
 def data_root(data_dir: str, what: str, example: str) -> Path:
     """The folder with the data sets: `data_dir`, or else the variable HGEO_DATA_DIR.
 
@@ -21,7 +26,7 @@ def data_root(data_dir: str, what: str, example: str) -> Path:
     Raises:
       InputError: neither is given, or it is not a folder.
     """
-    root = data_dir or os.environ.get("HGEO_DATA_DIR", "")
+    root = given_root(data_dir)
     if not root:
         raise InputError(
             f"{what} needs its files: give --config.data_dir=DIR or set HGEO_DATA_DIR, so that "

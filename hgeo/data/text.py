@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +44,12 @@ def read_text(source: str, split: str, data_dir: str) -> str:
 
 
 def make_sequences(
-    text: str, length: int, tokenizer: str, vocabulary_size: int | None
+    text: str,
+    length: int,
+    tokenizer: str,
+    *,
+    vocabulary_size: int | None = None,
+    vocabulary: Sequence[str] | None = None,
 ) -> Sequences:
     """Cuts a text into sequences of `length` inputs, each with the next token as its target.
 
@@ -56,6 +61,7 @@ def make_sequences(
       tokenizer: `"words"` (words and single punctuation marks, lower case) or `"basic_english"`
         (torchtext's rules, which the PyTorch tutorial uses).
       vocabulary_size: the most frequent words kept, `<unk>` included; `None` keeps all.
+      vocabulary: that of another text, taken as it is; `None` makes one of this text.
 
     Raises:
       InputError: an unknown tokenizer, a vocabulary of fewer than two, a text that is too short.
@@ -72,10 +78,11 @@ def make_sequences(
         raise InputError(
             f"the text has {len(words)} tokens, fewer than one sequence of {length} and its target"
         )
-    counts = Counter(word for word in words if word != UNKNOWN)
-    ranked = sorted(counts, key=lambda word: (-counts[word], word))
-    kept = ranked if vocabulary_size is None else ranked[: vocabulary_size - 1]
-    vocabulary = (UNKNOWN, *kept)
+    if vocabulary is None:
+        counts = Counter(word for word in words if word != UNKNOWN)
+        ranked = sorted(counts, key=lambda word: (-counts[word], word))
+        vocabulary = (UNKNOWN, *ranked[: None if vocabulary_size is None else vocabulary_size - 1])
+    vocabulary = tuple(vocabulary)
     ids = {word: n for n, word in enumerate(vocabulary)}
     stream = np.fromiter((ids.get(word, 0) for word in words), np.int32, len(words))
     starts = np.arange(count) * length

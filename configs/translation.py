@@ -1,0 +1,174 @@
+"""The Transformer of the PyTorch translation tutorial on Multi30k, German to English.
+
+    python -m hgeo.main --config=configs/translation.py:cpu --config.data_dir=DIR --workdir=runs/translation
+
+DIR holds `multi30k/{train,val,test_2016_flickr}.{de,en}.gz`. Other comparisons of the paper:
+`--config.optimizers="('sgdm','rmsprop','amsgrad')" --config.compare="(('sgdm','rmsprop'),)"`;
+`--config.data.random_targets_seed=0` puts random words in the place of the targets (paper scale:
+with `--config.sgdm.learning_rate=0.015 --config.adam.learning_rate=5e-5`);
+`--config.{sgdm,adam}.weight_decay=0.001` adds weight decay.
+
+TODO
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import FieldReference
+
+SCALES = {
+    "paper": {
+        "max_length": 48,
+        "vocabulary_size": None,
+        "width": 512,
+        "num_heads": 8,
+        "ffn_width": 512,
+        "num_blocks": 3,
+        "dropout": 0.1,
+        "steps": 1800,
+        "checkpoint_every": 90,
+        "batch_size": 960,
+        "learning_rates": {
+            "sgd": 0.03,
+            "sgdm": 0.03,
+            "adam": 1e-4,
+            "rmsprop": 2.5e-5,
+            "amsgrad": 5e-4,
+        },
+        "probe_steps": (0, 300, 600, 900, 1200, 1650),
+        "num_coordinates": 200,
+        "probe_batch_size": 960,
+        "microbatch_size": 16,
+        "evaluation_steps": (600, 1200, 1800),
+        "evaluation_batch_size": 200,
+        "beam_size": 4,
+    },
+    "cpu": {
+        "max_length": 24,
+        "vocabulary_size": 6000,
+        "width": 128,
+        "num_heads": 4,
+        "ffn_width": 128,
+        "num_blocks": 3,
+        "dropout": 0.0,
+        "steps": 1000,
+        "checkpoint_every": 0,
+        "batch_size": 128,
+        "learning_rates": {
+            "sgd": 0.2,
+            "sgdm": 0.1,
+            "adam": 1e-3,
+            "rmsprop": 2.5e-4,
+            "amsgrad": 1e-3,
+        },
+        "probe_steps": (0, 300, 600, 1000),
+        "num_coordinates": 50,
+        "probe_batch_size": 64,
+        "microbatch_size": None,
+        "evaluation_steps": (1000,),
+        "evaluation_batch_size": 200,
+        "beam_size": 1,
+    },
+    "smoke": {
+        "max_length": 12,
+        "vocabulary_size": 100,
+        "width": 16,
+        "num_heads": 2,
+        "ffn_width": 16,
+        "num_blocks": 1,
+        "dropout": 0.0,
+        "steps": 6,
+        "checkpoint_every": 0,
+        "batch_size": 8,
+        "learning_rates": {
+            "sgd": 0.1,
+            "sgdm": 0.1,
+            "adam": 1e-2,
+            "rmsprop": 1e-3,
+            "amsgrad": 1e-2,
+        },
+        "probe_steps": (0, 6),
+        "num_coordinates": 4,
+        "probe_batch_size": 16,
+        "microbatch_size": None,
+        "evaluation_steps": (6,),
+        "evaluation_batch_size": 200,
+        "beam_size": 2,
+    },
+}
+
+
+def get_config(scale: str = "cpu") -> ConfigDict:
+    """The config at a scale: `configs/translation.py:paper`, `:cpu` or `:smoke`."""
+    if scale not in SCALES:
+        raise ValueError(f"unknown scale {scale!r}; configs/translation.py has {', '.join(SCALES)}")
+    at = SCALES[scale]
+    rates = at["learning_rates"]
+    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
+    adam = {"b1": 0.9, "b2": 0.98, "eps": 1e-9, "weight_decay": 0.0}
+    return ConfigDict(
+        {
+            "workload": "translation",
+            "seed": 0,
+            "repeats": 1,
+            "data_dir": "",
+            "cache_dir": "~/.cache/hgeo",
+            "data": {
+                "split": "train",
+                "held_out_split": "test",
+                "tokenizer": "regex",
+                "max_length": at["max_length"],
+                "longer": "drop",
+                "min_frequency": 1,
+                "vocabulary_size": optional(at["vocabulary_size"]),
+                "random_targets_seed": optional(None),
+            },
+            "model": {
+                "width": at["width"],
+                "num_heads": at["num_heads"],
+                "ffn_width": at["ffn_width"],
+                "num_encoder_blocks": at["num_blocks"],
+                "num_decoder_blocks": at["num_blocks"],
+                "dropout": at["dropout"],
+                "initializer": "xavier_uniform",
+                "gain": 1.0,
+            },
+            "steps": at["steps"],
+            "checkpoint_every": at["checkpoint_every"],
+            "batch_size": at["batch_size"],
+            "optimizers": ("sgdm", "adam"),
+            "compare": (("sgdm", "adam"),),
+            "sgd": {"learning_rate": rates["sgd"], "weight_decay": 0.0},
+            "sgdm": {"learning_rate": rates["sgdm"], "momentum": 0.9, "weight_decay": 0.0},
+            "adam": {"learning_rate": rates["adam"], **adam},
+            "amsgrad": {"learning_rate": rates["amsgrad"], **adam},
+            "rmsprop": {
+                "learning_rate": rates["rmsprop"],
+                "decay": 0.99,
+                "momentum": 0.9,
+                "eps": 1e-8,
+                "weight_decay": 0.0,
+            },
+            "learning_rate_schedule": {
+                "kind": "constant",
+                "warmup_steps": 0,
+                "drop_every": 0,
+                "drop_factor": 1.0,
+            },
+            "max_gradient_norm": 0.0,
+            "probe": {
+                "steps": at["probe_steps"],
+                "layers": tuple(range(1, 10 * at["num_blocks"] + 1)),
+                "num_coordinates": at["num_coordinates"],
+                "batch_size": at["probe_batch_size"],
+                "mode": "auto",
+                "precision": "highest",
+                "chunk_size": "auto",
+                "microbatch_size": optional(at["microbatch_size"]),
+            },
+            "evaluation": {
+                "steps": at["evaluation_steps"],
+                "batch_size": at["evaluation_batch_size"],
+                "bleu": True,
+                "beam_size": at["beam_size"],
+            },
+        }
+    )

@@ -1,0 +1,1 @@
+"""The paper's tasks: model, data and loss of each behind one interface (`workload.Workload`)."""

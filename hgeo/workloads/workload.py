@@ -1,0 +1,65 @@
+"""What the train loop needs to know of a task."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from hgeo.losses import Loss, Weighted
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A task: model, data and loss.
+
+    Variables are what Flax calls so: `{"params": ..., ...}`, where other collections (`batch_stats`)
+    hold what training updates without a gradient.
+
+    Attributes:
+      init: key -> variables.
+      loss: `loss(variables, batch)`, which is probed; a batch that has a `dropout_key` is a training
+        one.
+      training_loss: `(variables, batch) -> (loss, the other collections after this batch)`.
+      metrics: `(variables, batch) -> {name: Weighted}` with one total and weight for each example of
+        a held-out batch; their sums are divided.
+      scores: `variables -> {name: value}`, held-out numbers that are no means over examples.
+      layer_paths: the weight matrices in params, in the paper's order; their numbers count from 1.
+      examples: arrays with the training examples along their leading axis.
+      held_out: the same for the held-out examples; empty where there are none.
+      dropout: whether training batches need a `dropout_key`.
+      sha256: digest of all data.
+      notes: what a person should be told about data or model.
+    """
+
+    init: Callable[[jax.Array], PyTree]
+    loss: Loss
+    training_loss: Callable[[PyTree, PyTree], tuple[Any, PyTree]]
+    metrics: Callable[[PyTree, PyTree], dict[str, Weighted]]
+    layer_paths: list[str]
+    examples: dict[str, np.ndarray]
+    held_out: dict[str, np.ndarray]
+    dropout: bool
+    sha256: str
+    scores: Callable[[PyTree], dict[str, float]] = lambda variables: {}
+    notes: tuple[str, ...] = ()
+
+    @property
+    def num_examples(self) -> int:
+        """The number of training examples."""
+        return len(next(iter(self.examples.values())))
+
+
+def without_state(loss: Loss) -> Callable[[PyTree, PyTree], tuple[Any, PyTree]]:
+    """The `training_loss` of a model whose variables are params alone."""
+    return lambda variables, batch: (loss(variables, batch), {})
+
+
+def apply_model(model: Any, variables: PyTree, batch: PyTree, *inputs: Any) -> Any:
+    """A Flax model's outputs, with dropout where the batch has a `dropout_key`."""
+    key = batch.get("dropout_key")
+    rngs = {} if key is None else {"dropout": key}
+    return model.apply(variables, *inputs, deterministic=key is None, rngs=rngs)
