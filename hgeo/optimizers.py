@@ -47,8 +47,9 @@ def amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
     """
 
     def init(params):
-        zeros = optax.tree.zeros_like(params)
-        return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), zeros, zeros, zeros)
+        # Three arrays each, not one three times: the train loop donates their buffers.
+        mu, nu, largest = (optax.tree.zeros_like(params) for _ in range(3))
+        return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), mu, nu, largest)
 
     def update(grads, state, params=None):
         count = state.count + 1
@@ -183,6 +184,9 @@ def _from_optax(name: str) -> Callable[..., optax.GradientTransformation] | None
 
     for module in (optax, optax.contrib):
         function = getattr(module, name, None)
-        if inspect.isfunction(function) and "learning_rate" in inspect.signature(function).parameters:
+        if (
+            inspect.isfunction(function)
+            and "learning_rate" in inspect.signature(function).parameters
+        ):
             return function
     return None

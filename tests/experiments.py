@@ -19,6 +19,8 @@ def load_config(name, scale, **changes):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     config = module.get_config(scale)
+    if "cache_dir" in config:
+        config.cache_dir = ""
     for key, value in changes.items():
         *groups, last = key.split("__")
         part = config

@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up: a module imports from rows above its own, or from its own package.
 ROWS = [
-    {"config", "errors", "parallel", "statistics", "losses", "learning_rates"},
-    {"probes", "models"},
+    {"config", "errors", "parallel", "statistics", "losses"},
+    {"probes", "models", "learning_rates"},
     {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
     {"workloads", "tables"},
     {"geometry", "evaluation", "figures", "settings", "workfolder"},

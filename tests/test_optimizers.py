@@ -1,50 +1,140 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from ml_collections import ConfigDict
 
-from hgeo.optimizers import OPTIMIZERS, make_optimizer
+from hgeo.errors import InputError
+from hgeo.learning_rates import make_factor
+from hgeo.optimizers import OPTIMIZERS, label, make_optimizer
 
 ARGUMENTS = {
-    "sgd": {"learning_rate": 0.05},
-    "sgdm": {"learning_rate": 0.05, "momentum": 0.8},
-    "adam": {"learning_rate": 0.05, "b1": 0.9, "b2": 0.98, "eps": 1e-9},
-    "adagrad": {"learning_rate": 0.05, "eps": 1e-10},
+    "sgd": {},
+    "sgdm": {"momentum": 0.8},
+    "adam": {"b1": 0.9, "b2": 0.98, "eps": 1e-9},
+    "adamw": {"b1": 0.8, "b2": 0.99, "eps": 1e-6},
+    "amsgrad": {"b1": 0.7, "b2": 0.9, "eps": 1e-8},
+    "adagrad": {"eps": 1e-10},
+    "rmsprop": {"decay": 0.95, "momentum": 0.6, "eps": 1e-7},
 }
+RATE, DECAY = 0.05, 0.02
 
 
-def reference(name, grads, w, a):
+def reference(name, grads, w, a, decay):
     """The optimizers as PyTorch's documentation defines them, in float64."""
-    m = v = np.zeros_like(w)
-    lr = a["learning_rate"]
+    m = v = top = np.zeros_like(w)
     for t, g in enumerate(grads, start=1):
+        if name == "adamw":
+            w = w - RATE * decay * w
+        else:
+            g = g + decay * w
         if name == "sgd":
-            w = w - lr * g
+            w = w - RATE * g
         elif name == "sgdm":
             m = a["momentum"] * m + g
-            w = w - lr * m
-        elif name == "adam":
+            w = w - RATE * m
+        elif name in ("adam", "adamw", "amsgrad"):
             m = a["b1"] * m + (1 - a["b1"]) * g
             v = a["b2"] * v + (1 - a["b2"]) * g**2
-            corrected = np.sqrt(v / (1 - a["b2"] ** t)) + a["eps"]
-            w = w - lr * m / (1 - a["b1"] ** t) / corrected
+            top = np.maximum(top, v)
+            square = (top if name == "amsgrad" else v) / (1 - a["b2"] ** t)
+            w = w - RATE * m / (1 - a["b1"] ** t) / (np.sqrt(square) + a["eps"])
         elif name == "adagrad":
             v = v + g**2
-            w = w - lr * g / (np.sqrt(v) + a["eps"])
+            w = w - RATE * g / (np.sqrt(v) + a["eps"])
+        elif name == "rmsprop":
+            v = a["decay"] * v + (1 - a["decay"]) * g**2
+            m = a["momentum"] * m + g / (np.sqrt(v) + a["eps"])
+            w = w - RATE * m
     return w
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_follows_its_definition(name):
-    rng = np.random.default_rng(0)
-    grads = rng.normal(size=(50, 7)) * 10.0 ** rng.integers(-5, 2, size=7)[None]
-    start = rng.normal(size=7)
+def end_of(optimizer, grads, start):
     with jax.numpy_dtype_promotion("standard"):
-        optimizer = make_optimizer(name, ARGUMENTS[name])
         w = jnp.asarray(start, jnp.float32)
         state = optimizer.init(w)
         for g in grads:
             updates, state = optimizer.update(jnp.asarray(g, jnp.float32), state, w)
-            w = w + updates
-    expected = reference(name, grads, start, ARGUMENTS[name])
-    np.testing.assert_allclose(w, expected, rtol=1e-5, atol=1e-5)
+            w = optax.apply_updates(w, updates)
+    return np.asarray(w)
+
+
+@pytest.fixture
+def problem():
+    rng = np.random.default_rng(0)
+    grads = rng.normal(size=(50, 7)) * 10.0 ** rng.integers(-5, 2, size=7)[None]
+    return grads * np.linspace(2, 0.1, 50)[:, None], rng.normal(size=7)
+
+
+@pytest.mark.parametrize("decay", [0.0, DECAY])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_follows_its_definition(name, decay, problem):
+    grads, start = problem
+    arguments = {"learning_rate": RATE, "weight_decay": decay, **ARGUMENTS[name]}
+    expected = reference(name, grads, start, ARGUMENTS[name], decay)
+    end = end_of(make_optimizer(name, arguments), grads, start)
+    np.testing.assert_allclose(end, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["lion", "muon", "adan", "yogi"])
+def test_others_by_optax_own_names(name):
+    optimizer = make_optimizer(name, {"learning_rate": 0.01})
+    params = {"w": jnp.ones((4, 3))}
+    with jax.numpy_dtype_promotion("standard"):
+        state = optimizer.init(params)
+        updates, _ = optimizer.update(params, state, params)
+    assert np.isfinite(updates["w"]).all()
+    assert label(name) == name
+
+
+def test_gradients_are_clipped_before_all_else(problem):
+    grads, start = problem
+    arguments = {"learning_rate": RATE, "momentum": 0.5}
+    clipped = [g / max(1.0, np.linalg.norm(g) / 2.0) for g in grads]
+    assert any(np.linalg.norm(g) > 2.0 for g in grads)
+    end = end_of(make_optimizer("sgdm", arguments, max_gradient_norm=2.0), grads, start)
+    np.testing.assert_allclose(end, reference("sgdm", clipped, start, {"momentum": 0.5}, 0.0), 1e-5)
+
+
+def schedule(**changes):
+    given = {"kind": "constant", "warmup_steps": 0, "drop_every": 0, "drop_factor": 1.0}
+    return ConfigDict(given | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, [1, 1, 1, 1, 1, 1]),
+        ({"kind": "linear"}, [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+        ({"kind": "step", "drop_every": 2, "drop_factor": 0.1}, [1, 1, 0.1, 0.1, 0.01, 0.01]),
+        ({"warmup_steps": 4}, [0.25, 0.5, 0.75, 1, 1, 1]),
+        ({"kind": "linear", "warmup_steps": 2}, [0.5, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6]),
+    ],
+)
+def test_learning_rate_schedules(changes, expected):
+    factor = make_factor(schedule(**changes), steps=6)
+    optimizer = make_optimizer("sgd", {"learning_rate": 0.1}, factor)
+    w = jnp.zeros(())
+    state = optimizer.init(w)
+    taken = []
+    for _ in expected:
+        update, state = optimizer.update(jnp.ones(()), state, w)
+        taken.append(-float(update) / 0.1)
+    np.testing.assert_allclose(taken, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("adamm", {}, "unknown optimizer 'adamm'; known are sgd, sgdm, adam"),
+        ("chain", {}, "unknown optimizer 'chain'"),
+        ("adam", {"beta": 1}, r"config\.adam has \['beta'\], but takes only .*'b1', 'b2', 'eps'"),
+        ("lion", {"momentum": 1}, r"config\.lion has \['momentum'\], but takes only"),
+        ("sgd", {"learning_rate": 0.0}, r"learning_rate must be a positive number, not 0\.0"),
+        ("lion", {"learning_rate": "1"}, "learning_rate must be a positive number, not '1'"),
+    ],
+)
+def test_bad_arguments(name, arguments, message):
+    with pytest.raises(InputError, match=message):
+        make_optimizer(name, {"learning_rate": 0.1, **arguments})
