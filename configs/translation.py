@@ -1,6 +1,6 @@
 """The Transformer of the PyTorch translation tutorial on Multi30k, German to English.
 
-    python -m hgeo.main --config=configs/translation.py:cpu --config.data_dir=DIR --workdir=runs/translation
+    python -m hgeo.main --config=configs/translation.py:cpu --config.data_dir=DIR --workdir=runs/mt
 
 DIR holds `multi30k/{train,val,test_2016_flickr}.{de,en}.gz`. Other comparisons of the paper:
 `--config.optimizers="('sgdm','rmsprop','amsgrad')" --config.compare="(('sgdm','rmsprop'),)"`;

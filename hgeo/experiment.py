@@ -1,11 +1,14 @@
 """An experiment: all runs of a config, from the same initial weights, then their report."""
 
+import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from etils import epath
+from jax.sharding import Mesh
 from rich.console import Console
 
 from hgeo.checkpoints import Checkpoints
@@ -20,7 +23,7 @@ from hgeo.records import EvaluationRow, GeometryRow, RunRecords
 from hgeo.report import write_report
 from hgeo.schedule import Schedule
 from hgeo.settings import check_against_data, check_config
-from hgeo.train import Measurement, Run, TrainState, make_block
+from hgeo.train import Measurement, Run, TrainState, make_update
 from hgeo.workfolder import WorkFolder
 from hgeo.workloads.registry import make_workload
 from hgeo.workloads.workload import Workload
@@ -52,30 +55,68 @@ def run_experiment(config: Config, workdir: epath.PathLike, console: Console) ->
     return all(run.diverged_at is None for run in records)
 
 
-def _train(config: Config, folder: WorkFolder, console: Console) -> None:
-    workload = make_workload(config)
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What all runs of a config share.
+
+    Attributes:
+      workload: model, data and loss.
+      mesh: the devices.
+      variables: the common initial ones.
+      probe: measures the curvature.
+      examples: the training examples, on the devices.
+      dropout_key: of all runs.
+    """
+
+    workload: Workload
+    mesh: Mesh
+    variables: PyTree
+    probe: GeometryProbe
+    examples: PyTree
+    dropout_key: jax.Array
+
+
+def set_up(config: Config, workload: Workload) -> Setup:
+    """Makes the initial variables from the seed, and puts all on the devices."""
     mesh = make_mesh()
     check_against_data(config, workload, mesh)
+    init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(config.seed), 3)
+    variables = jax.tree.map(jnp.asarray, workload.init(init_key))
+    return Setup(
+        workload=workload,
+        mesh=mesh,
+        variables=variables,
+        probe=GeometryProbe(config, workload, variables, coordinates_key, mesh),
+        examples=place(workload.examples, mesh),
+        dropout_key=dropout_key,
+    )
+
+
+def update_and_initial(
+    config: Config, setup: Setup, name: str
+) -> tuple[Callable[..., tuple[TrainState, jax.Array]], Callable[[], TrainState]]:
+    """An optimizer's compiled update, and what makes its state before the first one."""
+    factor = make_factor(config.learning_rate_schedule, config.steps)
+    optimizer = make_optimizer(name, config[name], factor, config.max_gradient_norm)
+
+    def initial():
+        copy = jax.tree.map(jnp.copy, setup.variables)
+        state = TrainState(copy, optimizer.init(copy["params"]), jnp.zeros((), jnp.int32))
+        return place(state, setup.mesh)
+
+    return make_update(setup.workload, optimizer, setup.dropout_key, setup.mesh), initial
+
+
+def _train(config: Config, folder: WorkFolder, console: Console) -> None:
+    workload = make_workload(config)
+    setup = set_up(config, workload)
     data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
     folder.check_data(data)
     folder.write_config(config, data)
-
-    init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(config.seed), 3)
-    variables = jax.tree.map(jnp.asarray, workload.init(init_key))
-    probe = GeometryProbe(config, workload, variables, coordinates_key, mesh)
-    evaluation = Evaluation(config, workload, mesh)
-    examples = place(workload.examples, mesh)
+    evaluation = Evaluation(config, workload, setup.mesh)
     runs = []
     for name in config.optimizers:
-        factor = make_factor(config.learning_rate_schedule, config.steps)
-        optimizer = make_optimizer(name, config[name], factor, config.max_gradient_norm)
-        block = make_block(workload, optimizer, dropout_key, mesh)
-
-        def initial(optimizer=optimizer):
-            copy = jax.tree.map(jnp.copy, variables)
-            state = TrainState(copy, optimizer.init(copy["params"]), jnp.zeros((), jnp.int32))
-            return place(state, mesh)
-
+        update, initial = update_and_initial(config, setup, name)
         for repeat in range(config.repeats):
             path = folder.run_folder(name, repeat)
             records = RunRecords(path)
@@ -83,24 +124,24 @@ def _train(config: Config, folder: WorkFolder, console: Console) -> None:
                 Run(
                     name=name,
                     schedule=_schedule(config, workload, repeat),
-                    block=block,
+                    update=update,
                     initial=initial,
-                    measurements=_measurements(config, probe, evaluation, records),
-                    examples=examples,
+                    measurements=_measurements(config, setup.probe, evaluation, records),
+                    examples=setup.examples,
                     records=records,
                     checkpoints=Checkpoints(path / "checkpoints"),
                 )
             )
     try:
         with Progress(console) as progress:
-            for note in (*workload.notes, *probe.notes):
+            for note in (*workload.notes, *setup.probe.notes):
                 progress.say(f"note: {note}")
             for k, run in enumerate(runs):
                 # Counted anew for each run, since one that diverged leaves steps undone.
                 progress.expect(sum((later.missing() for later in runs[k:]), Counter()))
                 run.go_on(progress)
-            if probe.mode is not None:
-                progress.say(f"probe mode: {probe.mode}")
+            if setup.probe.mode is not None:
+                progress.say(f"probe mode: {setup.probe.mode}")
     finally:
         for run in runs:
             run.checkpoints.close()

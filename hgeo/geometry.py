@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from hgeo.config import Config
+from hgeo.errors import InputError
 from hgeo.losses import as_weighted, over_devices
 from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, place
 from hgeo.probes.coordinates import sample_coordinates
@@ -58,21 +59,29 @@ class GeometryProbe:
             return sums.total / sums.weight
 
         self._loss = data_parallel(mean_loss, mesh, (REPLICATED, SHARDED), REPLICATED)
-        self._diagonal = make_probe(
-            workload.loss,
-            coordinates,
-            mode=probe.mode,
-            chunk_size=probe.chunk_size,
-            microbatch_size=probe.microbatch_size,
-            precision=probe.precision,
-            devices=list(mesh.devices.flat),
-        )
+        chunk_size = probe.chunk_size  # a number from the command line comes as text
+        try:
+            self._diagonal = make_probe(
+                workload.loss,
+                coordinates,
+                mode=probe.mode,
+                chunk_size=int(chunk_size) if str(chunk_size).isdigit() else chunk_size,
+                microbatch_size=probe.microbatch_size,
+                precision=probe.precision,
+                devices=list(mesh.devices.flat),
+            )
+        except ValueError as error:
+            raise InputError(f"probe: {error}") from error
 
     @property
     def mode(self) -> str | None:
         """The way in which it differentiates and why; `None` before it has been called."""
         mode, reason = self._diagonal.mode, self._diagonal.reason
         return None if mode is None else f"{mode} ({reason})"
+
+    def lower(self, variables: PyTree) -> Any:
+        """The probe's program, as `jax.jit(...).lower` gives it."""
+        return self._diagonal.lower(variables, self._batch)
 
     def __call__(self, variables: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
         """The batch's loss, and (layer number, layer, statistic, value) for every layer."""

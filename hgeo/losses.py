@@ -101,7 +101,7 @@ def value_and_grad(
     batch: PyTree,
     axis_name: str | None = None,
 ) -> tuple[jax.Array, PyTree, PyTree]:
-    """The mean loss of a batch, its gradient over all devices of a named axis, and what else it gave.
+    """The mean loss of a batch over all devices of a named axis, its gradient, and the loss's aux.
 
     value = Σ_d total_d / Σ_d weight_d, with d the devices along `axis_name`; the gradient is that
     value's with respect to `params`. Both come back replicated.

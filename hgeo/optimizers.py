@@ -1,9 +1,8 @@
 """Optimizers by name, with the definitions that the paper's runs (PyTorch) have.
 
-An update is w ← w − η_t d, with d the direction that the optimizer makes of the gradient and
-η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w takes the place of
-g, but for AdamW, which adds λ w to d. Optax's own definitions differ, as said below; they are had by
-Optax's names.
+An update is w ← w − η_t d, with d the direction that the optimizer makes of the gradient g and
+η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w takes the place
+of g, but for AdamW, which adds λ w to d. Where Optax's own definition differs, it is said below.
 """
 
 import inspect
@@ -51,10 +50,10 @@ def amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
         mu, nu, largest = (optax.tree.zeros_like(params) for _ in range(3))
         return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), mu, nu, largest)
 
-    def update(grads, state, params=None):
+    def update(updates, state, params=None):
         count = state.count + 1
-        mu = optax.tree.update_moment(grads, state.mu, b1, 1)
-        nu = optax.tree.update_moment(grads, state.nu, b2, 2)
+        mu = optax.tree.update_moment(updates, state.mu, b1, 1)
+        nu = optax.tree.update_moment(updates, state.nu, b2, 2)
         largest = jax.tree.map(jnp.maximum, state.nu_max, nu)
         mean = optax.tree.bias_correction(mu, b1, count)
         square = optax.tree.bias_correction(largest, b2, count)
@@ -75,9 +74,9 @@ def adagrad(eps: float = 1e-10) -> Direction:
     def init(params):
         return optax.ScaleByRssState(optax.tree.zeros_like(params))
 
-    def update(grads, state, params=None):
-        squares = jax.tree.map(lambda s, g: s + g * g, state.sum_of_squares, grads)
-        direction = jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + eps), grads, squares)
+    def update(updates, state, params=None):
+        squares = jax.tree.map(lambda s, g: s + g * g, state.sum_of_squares, updates)
+        direction = jax.tree.map(lambda g, s: g / (jnp.sqrt(s) + eps), updates, squares)
         return direction, optax.ScaleByRssState(squares)
 
     return Direction(init, update)

@@ -7,7 +7,7 @@ from rich.console import Console
 
 
 class Progress:
-    """A bar over training steps, probes and evaluations, weighed by how long each was last seen to take.
+    """A bar over steps, probes and evaluations, weighed by how long each was last seen to take.
 
     Use it as a context manager; it adds a line for every event, and shows the bar below them where
     the output is a terminal.
@@ -38,7 +38,7 @@ class Progress:
         self._bar.stop()
 
     def done(self, kind: str, number: int, seconds: float, doing: str) -> None:
-        """Says that `number` of a kind (steps, probes) took so many seconds, and what is being done."""
+        """Says that `number` of a kind took so many seconds, and what is being done."""
         self._left[kind] -= number
         self._seconds[kind] = seconds / number
         self._spent += seconds

@@ -39,7 +39,8 @@ def write_report(
 ) -> None:
     """Writes the work folder's records, table, figures and page, and prints the table.
 
-    `losses.csv`, `geometry.csv` and `evaluation.csv` hold the rows of all runs; `table.md` the printed table.
+    `losses.csv`, `geometry.csv` and `evaluation.csv` hold the rows of all runs, `table.md` the
+    printed tables.
     """
     write_rows(folder / "losses.csv", LossRow, (r for run in records for r in run.loss_rows()))
     rows = (row for run in records for row in run.geometry_rows())

@@ -57,7 +57,7 @@ class Schedule:
         return np.stack(batches).astype(np.int32)
 
     def blocks(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Cuts updates `start` to `stop - 1` into blocks, one dispatch each."""
+        """Cuts updates `start` to `stop - 1` into blocks, whose losses are fetched together."""
         for first in range(start, stop, MAX_BLOCK):
             yield first, min(first + MAX_BLOCK, stop)
 

@@ -11,14 +11,14 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up: a module imports from rows above its own, or from its own package.
 ROWS = [
-    {"config", "errors", "parallel", "statistics", "losses"},
+    {"config", "errors", "command_line", "parallel", "statistics", "losses"},
     {"probes", "models", "learning_rates"},
     {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
     {"workloads", "tables"},
     {"geometry", "evaluation", "figures", "settings", "workfolder"},
     {"train", "report"},
     {"experiment"},
-    {"main"},
+    {"main", "footprint"},
 ]
 
 TOP_LEVEL = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"

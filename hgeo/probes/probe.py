@@ -59,6 +59,14 @@ class Probe:
 
     def __call__(self, params: PyTree, batch: PyTree) -> "OrderedDict[str, jax.Array]":
         """The entries by layer name, each of shape `(K,)`."""
+        entries = self._program(batch)(params, self._coordinates, batch)
+        return OrderedDict((name, entries[name]) for name in self._coordinates)
+
+    def lower(self, params: PyTree, batch: PyTree) -> Any:
+        """Its program for such arguments, as `jax.jit(...).lower` gives it."""
+        return self._program(batch).lower(params, self._coordinates, batch)
+
+    def _program(self, batch: PyTree) -> Any:
         leaves, treedef = jax.tree.flatten(batch)
         split = tuple(jnp.ndim(leaf) > 0 for leaf in leaves)
         for leaf, whole in zip(leaves, split, strict=True):
@@ -73,8 +81,7 @@ class Probe:
                 in_specs=(REPLICATED, REPLICATED, specs),
                 out_specs=REPLICATED,
             )
-        entries = self._compiled[key](params, self._coordinates, batch)
-        return OrderedDict((name, entries[name]) for name in self._coordinates)
+        return self._compiled[key]
 
     def _on_device(self, params, coordinates, batch):
         entries, self._choice = diagonal_and_choice(

@@ -19,7 +19,7 @@ from hgeo.workloads.workload import Workload, apply_model, without_state
 
 
 def bert(config: Config) -> Workload:
-    """The workload `bert`: `Bert` on reviews cut and padded to one length; a loss of mean nats a review.
+    """The workload `bert`: `Bert` on reviews of one length; its loss is the mean over reviews.
 
     With `model.weights`, sizes, vocabulary and weights come from there; only the classifier is
     drawn from the seed.

@@ -1,5 +1,7 @@
 """Classes of CIFAR-10 images, by a small ResNet with BatchNorm."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -49,14 +51,17 @@ def resnet(config: Config) -> Workload:
         )
         return class_loss(logits, batch["labels"]), updated
 
+    def logits_in_evaluation(variables, batch) -> Any:
+        return model.apply(variables, batch["images"])
+
     def evaluation_loss(variables, batch):
-        return class_loss(model.apply(variables, batch["images"]), batch["labels"])
+        return class_loss(logits_in_evaluation(variables, batch), batch["labels"])
 
     def probed_in_training(variables, batch):
         return training_loss(variables, batch)[0]
 
     def metrics(variables, batch):
-        return class_metrics(model.apply(variables, batch["images"]), batch["labels"])
+        return class_metrics(logits_in_evaluation(variables, batch), batch["labels"])
 
     return Workload(
         init=lambda key: jax.jit(model.init)(key, jnp.zeros((1, 32, 32, 3))),

@@ -20,7 +20,7 @@ LANGUAGES = ("de", "en")
 
 
 def translation(config: Config) -> Workload:
-    """The workload `translation`: `Seq2Seq`, its loss the mean over target tokens, padding left out.
+    """The workload `translation`: `Seq2Seq`, its loss the mean over target tokens but padding.
 
     All sentences are padded to `data.max_length`; there are no length buckets.
     """

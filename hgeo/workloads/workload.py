@@ -16,16 +16,15 @@ PyTree = Any
 class Workload:
     """A task: model, data and loss.
 
-    Variables are what Flax calls so: `{"params": ..., ...}`, where other collections (`batch_stats`)
-    hold what training updates without a gradient.
+    Variables are what Flax calls so: `{"params": ..., ...}`, where other collections hold what
+    training updates without a gradient (`batch_stats`).
 
     Attributes:
       init: key -> variables.
-      loss: `loss(variables, batch)`, which is probed; a batch that has a `dropout_key` is a training
-        one.
+      loss: `loss(variables, batch)`, which is probed; a batch with a `dropout_key` is for training.
       training_loss: `(variables, batch) -> (loss, the other collections after this batch)`.
-      metrics: `(variables, batch) -> {name: Weighted}` with one total and weight for each example of
-        a held-out batch; their sums are divided.
+      metrics: `(variables, batch) -> {name: Weighted}` with a total and a weight for each example
+        of a held-out batch; their sums are divided.
       scores: `variables -> {name: value}`, held-out numbers that are no means over examples.
       layer_paths: the weight matrices in params, in the paper's order; their numbers count from 1.
       examples: arrays with the training examples along their leading axis.

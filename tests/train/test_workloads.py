@@ -1,24 +1,34 @@
 """Every workload through the one train loop, on local copies of its data."""
 
 import csv
+import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from safetensors.numpy import load_file, save_file
 
 import hgeo
 from hgeo.data.multi30k import PAD
 from hgeo.errors import InputError
 from hgeo.evaluation import Evaluation
+from hgeo.models.bert import Bert
+from hgeo.models.bert_weights import read_settings, torch_names
 from hgeo.parallel import make_mesh
 from hgeo.workloads.registry import WORKLOADS, make_workload
 from tests.experiments import load_config, records, run
-from tests.train.local_data import write_all
+from tests.train.local_data import ENGLISH, write_all
 
 CHANGES = {
-    "lm": {"data__split": "train", "data__vocabulary_size": None, "probe__layers": (2, 7)},
+    "lm": {
+        "data__split": "train",
+        "data__vocabulary_size": None,
+        "optimizers": ("adagrad", "adam"),
+        "compare": (("adagrad", "adam"),),
+        "probe__layers": (2, 7),
+    },
     "translation": {"data__vocabulary_size": None, "probe__layers": (2, 7, 11)},
     "bert": {"data__source": "aclImdb", "model__vocabulary_size": 60, "probe__layers": (6, 13)},
     "resnet": {"probe__layers": (1, 6, 10)},
@@ -133,11 +143,9 @@ def test_evaluation_counts_every_held_out_example_once(finished):
     assert set(recorded) - set(metrics) == ({"bleu"} if config.workload == "translation" else set())
 
 
-def test_a_resumed_run_ends_with_the_same_numbers(finished, tmp_path, monkeypatch):
-    config, folder, _ = finished
-    with config.unlocked():
-        split = config.copy_and_resolve_references()
-    split.checkpoint_every = 2
+def test_a_resumed_run_ends_with_the_same_numbers(data, tmp_path, monkeypatch):
+    config = config_of("resnet", data, checkpoint_every=2, optimizers=("adam",), compare=())
+    run(config, tmp_path / "calm")
     calls = []
 
     def stop_after_two(self, step, state, original=ocp.CheckpointManager.save):
@@ -149,9 +157,10 @@ def test_a_resumed_run_ends_with_the_same_numbers(finished, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr("hgeo.checkpoints.Checkpoints.save", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
-            run(split, tmp_path)
-    run(split, tmp_path)
-    assert records(tmp_path) == records(folder)
+            run(config, tmp_path / "stopped")
+    assert not (tmp_path / "stopped" / "losses.csv").exists()
+    run(config, tmp_path / "stopped")
+    assert records(tmp_path / "stopped") == records(tmp_path / "calm")
 
 
 def test_losses_fall_under_every_optimizer(data, tmp_path):
@@ -231,7 +240,11 @@ CASES = [
     ("lm", {"learning_rate_schedule__kind": "cosine"}, r"kind must be one of .*not 'cosine'"),
     ("lm", {"learning_rate_schedule__kind": "step"}, r"needs drop_every of at least 1"),
     ("lm", {"max_gradient_norm": -1.0}, r"max_gradient_norm must be 0 \(none\) or more, not -1"),
-    ("lm", {"sgd__weight_decay": -0.1}, r"config\.sgd\.weight_decay must be 0 or more, not -0\.1"),
+    (
+        "lm",
+        {"adam__weight_decay": -0.1},
+        r"config\.adam\.weight_decay must be 0 or more, not -0\.1",
+    ),
 ]
 
 
@@ -240,3 +253,69 @@ def test_bad_settings(data, tmp_path, name, changes, message):
     with pytest.raises(InputError, match=message):
         run(config_of(name, data, **changes), tmp_path)
     assert not list(tmp_path.rglob("checkpoints"))
+
+
+@pytest.fixture(scope="module")
+def weights_folder(tmp_path_factory):
+    """A Hugging Face style folder, its weights those of a seed that no run has."""
+    folder = tmp_path_factory.mktemp("weights") / "tiny-bert"
+    folder.mkdir()
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *ENGLISH, "lovely", "dreadful"]
+    sizes = {"vocab_size": len(words), "hidden_size": 8, "num_attention_heads": 2}
+    sizes |= {"intermediate_size": 16, "num_hidden_layers": 2, "max_position_embeddings": 16}
+    (folder / "config.json").write_text(json.dumps({**sizes, "type_vocab_size": 2}))
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    model = Bert(**read_settings(folder))
+    tensors = {}
+    for name, path in torch_names(model).items():
+        if path.startswith("classifier"):
+            continue
+        leaf = model.init(jax.random.key(99), jnp.zeros((1, 4), jnp.int32))["params"]
+        for part in path.split("/"):
+            leaf = leaf[part]
+        value = np.asarray(leaf) + 1
+        tensors[name] = np.ascontiguousarray(value.T if path.endswith("kernel") else value)
+    save_file(tensors, folder / "model.safetensors")
+    return folder
+
+
+SIZES = ("vocabulary_size", "width", "num_heads", "ffn_width", "num_blocks", "max_length")
+FROM_WEIGHTS = dict.fromkeys([f"model__{key}" for key in (*SIZES, "num_types")])
+
+
+def test_fine_tuning_begins_with_the_weights(data, weights_folder, monkeypatch):
+    monkeypatch.setenv("HGEO_DATA_DIR", str(weights_folder.parent))
+    for source, data_dir in ((str(weights_folder), data), ("tiny-bert", "")):
+        if not data_dir:  # found below the data folder
+            (weights_folder.parent / "aclImdb").symlink_to(f"{data}/aclImdb")
+        changes = FROM_WEIGHTS | {"model__weights": source}
+        workload = make_workload(config_of("bert", data_dir, **changes))
+        params = workload.init(jax.random.key(0))["params"]
+        stored = load_file(weights_folder / "model.safetensors")
+        np.testing.assert_array_equal(
+            params["block_1"]["output"]["kernel"],
+            stored["encoder.layer.1.output.dense.weight"].T,
+        )
+        np.testing.assert_array_equal(params["classifier"]["bias"], 0)
+        assert workload.examples["tokens"].max() < 16
+
+
+def test_sizes_that_disagree_with_the_weights(data, weights_folder):
+    changes = FROM_WEIGHTS | {"model__weights": str(weights_folder), "model__width": 16}
+    with pytest.raises(InputError, match=r"model\.width is 16, of the weights 8"):
+        make_workload(config_of("bert", data, **changes))
+    changes = FROM_WEIGHTS | {"model__weights": str(weights_folder), "data__max_length": 20}
+    with pytest.raises(InputError, match=r"data\.max_length=20 doesn't fit.*table of 16"):
+        make_workload(config_of("bert", data, **changes))
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_on_real_data(data_dir, tmp_path, name):
+    config = load_config(
+        name, "smoke", data_dir=data_dir, optimizers=("adam",), compare=(), probe__steps=(6,)
+    )
+    finite, _ = run(config, tmp_path)
+    assert finite
+    layers = {row["layer"] for row in rows(tmp_path, "geometry")}
+    assert len(layers) == len(config.probe.layers)
+    assert rows(tmp_path, "evaluation")
