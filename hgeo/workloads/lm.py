@@ -15,7 +15,7 @@ from hgeo.workloads.workload import Workload, apply_model, without_state
 
 
 def language_model(config: Config) -> Workload:
-    """The workload `lm`: `LanguageModel` on sequences of one length; its loss the mean of tokens."""
+    """The workload `lm`: `LanguageModel` on sequences of one length; its loss a mean of tokens."""
     data = config.data
     check_heads(config.model.width, config.model.num_heads)
     text = read_text(data.source, data.split, config.data_dir)

@@ -243,7 +243,7 @@ CASES = [
     (
         "lm",
         {"adam__weight_decay": -0.1},
-        r"config\.adam\.weight_decay must be 0 or more, not -0\.1",
+        r"adam\.weight_decay must be 0 or more, not -0\.1",
     ),
 ]
 
