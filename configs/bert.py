@@ -85,6 +85,7 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             "workload": "bert",
             "seed": 0,
             "repeats": 1,
+            "share": "1/1",
             "data_dir": "",
             "cache_dir": "~/.cache/hgeo",
             "data": {
@@ -102,16 +103,19 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             },
             "steps": at["steps"],
             "checkpoint_every": at["checkpoint_every"],
+            "keep_checkpoints": "all",
             "batch_size": at["batch_size"],
             "optimizers": ("sgdm", "adam"),
             "compare": (("sgdm", "adam"),),
             "sgdm": {
                 "learning_rate": at["learning_rates"]["sgdm"],
+                "learning_rate_from": "",
                 "momentum": 0.9,
                 "weight_decay": 0.0,
             },
             "adam": {
                 "learning_rate": at["learning_rates"]["adam"],
+                "learning_rate_from": "",
                 "b1": 0.9,
                 "b2": 0.999,
                 "eps": 1e-8,
@@ -124,6 +128,7 @@ def get_config(scale: str = "cpu") -> ConfigDict:
                 "drop_factor": 1.0,
             },
             "max_gradient_norm": 0.0,
+            "same_loss": {"losses": (), "window": 25},
             "probe": {
                 "steps": at["probe_steps"],
                 "layers": at["layers"],

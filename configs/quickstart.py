@@ -36,6 +36,7 @@ def get_config(scale: str = "default") -> ConfigDict:
             "workload": "lm",
             "seed": 0,
             "repeats": 1,
+            "share": "1/1",
             "data_dir": "",
             "data": {
                 "source": "pydoc",
@@ -57,12 +58,19 @@ def get_config(scale: str = "default") -> ConfigDict:
             },
             "steps": 6 if smoke else 300,
             "checkpoint_every": 0,
+            "keep_checkpoints": "all",
             "batch_size": 8 if smoke else 64,
             "optimizers": ("sgdm", "adam"),
             "compare": (("sgdm", "adam"),),
-            "sgdm": {"learning_rate": 0.2, "momentum": 0.9, "weight_decay": 0.0},
+            "sgdm": {
+                "learning_rate": 0.2,
+                "learning_rate_from": "",
+                "momentum": 0.9,
+                "weight_decay": 0.0,
+            },
             "adam": {
                 "learning_rate": 2e-3,
+                "learning_rate_from": "",
                 "b1": 0.9,
                 "b2": 0.98,
                 "eps": 1e-9,
@@ -75,6 +83,7 @@ def get_config(scale: str = "default") -> ConfigDict:
                 "drop_factor": 1.0,
             },
             "max_gradient_norm": 0.0,
+            "same_loss": {"losses": (), "window": 25},
             "probe": {
                 "steps": (0, 3, 6) if smoke else (0, 100, 200, 300),
                 "layers": tuple(range(1, 9)),

@@ -35,6 +35,11 @@ class Checkpoints:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         return self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
 
+    def drop(self, step: int) -> None:
+        """Deletes a checkpoint, after those that are being saved are complete."""
+        self._manager.wait_until_finished()
+        self._manager.delete(step)
+
     def close(self) -> None:
         """Waits for what is being written and ends the background threads."""
         self._manager.wait_until_finished()

@@ -6,7 +6,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 # Exit codes besides 0, all went well, and 1, a fault in hgeo.
-BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
+BAD_INPUT, DIVERGED, INTERRUPTED, PREEMPTED = 2, 3, 130, 143
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file[:scale].")
 flags.mark_flag_as_required("config")

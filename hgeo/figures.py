@@ -47,7 +47,7 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
     rows = math.ceil(max(1, len(measured.layers)) / columns)
     figure = Figure(figsize=(2.8 * columns, 2.3 * rows + 0.6), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    steps = sorted({step for _, step in measured.losses})
+    steps = measured.steps
     not_finite = 0
     for axes, (number, layer) in zip(panels, measured.layers.items(), strict=False):
         for k, name in enumerate(optimizers):
@@ -84,6 +84,28 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
     figure.supylabel("R_med = max |H_ii| / median |H_ii|  (log scale)", fontsize=10)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels) or 1)
+    return figure
+
+
+def tuning_curve(optimizer: str, rates: Sequence[float], losses: Sequence[float]) -> Figure:
+    """Final training loss against learning rate; crosses at the top mark divergence."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    pairs = sorted(zip(rates, losses, strict=True))
+    finite = [(rate, loss) for rate, loss in pairs if np.isfinite(loss)]
+    if finite:
+        axes.plot(*zip(*finite, strict=True), "o-", color=COLORS[1], **STYLE)
+        best = min(finite, key=lambda pair: pair[1])
+        axes.plot(*best, "o", color=COLORS[0], markersize=9, label=f"best: {best[0]:g}")
+    diverged = [rate for rate, loss in pairs if not np.isfinite(loss)]
+    if diverged:
+        top = np.ones(len(diverged))
+        where = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+        axes.plot(diverged, top, "x", color=COLORS[6], markersize=9, label="diverged", **where)
+    axes.set_xscale("log")
+    axes.set(xlabel=f"learning rate of {optimizer}", ylabel="final training loss (nats)")
+    axes.grid(alpha=0.3, which="both")
+    axes.legend()
     return figure
 
 

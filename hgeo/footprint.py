@@ -17,10 +17,12 @@ from absl import app, flags
 from hgeo.command_line import CONFIG, fail, parse_flags
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.experiment import set_up, update_and_initial
 from hgeo.optimizers import label
+from hgeo.plan import make_plans
 from hgeo.schedule import Schedule
 from hgeo.settings import check_config
+from hgeo.setup import set_up, update_and_initial
+from hgeo.tuning import with_tuned_rates
 from hgeo.workloads.registry import make_workload
 
 _STEPS = flags.DEFINE_integer("steps", 2, "Updates to run; 0, none, and no probe.", lower_bound=0)
@@ -28,6 +30,7 @@ _STEPS = flags.DEFINE_integer("steps", 2, "Updates to run; 0, none, and no probe
 
 def footprint(config: Config, steps: int) -> None:
     """Prints what the updates and the probe of a config need."""
+    config = with_tuned_rates(config)
     check_config(config)
     setup = set_up(config, make_workload(config))
     sizes = [leaf.size for leaf in jax.tree.leaves(setup.variables["params"])]
@@ -41,11 +44,11 @@ def footprint(config: Config, steps: int) -> None:
         seed=config.seed,
         repeat=0,
     ).rows(0, 1)[0]
-    for name in config.optimizers:
-        update, initial = update_and_initial(config, setup, name)
+    for plan in make_plans(config):
+        update, initial = update_and_initial(config, setup, plan)
         state = initial()
         compiled = update.lower(state, setup.examples, rows).compile()
-        _say(f"an update of {label(name)}", compiled)
+        _say(f"an update of {label(plan.name)}", compiled)
         for _ in range(steps):
             began = time.perf_counter()
             state, loss = compiled(state, setup.examples, rows)

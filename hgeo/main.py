@@ -7,8 +7,9 @@ each layer along the way, and reports. On a folder that holds the config's runs 
 from absl import app, flags
 from rich.console import Console
 
-from hgeo.command_line import CONFIG, DIVERGED, INTERRUPTED, fail, parse_flags
+from hgeo.command_line import CONFIG, DIVERGED, INTERRUPTED, PREEMPTED, fail, parse_flags
 from hgeo.errors import InputError
+from hgeo.preemption import Preempted
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work folder: checkpoints, records, report.")
 flags.mark_flag_as_required("workdir")
@@ -26,6 +27,9 @@ def main(_: list[str]) -> int:
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on from the last checkpoint")
         return INTERRUPTED
+    except Preempted:
+        console.print("preempted and saved; the same command goes on from here")
+        return PREEMPTED
     return 0 if finite else DIVERGED
 
 

@@ -139,6 +139,7 @@ def make_optimizer(
     arguments: Mapping[str, Any],
     factor: Callable[[jax.Array], Any] = lambda step: 1.0,
     max_gradient_norm: float = 0.0,
+    block: str = "",
 ) -> optax.GradientTransformation:
     """The optimizer of a name and its config block.
 
@@ -148,21 +149,23 @@ def make_optimizer(
       factor: of the learning rate at each step, from 0.
       max_gradient_norm: gradients longer than this (in the norm over all params) are scaled to it
         first, before weight decay; 0, none.
+      block: the config block's name, where it isn't the optimizer's, for messages.
 
     Raises:
       InputError: an unknown name, an argument that it doesn't take, a rate that isn't positive.
     """
     check_name(name)
+    block = block or name
     ours = OPTIMIZERS.get(name)
     function: Any = _from_optax(name) if ours is None else ours.direction
     own = [key for key in inspect.signature(function).parameters if key != "learning_rate"]
     common = ["learning_rate"] if ours is None else ["learning_rate", "weight_decay"]
     unknown = sorted(set(arguments) - set(common) - set(own))
     if unknown:
-        raise InputError(f"config.{name} has {unknown}, but takes only {[*common, *own]}")
+        raise InputError(f"config.{block} has {unknown}, but takes only {[*common, *own]}")
     rate = arguments.get("learning_rate")
     if not isinstance(rate, (int, float)) or not rate > 0:
-        raise InputError(f"config.{name}.learning_rate must be a positive number, not {rate!r}")
+        raise InputError(f"config.{block}.learning_rate must be a positive number, not {rate!r}")
     chosen = {key: value for key, value in arguments.items() if key in own}
     clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
     schedule = lambda step: rate * factor(step)
@@ -170,7 +173,7 @@ def make_optimizer(
         return optax.chain(clip, function(learning_rate=schedule, **chosen))
     decay = arguments.get("weight_decay", 0.0)
     if not isinstance(decay, (int, float)) or decay < 0:
-        raise InputError(f"config.{name}.weight_decay must be 0 or more, not {decay!r}")
+        raise InputError(f"config.{block}.weight_decay must be 0 or more, not {decay!r}")
     steps = [ours.direction(**chosen)]
     if decay:
         steps.insert(1 if ours.decoupled else 0, optax.add_decayed_weights(decay))

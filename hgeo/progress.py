@@ -39,7 +39,7 @@ class Progress:
 
     def done(self, kind: str, number: int, seconds: float, doing: str) -> None:
         """Says that `number` of a kind took so many seconds, and what is being done."""
-        self._left[kind] -= number
+        self._left[kind] = self._left.get(kind, 0) - number
         self._seconds[kind] = seconds / number
         self._spent += seconds
         left = self.seconds_left()

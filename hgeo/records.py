@@ -1,7 +1,8 @@
 """Records: losses and statistics of the runs of a work folder, as CSV files.
 
 Each run (an optimizer and a repeat) writes its own files, whole and atomically at each event; the
-work folder's `losses.csv`, `geometry.csv` and `evaluation.csv` are these put together.
+work folder's `losses.csv`, `geometry.csv`, `evaluation.csv` and `iterates.csv` are these put
+together.
 """
 
 import csv
@@ -53,6 +54,23 @@ class EvaluationRow:
     value: float
 
 
+@dataclasses.dataclass(frozen=True)
+class IterateRow:
+    """An iterate that was looked for by its loss.
+
+    `purpose` is `"start"` (where the run goes on from another) or `"same_loss"`. `step` is the
+    first whose smoothed training loss `loss` is at most `target`; −1 where there is none, and
+    `loss` then the lowest.
+    """
+
+    optimizer: str
+    repeat: int
+    purpose: str
+    target: float
+    step: int
+    loss: float
+
+
 class RunRecords:
     """What one run has recorded; rows are kept by step, so that a step done again replaces its own.
 
@@ -60,6 +78,7 @@ class RunRecords:
       losses: `LossRow`s by step.
       geometry: `GeometryRow`s by step.
       evaluation: `EvaluationRow`s by step.
+      iterates: `IterateRow`s by purpose and target.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -73,6 +92,10 @@ class RunRecords:
         self.evaluation: dict[int, list[EvaluationRow]] = _by_step(
             _read(self.folder / "evaluation.csv", EvaluationRow)
         )
+        rows = _read(self.folder / "iterates.csv", IterateRow)
+        self.iterates: dict[tuple[str, float], IterateRow] = {
+            (row.purpose, row.target): row for row in rows
+        }
 
     @property
     def diverged_at(self) -> int | None:
@@ -92,10 +115,11 @@ class RunRecords:
         return [row for step in sorted(self.evaluation) for row in self.evaluation[step]]
 
     def write(self) -> None:
-        """Writes all three files."""
+        """Writes all files."""
         write_rows(self.folder / "losses.csv", LossRow, self.loss_rows())
         write_rows(self.folder / "geometry.csv", GeometryRow, self.geometry_rows())
         write_rows(self.folder / "evaluation.csv", EvaluationRow, self.evaluation_rows())
+        write_rows(self.folder / "iterates.csv", IterateRow, self.iterates.values())
 
 
 def write_text(path: epath.Path, text: str) -> None:

@@ -14,12 +14,13 @@ from hgeo.optimizers import label
 from hgeo.records import (
     EvaluationRow,
     GeometryRow,
+    IterateRow,
     LossRow,
     RunRecords,
     write_rows,
     write_text,
 )
-from hgeo.tables import Table, compare, divergence_notes, held_out
+from hgeo.tables import Table, compare, compare_at_losses, divergence_notes, held_out
 
 CSS = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 66rem; margin: 2rem auto; padding: 0 1rem;
@@ -39,18 +40,25 @@ def write_report(
 ) -> None:
     """Writes the work folder's records, table, figures and page, and prints the table.
 
-    `losses.csv`, `geometry.csv` and `evaluation.csv` hold the rows of all runs, `table.md` the
-    printed tables.
+    The four CSV files hold the rows of all runs, `table.md` the printed tables.
     """
     write_rows(folder / "losses.csv", LossRow, (r for run in records for r in run.loss_rows()))
     rows = (row for run in records for row in run.geometry_rows())
     write_rows(folder / "geometry.csv", GeometryRow, rows)
     rows = (row for run in records for row in run.evaluation_rows())
     write_rows(folder / "evaluation.csv", EvaluationRow, rows)
+    rows = (row for run in records for row in run.iterates.values())
+    write_rows(folder / "iterates.csv", IterateRow, rows)
 
     tables = [
-        table for pair in config.compare for table in compare(records, pair, config.probe.steps)
-    ] + held_out(records)
+        table
+        for pair in config.compare
+        for table in (
+            *compare(records, pair, config.probe.steps),
+            *compare_at_losses(records, pair, config.same_loss.losses),
+        )
+    ]
+    tables += held_out(records)
     write_text(folder / "table.md", "\n".join(table.markdown() for table in tables))
     drawn = {
         "losses": figures.loss_curves(records, config.optimizers),

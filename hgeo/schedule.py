@@ -20,6 +20,7 @@ class Schedule:
       num_examples: examples in the training set.
       seed: with `repeat` and the epoch it gives the order of the examples.
       repeat: which of the repeats this is.
+      start: the first update's number; more than 0 for a run that goes on from another's iterate.
     """
 
     steps: int
@@ -29,12 +30,13 @@ class Schedule:
     num_examples: int
     seed: int
     repeat: int
+    start: int = 0
 
     @property
     def events(self) -> list[int]:
         """Steps with a checkpoint: those that are measured, the last, and the regular ones."""
         regular = range(0, self.steps, self.checkpoint_every) if self.checkpoint_every else ()
-        return sorted({*self.measured_steps, *regular, self.steps})
+        return [s for s in sorted({*self.measured_steps, *regular, self.steps}) if s >= self.start]
 
     def epoch(self, step: int) -> float:
         """Passes over the training set that `step` updates make."""

@@ -1,5 +1,6 @@
 """Settings: what a config must satisfy before any work starts."""
 
+import re
 from typing import Any
 
 from jax.sharding import Mesh
@@ -7,9 +8,12 @@ from jax.sharding import Mesh
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.learning_rates import make_factor
-from hgeo.optimizers import check_name, make_optimizer
+from hgeo.optimizers import make_optimizer
 from hgeo.parallel import check_divides
+from hgeo.plan import make_plans
 from hgeo.workloads.workload import Workload
+
+KEEP = ("all", "measured")
 
 
 def check_config(config: Config) -> None:
@@ -29,15 +33,15 @@ def check_config(config: Config) -> None:
             f"max_gradient_norm must be 0 (none) or more, not {config.max_gradient_norm}"
         )
     make_factor(config.learning_rate_schedule, config.steps)
-    if not config.optimizers:
-        raise InputError("config.optimizers names no optimizer")
-    if len(set(config.optimizers)) < len(config.optimizers):
-        raise InputError(f"config.optimizers names one twice: {tuple(config.optimizers)}")
-    for name in config.optimizers:
-        check_name(name)
-        if name not in config:
-            raise InputError(f"config.optimizers names {name!r}, but there is no config.{name}")
-        make_optimizer(name, config[name])
+    for plan in make_plans(config):
+        make_optimizer(plan.optimizer, plan.arguments, block=plan.name)
+    if config.keep_checkpoints not in KEEP:
+        raise InputError(f"keep_checkpoints must be one of {KEEP}, not {config.keep_checkpoints!r}")
+    share = re.fullmatch(r"(\d+)/(\d+)", config.share)
+    if not share or not 1 <= int(share[1]) <= int(share[2]):
+        raise InputError(f"share must be 'i/n' with i from 1 to n, not {config.share!r}")
+    if config.same_loss.window < 1:
+        raise InputError(f"same_loss.window must be at least 1, not {config.same_loss.window}")
     for pair in config.compare:
         if len(pair) != 2 or not set(pair) <= set(config.optimizers):
             raise InputError(

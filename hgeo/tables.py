@@ -1,7 +1,7 @@
 """Tables: R_med of two optimizers and their ratio by layer and step; held-out metrics."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -53,49 +53,111 @@ class Table:
         return "\n".join([self.title, rule, lines[0], rule, *lines[1:], rule, *self.notes]) + "\n"
 
 
+At = int | Mapping[int, int]
+
+
 class Measured:
-    """Values of one statistic in the records of several runs, by optimizer, step and layer."""
+    """Values of one statistic in the records of several runs, by run, repeat, step and layer.
+
+    Attributes:
+      layers: their names by number.
+      steps: all steps with a value.
+    """
 
     def __init__(self, records: Iterable[RunRecords], statistic: str = STATISTIC):
         """Sorts the rows of `records`."""
         self.layers: dict[int, str] = {}
-        self.losses: dict[tuple[str, int], list[float]] = {}
-        self._values: dict[tuple[str, int, int], list[float]] = {}
+        self._values: dict[tuple[str, int, int, int], float] = {}
+        self._losses: dict[tuple[str, int, int], float] = {}
         for run in records:
             for step, rows in sorted(run.geometry.items()):
                 for row in rows:
                     if row.statistic == statistic:
                         self.layers[row.layer_number] = row.layer
-                        key = (row.optimizer, step, row.layer_number)
-                        self._values.setdefault(key, []).append(row.value)
-                if rows:
-                    self.losses.setdefault((rows[0].optimizer, step), []).append(rows[0].loss)
+                        place = (row.optimizer, row.repeat, step)
+                        self._values[*place, row.layer_number] = row.value
+                        self._losses[place] = row.loss
+        self.steps = sorted({step for _, _, step in self._losses})
+        self._repeats = sorted({repeat for _, repeat, _ in self._losses})
 
-    def values(self, optimizer: str, step: int, layer_number: int) -> np.ndarray:
-        """The statistic in every repeat that has it."""
-        return np.array(self._values.get((optimizer, step, layer_number), []))
+    def values(self, optimizer: str, at: At, layer_number: int) -> np.ndarray:
+        """The statistic in every repeat that has it, at one step or at each repeat's own."""
+        places = [(*place, layer_number) for place in self._places(optimizer, at)]
+        return np.array([self._values[place] for place in places if place in self._values])
+
+    def losses(self, optimizer: str, at: At) -> np.ndarray:
+        """The probe batch's loss in every repeat that has it."""
+        places = self._places(optimizer, at)
+        return np.array([self._losses[place] for place in places if place in self._losses])
+
+    def _places(self, optimizer: str, at: At) -> list[tuple[str, int, int]]:
+        steps = dict.fromkeys(self._repeats, at) if isinstance(at, int) else at
+        return [(optimizer, repeat, step) for repeat, step in sorted(steps.items())]
 
 
 def compare(
     records: Sequence[RunRecords], pair: tuple[str, str], steps: Iterable[int]
 ) -> list[Table]:
-    """Tables of R_med for two optimizers and of the first's over the second's.
+    """Tables of R_med for two optimizers and of the first's over the second's, step by step.
 
-    Means over the repeats; the ratio is the mean of each repeat's ratio. A step at which both have
-    the same numbers (the common start) has one column. As many tables as fit `WIDTH`.
+    Means over the repeats, with the standard deviation in brackets where there are several; the
+    ratio is that of each repeat. A step at which both have the same numbers (the common start) has
+    one column. As many tables as fit `WIDTH`.
     """
     measured = Measured(records)
-    groups = [_columns(measured, pair, step) for step in steps]
-    names = [[str(n), name.removesuffix("/kernel")] for n, name in measured.layers.items()]
-    names = [["#", "layer"], *names, ["", "loss"], ["", "layers with ratio > 1"]]
+    groups = [_columns(measured, pair, str(step), (step, step)) for step in steps]
     title = f"R_med of {label(pair[0])} and {label(pair[1])}, and their ratio"
+    return _laid_out(title, measured, groups, records)
+
+
+def compare_at_losses(
+    records: Sequence[RunRecords], pair: tuple[str, str], losses: Iterable[float]
+) -> list[Table]:
+    """The same tables where both first came down to each of the given training losses.
+
+    The row `loss` holds those of the probe batch, and tells how far they still differ.
+    """
+    measured = Measured(records)
+    groups, notes = [], []
+    for loss in losses:
+        at = []
+        for name in pair:
+            rows = [
+                run.iterates["same_loss", loss]
+                for run in records
+                if ("same_loss", loss) in run.iterates
+            ]
+            rows = [row for row in rows if row.optimizer == name]
+            at.append({row.repeat: row.step for row in rows if row.step >= 0})
+            notes += [
+                f"{label(name)}, repeat {row.repeat}: a loss of {loss:g} was never reached, the "
+                f"lowest is {format_number(row.loss)}"
+                for row in rows
+                if row.step < 0
+            ]
+        groups.append(_columns(measured, pair, f"{loss:g}", (at[0], at[1])))
+    title = f"R_med of {label(pair[0])} and {label(pair[1])} at equal training loss"
+    return _laid_out(title, measured, groups, records, notes)
+
+
+def _laid_out(
+    title: str,
+    measured: Measured,
+    groups: list[list[list[str]]],
+    records: Sequence[RunRecords],
+    notes: Sequence[str] = (),
+) -> list[Table]:
+    """Groups of columns in as many tables as fit `WIDTH`, the layers' names before each."""
+    names = [[str(n), name.removesuffix("/kernel")] for n, name in measured.layers.items()]
+    names = [["#", "layer"], *names, ["", "loss"], ["", "step"], ["", "layers with ratio > 1"]]
     tables = []
     while groups:
         columns: list[list[str]] = []
         while groups and (not columns or _width(names, columns + groups[0]) <= WIDTH):
             columns += groups.pop(0)
         rows = [name + [column[k] for column in columns] for k, name in enumerate(names)]
-        tables.append(Table(title, rows[0], rows[1:], divergence_notes(records)))
+        rows = [row for row in rows if any(row[2:])]
+        tables.append(Table(title, rows[0], rows[1:], [*notes, *divergence_notes(records)]))
     return tables
 
 
@@ -129,19 +191,27 @@ def divergence_notes(records: Iterable[RunRecords]) -> list[str]:
     return notes
 
 
-def _columns(measured: Measured, pair: tuple[str, str], step: int) -> list[list[str]]:
-    """The columns of one step, each from its header to its last row."""
-    first, second = ([measured.values(name, step, n) for n in measured.layers] for name in pair)
-    losses = [measured.losses.get((name, step), []) for name in pair]
-    if losses[0] == losses[1] and all(map(np.array_equal, first, second)):
-        return [[f"step {step}", *map(_mean, first), _mean(losses[0]), ""]]
+def _columns(
+    measured: Measured, pair: tuple[str, str], heading: str, at: tuple[At, At]
+) -> list[list[str]]:
+    """The columns of one step or loss, each from its header to its last row."""
+    both = list(zip(pair, at, strict=True))
+    first, second = ([measured.values(*run, n) for n in measured.layers] for run in both)
+    losses = [measured.losses(*run) for run in both]
+    steps = ["" if isinstance(a, int) else _mean(list(a.values()), whole=True) for a in at]
+    if (
+        at[0] == at[1]
+        and np.array_equal(losses[0], losses[1])
+        and all(map(np.array_equal, first, second))
+    ):
+        return [[f"step {heading}", *map(_mean, first), _mean(losses[0]), steps[0], ""]]
     ratios = [_ratio(a, b) for a, b in zip(first, second, strict=True)]
     known = [ratio for ratio in ratios if len(ratio)]
     above = f"{sum(ratio.mean() > 1 for ratio in known)} of {len(known)}"
     return [
-        [f"{step}:{label(pair[0])}", *map(_mean, first), _mean(losses[0]), ""],
-        [label(pair[1]), *map(_mean, second), _mean(losses[1]), ""],
-        ["ratio", *map(_mean, ratios), "", above],
+        [f"{heading}:{label(pair[0])}", *map(_mean, first), _mean(losses[0]), steps[0], ""],
+        [label(pair[1]), *map(_mean, second), _mean(losses[1]), steps[1], ""],
+        ["ratio", *map(_mean, ratios), "", "", above],
     ]
 
 
@@ -151,8 +221,14 @@ def _ratio(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         return first[:repeats] / second[:repeats]
 
 
-def _mean(values: Sequence[float] | np.ndarray) -> str:
-    return format_number(float(np.mean(values))) if np.size(values) else "–"
+def _mean(values: Sequence[float] | np.ndarray, whole: bool = False) -> str:
+    """The mean, and the standard deviation in brackets where there are several values."""
+    if not np.size(values):
+        return "–"
+    text = "{:.0f}".format if whole else format_number
+    with np.errstate(invalid="ignore"):  # infinite values have no deviation
+        deviation = text(float(np.std(values, ddof=1))) if np.size(values) > 1 else ""
+    return text(float(np.mean(values))) + (f" ({deviation})" if deviation else "")
 
 
 def format_number(value: float) -> str:

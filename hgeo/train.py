@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from hgeo.checkpoints import Checkpoints
 from hgeo.losses import value_and_grad
 from hgeo.parallel import AXIS, REPLICATED, data_parallel
+from hgeo.preemption import Preempted, Preemption
 from hgeo.progress import Progress
 from hgeo.records import LossRow, RunRecords
 from hgeo.schedule import Schedule
@@ -86,26 +87,35 @@ class Run:
       schedule: when it trains and is probed.
       update: from `make_update`.
       initial: makes the state before the first update.
+      like: makes a state of the same structure, shapes and placement.
       measurements: what is measured along the way.
       examples: the training examples, on the devices.
       records: what it has recorded.
       checkpoints: where its states are kept.
+      keep_all: whether checkpoints at which nothing was measured are kept when later ones exist.
+      preemption: what may ask it to stop.
     """
 
     name: str
     schedule: Schedule
     update: Callable[..., tuple[TrainState, jax.Array]]
     initial: Callable[[], TrainState]
+    like: Callable[[], TrainState]
     measurements: tuple[Measurement, ...]
     examples: PyTree
     records: RunRecords
     checkpoints: Checkpoints
+    keep_all: bool
+    preemption: Preemption
 
     def go_on(self, progress: Progress) -> None:
         """Does what is missing: trains to every event without a checkpoint, measures where due.
 
         Stopped at any moment and called again, it ends with the numbers of an undisturbed run. It
         stops at the first loss that isn't finite; the loss stays in the records.
+
+        Raises:
+          Preempted: it was asked to stop, and has saved its state.
         """
         state = None
         saved = set(self.checkpoints.steps())
@@ -120,20 +130,35 @@ class Run:
                         f"{end} is {self.records.losses[end].loss}; the other runs go on"
                     )
                     return
-                self.checkpoints.save(step, state)
-                saved.add(step)
+                self._save(state, saved)
+                if int(state.step) < step:
+                    raise Preempted
             else:
                 state = None
             for measurement in self.measurements:
                 if step in measurement.steps and step not in measurement.rows:
                     if state is None:
-                        state = self.checkpoints.restore(step, self.initial())
+                        state = self.checkpoints.restore(step, self.like())
                     self._measure(measurement, state, step, progress)
+
+    def measured_at(self, kind: str, step: int) -> "Run":
+        """The run with one more step at which something of that kind is due."""
+        measurements = [
+            dataclasses.replace(m, steps=(*m.steps, step)) if m.kind == kind else m
+            for m in self.measurements
+        ]
+        return dataclasses.replace(self.with_event(step), measurements=tuple(measurements))
+
+    def with_event(self, step: int) -> "Run":
+        """The run with one more step at which its state is kept."""
+        steps = (*self.schedule.measured_steps, step)
+        schedule = dataclasses.replace(self.schedule, measured_steps=steps)
+        return dataclasses.replace(self, schedule=schedule)
 
     def missing(self) -> Counter[str]:
         """Updates (`"step"`) and measurements, by their kind, still to do."""
         saved, events = set(self.checkpoints.steps()), self._reachable_events()
-        missing, last = Counter(), 0
+        missing, last = Counter(), self.schedule.start
         for step in events:
             missing["step"] += 0 if step in saved else step - last
             last = step
@@ -150,21 +175,34 @@ class Run:
         earlier = [s for s in saved if s < step]
         if not earlier:
             return self.initial()
-        return self.checkpoints.restore(max(earlier), self.initial())
+        return self.checkpoints.restore(max(earlier), self.like())
+
+    def _save(self, state: TrainState, saved: set[int]) -> None:
+        step = int(state.step)
+        self.checkpoints.save(step, state)
+        if not self.keep_all:
+            wanted = {*self.schedule.measured_steps, self.schedule.steps}
+            for earlier in {s for s in saved if s < step} - wanted:
+                self.checkpoints.drop(earlier)
+                saved.remove(earlier)
+        saved.add(step)
 
     def _train(self, state: TrainState, stop: int, progress: Progress) -> TrainState:
-        fetch = None
+        """Updates to step `stop`, or to where it diverged or was asked to stop."""
+        fetch, stopping = None, False
         for first, last in self.schedule.blocks(int(state.step), stop):
             began = time.perf_counter()
             losses = []
-            for rows in self.schedule.rows(first, last):
+            for step, rows in enumerate(self.schedule.rows(first, last), start=first + 1):
                 state, loss = self.update(state, self.examples, rows)
                 losses.append(loss)
+                if stopping := step < stop and self.preemption.requested(step):
+                    break
             if fetch is not None:
                 self._record(*fetch)
             fetch = (first, losses)
-            if self.records.diverged_at is not None:
-                return state
+            if stopping or self.records.diverged_at is not None:
+                break
             doing = f"{self.name}, repeat {self.schedule.repeat}: step {last}"
             progress.done("step", last - first, time.perf_counter() - began, doing)
         if fetch is not None:

@@ -14,11 +14,13 @@ ROWS = [
     {"config", "errors", "command_line", "parallel", "statistics", "losses"},
     {"probes", "models", "learning_rates"},
     {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
-    {"workloads", "tables"},
-    {"geometry", "evaluation", "figures", "settings", "workfolder"},
+    {"workloads", "tables", "locks", "plan", "preemption", "same_loss"},
+    {"geometry", "tuning", "carry", "evaluation", "figures", "settings", "workfolder"},
     {"train", "report"},
+    {"setup"},
+    {"team"},
     {"experiment"},
-    {"main", "footprint"},
+    {"main", "footprint", "tune"},
 ]
 
 TOP_LEVEL = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"

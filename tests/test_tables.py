@@ -1,7 +1,7 @@
 import pytest
 
-from hgeo.records import GeometryRow, LossRow, RunRecords
-from hgeo.tables import WIDTH, compare, format_number
+from hgeo.records import GeometryRow, IterateRow, LossRow, RunRecords
+from hgeo.tables import WIDTH, compare, compare_at_losses, format_number
 
 
 def make_runs(tmp_path, values, layers=("block0/linear1/kernel",)):
@@ -24,7 +24,7 @@ def test_ratio_is_the_mean_of_each_repeats_ratio(tmp_path):
     runs = make_runs(tmp_path, {"sgdm": [{10: 8.0}, {10: 6.0}], "adam": [{10: 2.0}, {10: 6.0}]})
     (table,) = compare(runs, ("sgdm", "adam"), [10])
     assert table.header == ["#", "layer", "10:SGD+M", "Adam", "ratio"]
-    assert table.rows[0] == ["1", "block0/linear1", "7.00", "4.00", "2.50"]
+    assert table.rows[0] == [*("1", "block0/linear1", "7.00 (1.41)", "4.00 (2.83)", "2.50 (2.12)")]
     assert table.rows[-1][-1] == "1 of 1"
 
 
@@ -33,6 +33,27 @@ def test_common_start_has_one_column(tmp_path):
     (table,) = compare(runs, ("sgdm", "adam"), [0, 5])
     assert table.header == ["#", "layer", "step 0", "5:SGD+M", "Adam", "ratio"]
     assert table.rows[0][2:] == ["3.00", "4.00", "8.00", "0.500"]
+
+
+def test_same_loss_compares_each_repeats_own_steps(tmp_path):
+    runs = make_runs(
+        tmp_path, {"sgdm": [{10: 8.0}, {20: 6.0}], "adam": [{4: 2.0, 20: 99.0}, {6: 6.0}]}
+    )
+    for run, step in zip(runs, (10, 20, 4, 6), strict=True):
+        (row,) = run.geometry[step]
+        run.iterates["same_loss", 2.5] = IterateRow(
+            row.optimizer, row.repeat, "same_loss", 2.5, step, 2.4
+        )
+        run.iterates["same_loss", 1.0] = IterateRow(
+            row.optimizer, row.repeat, "same_loss", 1.0, step if step == 4 else -1, 1.2
+        )
+    (table,) = compare_at_losses(runs, ("sgdm", "adam"), (2.5, 1.0))
+    assert table.header[2:] == ["2.5:SGD+M", "Adam", "ratio", "1:SGD+M", "Adam", "ratio"]
+    assert table.rows[0][2:5] == ["7.00 (1.41)", "4.00 (2.83)", "2.50 (2.12)"]
+    assert table.rows[0][5:] == ["–", "2.00", "–"]
+    assert [row[2:4] for row in table.rows if row[1] == "step"] == [["15 (7)", "5 (1)"]]
+    assert table.notes[0] == "SGD+M, repeat 0: a loss of 1 was never reached, the lowest is 1.20"
+    assert len(table.notes) == 3
 
 
 def test_what_is_missing_is_a_dash_and_divergence_a_note(tmp_path):

@@ -1,0 +1,207 @@
+"""The team: all runs of a config that one process works on, in an order that serves them."""
+
+import math
+from collections import Counter
+
+import jax.numpy as jnp
+
+from hgeo.carry import at_step, carried_state
+from hgeo.checkpoints import Checkpoints
+from hgeo.config import Config
+from hgeo.locks import RunLock
+from hgeo.plan import RunPlan, make_plans
+from hgeo.preemption import Preemption
+from hgeo.progress import Progress
+from hgeo.records import EvaluationRow, GeometryRow, IterateRow, RunRecords
+from hgeo.same_loss import first_step_at
+from hgeo.schedule import Schedule
+from hgeo.setup import Setup, update_and_initial
+from hgeo.train import Measurement, Run, TrainState
+from hgeo.workfolder import WorkFolder
+
+
+class Team:
+    """The runs of a config, made as they are needed.
+
+    A run that goes on from another follows it. When a run is done, the iterates at the losses of
+    `same_loss.losses` are looked for and probed.
+    """
+
+    def __init__(self, config: Config, folder: WorkFolder, setup: Setup, preemption: Preemption):
+        """Plans the runs of this process's share; nothing is opened yet."""
+        self._config, self._folder, self._setup = config, folder, setup
+        self._preemption = preemption
+        self._plans = make_plans(config)
+        self._runs: dict[tuple[str, int], Run] = {}
+        self._locks: list[RunLock] = []
+        self._compiled = {}
+
+    def go_on(self, progress: Progress) -> None:
+        """Does what is missing of every run of the share.
+
+        Raises:
+          InputError: another process works on one of them.
+          Preempted: it was asked to stop, and has saved.
+        """
+        mine = shared(self._plans, self._config)
+        for plan, repeat in mine:
+            if not plan.start_run:
+                self._open(plan, repeat)
+        for k, (plan, repeat) in enumerate(mine):
+            # Counted anew for each run, since one that diverged leaves steps undone.
+            progress.expect(sum((self._missing(*later) for later in mine[k:]), Counter()))
+            run = self._runs.get((plan.name, repeat)) or self._continued(plan, repeat, progress)
+            if run is not None:
+                run.go_on(progress)
+                self._find_same_loss(run, progress)
+
+    def _missing(self, plan: RunPlan, repeat: int) -> Counter[str]:
+        """What is missing of a run; at most this where it is not known yet how far it has come."""
+        if (plan.name, repeat) in self._runs:
+            return self._runs[plan.name, repeat].missing()
+        config = self._config
+        steps = config.steps - (plan.start_step or 0)
+        probes, evaluations = len(config.probe.steps), len(config.evaluation.steps)
+        return Counter(step=steps, probe=probes, evaluation=evaluations)
+
+    def close(self) -> None:
+        """Waits for the checkpoints and gives the locks back."""
+        for run in self._runs.values():
+            run.checkpoints.close()
+        for lock in self._locks:
+            lock.release()
+
+    def _continued(self, plan: RunPlan, repeat: int, progress: Progress) -> Run | None:
+        """The run that goes on from another one, or `None` where that never got there."""
+        parent = self._runs.get((plan.start_run, repeat))
+        where = f"{plan.name}, repeat {repeat}"
+        if parent is None:
+            row = IterateRow(plan.name, repeat, "start", plan.start_target, -1, math.nan)
+            self._note_start(row, f"{where}: not started, since {plan.start_run} was not", progress)
+            return None
+        row = self._start(plan, parent)
+        if row.step < 0:
+            said = f"{where}: not started, since {plan.start_run} never came to its start there"
+            self._note_start(row, f"{said} (the lowest loss is {row.loss:.4g})", progress)
+            return None
+        parent.with_event(row.step).go_on(progress)
+        _, fresh = self._update_and_initial(plan)
+
+        def initial() -> TrainState:
+            before, new = parent.checkpoints.restore(row.step, parent.like()), fresh()
+            optimizer = new.optimizer
+            if plan.optimizer_state == "carried":
+                optimizer = carried_state(before.optimizer, optimizer, plan)
+            optimizer = at_step(optimizer, jnp.copy(before.step))
+            return TrainState(before.variables, optimizer, before.step)
+
+        run = self._open(plan, repeat, initial, row.step)
+        run.records.iterates["start", row.target] = row
+        return run
+
+    def _start(self, plan: RunPlan, parent: Run) -> IterateRow:
+        """Where in `parent` a run begins."""
+        if plan.start_loss is not None:
+            return self._iterate(parent, "start", plan.start_loss, of=plan.name)
+        end, step = parent.records.diverged_at, int(plan.start_target)
+        reached = end is None or step < end
+        loss = parent.records.losses[step].loss if reached else math.nan
+        repeat = parent.schedule.repeat
+        return IterateRow(
+            plan.name, repeat, "start", plan.start_target, step if reached else -1, loss
+        )
+
+    def _note_start(self, row: IterateRow, said: str, progress: Progress) -> None:
+        records = RunRecords(self._folder.run_folder(row.optimizer, row.repeat))
+        records.iterates[row.purpose, row.target] = row
+        records.write()
+        progress.say(said)
+
+    def _find_same_loss(self, run: Run, progress: Progress) -> None:
+        for loss in self._config.same_loss.losses:
+            row = self._iterate(run, "same_loss", loss)
+            run.records.iterates["same_loss", loss] = row
+            run.records.write()
+            where = f"{run.name}, repeat {run.schedule.repeat}: loss {loss}"
+            if row.step < 0:
+                progress.say(f"{where} was never reached; the lowest is {row.loss:.4g}")
+            else:
+                progress.say(f"{where} at step {row.step} ({row.loss:.4g})")
+                run = run.measured_at("probe", row.step)
+                run.go_on(progress)
+
+    def _iterate(self, run: Run, purpose: str, loss: float, of: str | None = None) -> IterateRow:
+        step, found = first_step_at(run.records, loss, self._config.same_loss.window)
+        name, repeat = of or run.name, run.schedule.repeat
+        return IterateRow(name, repeat, purpose, loss, -1 if step is None else step, found)
+
+    def _update_and_initial(self, plan: RunPlan):
+        if plan.name not in self._compiled:
+            self._compiled[plan.name] = update_and_initial(self._config, self._setup, plan)
+        return self._compiled[plan.name]
+
+    def _open(self, plan: RunPlan, repeat: int, initial=None, start: int = 0) -> Run:
+        config = self._config
+        path = self._folder.run_folder(plan.name, repeat)
+        self._locks.append(RunLock(path))
+        update, fresh = self._update_and_initial(plan)
+        records = RunRecords(path)
+        continued = [p.start_step for p in self._plans if p.start_run == plan.name and p.start_step]
+        run = Run(
+            name=plan.name,
+            schedule=Schedule(
+                steps=config.steps,
+                measured_steps=(*config.probe.steps, *config.evaluation.steps, *continued),
+                checkpoint_every=config.checkpoint_every,
+                batch_size=config.batch_size,
+                num_examples=self._setup.workload.num_examples,
+                seed=config.seed,
+                repeat=repeat,
+                start=start,
+            ),
+            update=update,
+            initial=initial or fresh,
+            like=fresh,
+            measurements=_measurements(config, self._setup, records),
+            examples=self._setup.examples,
+            records=records,
+            checkpoints=Checkpoints(path / "checkpoints"),
+            keep_all=config.keep_checkpoints == "all",
+            preemption=self._preemption,
+        )
+        self._runs[plan.name, repeat] = run
+        return run
+
+
+def shared(plans: list[RunPlan], config: Config) -> list[tuple[RunPlan, int]]:
+    """The runs of this process's share, `config.share` = `"i/n"`: repeats and first runs dealt out.
+
+    A run that goes on from another is in the same share as that one.
+    """
+    number, of = map(int, config.share.split("/"))
+    first = [(p.name, repeat) for p in plans if not p.start_run for repeat in range(config.repeats)]
+    dealt = {key: k % of for k, key in enumerate(first)}
+    mine = []
+    for plan in plans:
+        for repeat in range(config.repeats):
+            share = dealt.setdefault((plan.name, repeat), dealt.get((plan.start_run, repeat), 0))
+            if share == number - 1:
+                mine.append((plan, repeat))
+    return mine
+
+
+def _measurements(config: Config, setup: Setup, records: RunRecords) -> tuple[Measurement, ...]:
+    def probed(variables):
+        loss, statistics = setup.probe(variables)
+        return [(loss, *values) for values in statistics], f"loss on the probe batch {loss:.4f}"
+
+    def evaluated(variables):
+        metrics = setup.evaluation(variables)
+        said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+        return list(metrics.items()), f"held out: {said}"
+
+    steps = tuple(config.evaluation.steps)
+    return (
+        Measurement("evaluation", steps, evaluated, EvaluationRow, records.evaluation),
+        Measurement("probe", tuple(config.probe.steps), probed, GeometryRow, records.geometry),
+    )

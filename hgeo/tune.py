@@ -1,0 +1,110 @@
+"""Command line: the best learning rate of a grid for one optimizer of a config.
+
+    python -m hgeo.tune --config=configs/NAME.py[:SCALE] --optimizer=sgdm
+        --learning_rates=0.05,0.1,0.2 --workdir=DIR
+
+Trains a run for each rate, all from the config's initial weights; the best is the one with the
+lowest mean training loss over the last `--last` of the steps, and those that diverged are marked.
+DIR then holds `tuning.json`, which `--config.sgdm.learning_rate_from=DIR/tuning.json` takes, the
+curve (`figures/tuning.png`) and the runs.
+"""
+
+import json
+
+from absl import app, flags
+from etils import epath
+from rich.console import Console
+
+from hgeo import figures
+from hgeo.command_line import CONFIG, INTERRUPTED, fail, parse_flags
+from hgeo.config import Config
+from hgeo.errors import InputError
+from hgeo.optimizers import label
+from hgeo.records import write_text
+from hgeo.tables import Table, format_number
+from hgeo.tuning import final_loss, run_name, tuning_config
+from hgeo.workfolder import WorkFolder
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Work folder of the tuning.")
+_OPTIMIZER = flags.DEFINE_string("optimizer", None, "The block of the config that is tuned.")
+_RATES = flags.DEFINE_list("learning_rates", None, "The grid, separated by commas.")
+_LAST = flags.DEFINE_float("last", 0.05, "Share of the steps whose loss decides.", 0.0, 1.0)
+flags.mark_flags_as_required(["workdir", "optimizer", "learning_rates"])
+
+
+def tune(
+    config: Config,
+    optimizer: str,
+    rates: list[float],
+    last: float,
+    workdir: epath.PathLike,
+    console: Console,
+) -> None:
+    """Trains the grid, and writes what came of it.
+
+    Raises:
+      InputError: bad settings, or every rate diverged.
+    """
+    from hgeo.experiment import run_experiment  # after the flags: it takes seconds
+
+    grid = tuning_config(config, optimizer, rates)
+    run_experiment(grid, workdir, console)
+    folder = WorkFolder(workdir)
+    records = folder.records(grid)
+    window = max(1, round(last * config.steps))
+    by_run = lambda name: [run for run in records if run.folder.parent.name == name]
+    losses = [final_loss(by_run(run_name(optimizer, rate)), window) for rate in rates]
+    finite = [(loss, rate) for loss, rate in zip(losses, rates, strict=True) if loss == loss]
+    rows = [
+        [format_number(rate), "diverged" if loss != loss else "", format_number(loss)]
+        for rate, loss in zip(rates, losses, strict=True)
+    ]
+    title = f"{label(optimizer)}: training loss of the last {window} of {config.steps} steps"
+    table = Table(title, ["learning rate", "", "loss"], rows, [])
+    console.print(table.text(), highlight=False, markup=False, soft_wrap=True)
+    if not finite:
+        raise InputError(f"every learning rate of {rates} diverged; try smaller ones")
+    best = min(finite)[1]
+    result = {
+        "optimizer": config[optimizer].get("optimizer", optimizer),
+        "best": best,
+        "window": window,
+        "curve": [
+            {"learning_rate": rate, "loss": loss if loss == loss else None}
+            for rate, loss in zip(rates, losses, strict=True)
+        ],
+    }
+    write_text(folder.path / "tuning.json", json.dumps(result, indent=2) + "\n")
+    (folder.path / "figures").mkdir(parents=True, exist_ok=True)
+    image = figures.png(figures.tuning_curve(label(optimizer), rates, losses))
+    (folder.path / "figures" / "tuning.png").write_bytes(image)
+    edge = best in (min(rates), max(rates))
+    console.print(
+        f"best: {best:g}{' (at the edge of the grid: widen it)' if edge else ''}; "
+        f"{folder.path / 'tuning.json'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def main(_: list[str]) -> int:
+    """Tunes as the command line says; returns the exit code."""
+    console = Console()
+    given = _RATES.value or []
+    try:
+        rates = [float(rate) for rate in given]
+    except ValueError:
+        return fail(f"--learning_rates must be numbers separated by commas, not {given}")
+    try:
+        workdir = str(_WORKDIR.value)
+        tune(CONFIG.value, str(_OPTIMIZER.value), rates, _LAST.value, workdir, console)
+    except InputError as error:
+        return fail(str(error))
+    except KeyboardInterrupt:
+        console.print("stopped; the same command goes on from the last checkpoint")
+        return INTERRUPTED
+    return 0
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)
