@@ -39,7 +39,7 @@ SCALES = {
         "steps": 120,
         "checkpoint_every": 0,
         "batch_size": 32,
-        "learning_rates": {"sgdm": 1e-3, "adam": 5e-5},
+        "learning_rates": {"sgdm": 1e-2, "adam": 5e-5},
         "layers": (9, 12, 15, 18, 24, 30, 36),
         "probe_steps": (0, 60, 120),
         "num_coordinates": 20,
