@@ -1,5 +1,6 @@
 """Checkpoints of a run: params, optimizer state and step, by Orbax."""
 
+import hashlib
 from typing import Any
 
 import jax
@@ -18,8 +19,17 @@ class Checkpoints:
 
     def __init__(self, folder: epath.PathLike):
         """Opens `folder`, which is made if it is absent."""
-        options = ocp.CheckpointManagerOptions(max_to_keep=None, enable_async_checkpointing=True)
-        self._manager = ocp.CheckpointManager(epath.Path(folder).absolute(), options=options)
+        path = epath.Path(folder).absolute()
+        # Several processes meet at barriers, whose names must be this run's own; Orbax confuses
+        # those of saves that overlap, so that there each save is waited for.
+        name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+        together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=None,
+            enable_async_checkpointing=jax.process_count() == 1,
+            multiprocessing_options=together,
+        )
+        self._manager = ocp.CheckpointManager(path, options=options)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, ascending."""

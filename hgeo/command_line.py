@@ -2,14 +2,25 @@
 
 import sys
 
+import jax
 from absl import flags, logging
 from ml_collections import config_flags
+from rich.console import Console
 
-# Exit codes besides 0, all went well, and 1, a fault in hgeo.
-BAD_INPUT, DIVERGED, INTERRUPTED, PREEMPTED = 2, 3, 130, 143
+from hgeo.errors import InputError
+
+# Exit codes besides 0, all went well, 1, a fault in hgeo, and 143, saved after SIGTERM.
+BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
 
 CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file[:scale].")
 flags.mark_flag_as_required("config")
+
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "Be one of several processes; JAX finds the others on TPU VMs and SLURM."
+)
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: HOST:PORT of process 0.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Elsewhere: how many there are.")
+_PROCESS = flags.DEFINE_integer("process_id", None, "Elsewhere: which this one is, from 0.")
 
 
 def parse_flags(argv: list[str]) -> list[str]:
@@ -27,6 +38,23 @@ def parse_flags(argv: list[str]) -> list[str]:
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
     return rest
+
+
+def make_console() -> Console:
+    """Joins the other processes where there are any; a console on which the first one speaks.
+
+    Raises:
+      InputError: they can't be found.
+    """
+    if _DISTRIBUTED.value:
+        try:
+            jax.distributed.initialize(_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        except (ValueError, RuntimeError) as error:
+            raise InputError(
+                f"--distributed: {error}; on other machines than TPU VMs and SLURM give "
+                "--coordinator, --num_processes and --process_id"
+            ) from error
+    return Console(quiet=jax.process_index() > 0)
 
 
 def fail(message: str) -> int:

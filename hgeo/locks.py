@@ -5,6 +5,7 @@ import os
 import socket
 from pathlib import Path
 
+import jax
 from etils import epath
 
 from hgeo.errors import InputError
@@ -14,7 +15,7 @@ class RunLock:
     """A lock on a run's folder, held until the process ends, however it ends.
 
     It is one of the operating system's on a file in the folder; a folder that is not on a local
-    file system (`gs://...`) has none.
+    file system (`gs://...`) has none. Of the processes of one program the first one holds it.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -24,7 +25,7 @@ class RunLock:
           InputError: another process holds it.
         """
         self._file = None
-        if "://" in str(folder):
+        if "://" in str(folder) or jax.process_index() > 0:
             return
         Path(folder).mkdir(parents=True, exist_ok=True)
         self._file = (Path(folder) / ".lock").open("a+")

@@ -5,9 +5,15 @@ each layer along the way, and reports. On a folder that holds the config's runs 
 """
 
 from absl import app, flags
-from rich.console import Console
 
-from hgeo.command_line import CONFIG, DIVERGED, INTERRUPTED, PREEMPTED, fail, parse_flags
+from hgeo.command_line import (
+    CONFIG,
+    DIVERGED,
+    INTERRUPTED,
+    fail,
+    make_console,
+    parse_flags,
+)
 from hgeo.errors import InputError
 from hgeo.preemption import Preempted
 
@@ -19,17 +25,17 @@ def main(_: list[str]) -> int:
     """Runs the config; returns the exit code."""
     from hgeo.experiment import run_experiment  # after the flags: it takes seconds
 
-    console = Console()
     try:
+        console = make_console()
         finite = run_experiment(CONFIG.value, str(_WORKDIR.value), console)
     except InputError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the last checkpoint")
+        print("stopped; the same command goes on from the last checkpoint")
         return INTERRUPTED
-    except Preempted:
-        console.print("preempted and saved; the same command goes on from here")
-        return PREEMPTED
+    except Preempted as event:
+        print(f"stopped by {event} and saved; the same command goes on from here")
+        return event.exit_code
     return 0 if finite else DIVERGED
 
 

@@ -1,44 +1,64 @@
-"""Preemption: SIGTERM asks the train loop to save and end."""
+"""Preemption: SIGTERM or Ctrl-C asks the train loop to save and end."""
 
+import os
 import signal
+import sys
 
 import jax
 
 
 class Preempted(Exception):  # noqa: N818 - it is an event and not an error
-    """The state was saved after SIGTERM; the same command goes on from it."""
+    """The state was saved after a signal; the same command goes on from it.
+
+    Attributes:
+      exit_code: 128 + the signal's number, as a shell gives it.
+    """
+
+    def __init__(self, number: int):
+        """Takes the signal's number."""
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
 
 
 class Preemption:
-    """Listens for SIGTERM while it is used as a context manager.
+    """Listens for SIGTERM and SIGINT while it is used as a context manager.
 
-    With several processes they agree on the step at which all of them stop; JAX's own service hears
-    the signal then.
+    The first one is answered between two updates or measurements; a second one ends the process at
+    once, as a kill would. With several processes they agree on the step at which all of them stop;
+    JAX's own service hears SIGTERM then.
     """
 
     def __init__(self):
         """Nothing has been asked yet."""
-        self._requested = False
-        self._before = None
+        self._signal: int | None = None
+        self._before = {}
 
     def __enter__(self):
         """Listens."""
         if jax.process_count() == 1:
-            self._before = signal.signal(signal.SIGTERM, self._note)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_):
-        """Hands the signal back."""
-        if self._before is not None:
-            signal.signal(signal.SIGTERM, self._before)
+        """Hands the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def requested(self, step: int) -> bool:
         """Whether to stop after this step, the same answer in every process."""
         if jax.process_count() == 1:
-            return self._requested
+            return self._signal is not None
         from jax.experimental import multihost_utils
 
         return multihost_utils.reached_preemption_sync_point(step)
 
-    def _note(self, *_):
-        self._requested = True
+    def stopped(self) -> Preempted:
+        """What to raise once the state is saved."""
+        return Preempted(self._signal or signal.SIGTERM)
+
+    def _note(self, number, _):
+        if self._signal is not None:
+            os._exit(128 + number)
+        self._signal = number
+        print("\nstopping after this step; once more stops at once", file=sys.stderr)

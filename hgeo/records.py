@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from etils import epath
 
@@ -123,7 +124,12 @@ class RunRecords:
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file whole: it appears under its name complete or not at all."""
+    """Writes a file whole: it appears under its name complete or not at all.
+
+    Of several processes the first one writes.
+    """
+    if jax.process_index() > 0:
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.partial"
     temporary.write_text(text)

@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import optax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh
 
 from hgeo.checkpoints import Checkpoints
 from hgeo.losses import value_and_grad
-from hgeo.parallel import AXIS, REPLICATED, data_parallel
-from hgeo.preemption import Preempted, Preemption
+from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel
+from hgeo.preemption import Preemption
 from hgeo.progress import Progress
 from hgeo.records import LossRow, RunRecords
 from hgeo.schedule import Schedule
@@ -31,14 +31,12 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-def make_update(
-    workload: Workload, optimizer: optax.GradientTransformation, key: jax.Array, mesh: Mesh
+def update_on_device(
+    workload: Workload, optimizer: optax.GradientTransformation, key: jax.Array
 ) -> Callable[[TrainState, PyTree, jax.Array], tuple[TrainState, jax.Array]]:
-    """Compiles one update: `update(state, examples, rows) -> (state, loss before it)`.
+    """One update as a device does it: `update(state, examples, rows) -> (state, loss before it)`.
 
-    It gathers the batch from the examples on the device. The state's buffers are used again. No
-    loop of updates is compiled: on a CPU, XLA's gradients of convolutions are some forty times
-    slower inside one.
+    `rows` are the device's share of the batch, which it gathers from the examples.
     """
 
     def update(state: TrainState, examples, rows):
@@ -55,7 +53,19 @@ def make_update(
         variables = {**collections, "params": optax.apply_updates(params, updates)}
         return TrainState(variables, opt_state, state.step + 1), loss
 
-    specs = (REPLICATED, REPLICATED, PartitionSpec(AXIS))
+    return update
+
+
+def make_update(
+    workload: Workload, optimizer: optax.GradientTransformation, key: jax.Array, mesh: Mesh
+) -> Callable[[TrainState, PyTree, jax.Array], tuple[TrainState, jax.Array]]:
+    """Compiles one update over all devices; the state's buffers are used again.
+
+    No loop of updates is compiled: on a CPU, XLA's gradients of convolutions are some forty times
+    slower inside one.
+    """
+    specs = (REPLICATED, REPLICATED, SHARDED)
+    update = update_on_device(workload, optimizer, key)
     return data_parallel(update, mesh, specs, REPLICATED, donate_argnums=(0,))
 
 
@@ -132,7 +142,7 @@ class Run:
                     return
                 self._save(state, saved)
                 if int(state.step) < step:
-                    raise Preempted
+                    raise self.preemption.stopped()
             else:
                 state = None
             for measurement in self.measurements:
@@ -140,6 +150,8 @@ class Run:
                     if state is None:
                         state = self.checkpoints.restore(step, self.like())
                     self._measure(measurement, state, step, progress)
+                    if self.preemption.requested(step):
+                        raise self.preemption.stopped()
 
     def measured_at(self, kind: str, step: int) -> "Run":
         """The run with one more step at which something of that kind is due."""

@@ -16,10 +16,11 @@ from etils import epath
 from rich.console import Console
 
 from hgeo import figures
-from hgeo.command_line import CONFIG, INTERRUPTED, fail, parse_flags
+from hgeo.command_line import CONFIG, INTERRUPTED, fail, make_console, parse_flags
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.optimizers import label
+from hgeo.preemption import Preempted
 from hgeo.records import write_text
 from hgeo.tables import Table, format_number
 from hgeo.tuning import final_loss, run_name, tuning_config
@@ -89,20 +90,22 @@ def tune(
 
 def main(_: list[str]) -> int:
     """Tunes as the command line says; returns the exit code."""
-    console = Console()
     given = _RATES.value or []
     try:
         rates = [float(rate) for rate in given]
     except ValueError:
         return fail(f"--learning_rates must be numbers separated by commas, not {given}")
     try:
-        workdir = str(_WORKDIR.value)
+        console, workdir = make_console(), str(_WORKDIR.value)
         tune(CONFIG.value, str(_OPTIMIZER.value), rates, _LAST.value, workdir, console)
     except InputError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on from the last checkpoint")
+        print("stopped; the same command goes on from the last checkpoint")
         return INTERRUPTED
+    except Preempted as event:
+        print(f"stopped by {event} and saved; the same command goes on from here")
+        return event.exit_code
     return 0
 
 

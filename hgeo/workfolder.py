@@ -45,7 +45,7 @@ class WorkFolder:
         self.path = epath.Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
+            probe = self.path / f".writable_{jax.process_index()}"
             probe.write_text("")
             probe.unlink()
         except OSError as error:

@@ -11,8 +11,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up: a module imports from rows above its own, or from its own package.
 ROWS = [
-    {"config", "errors", "command_line", "parallel", "statistics", "losses"},
-    {"probes", "models", "learning_rates"},
+    {"config", "errors", "parallel", "statistics", "losses"},
+    {"probes", "models", "learning_rates", "command_line"},
     {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
     {"workloads", "tables", "locks", "plan", "preemption", "same_loss"},
     {"geometry", "tuning", "carry", "evaluation", "figures", "settings", "workfolder"},

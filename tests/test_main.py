@@ -58,13 +58,17 @@ def test_one_device_gives_the_numbers_of_eight(tmp_path):
 
 
 def test_ctrl_c_and_kill_lose_nothing(tmp_path):
-    """Stopped by Ctrl-C, then killed, then left alone: the numbers of an undisturbed run."""
-    arguments = ["--config=configs/quickstart.py:smoke", "--config.checkpoint_every=1"]
+    """Stopped by Ctrl-C, by SIGTERM, killed, then left alone: an undisturbed run's numbers."""
+    arguments = [
+        *("--config=configs/quickstart.py:smoke", "--config.checkpoint_every=1"),
+        *("--config.steps=60", "--config.optimizers=('sgdm',)", "--config.compare=()"),
+    ]
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
     assert call(*arguments, f"--workdir={calm}").returncode == 0
 
     started = disturbed / "runs" / "sgdm" / "repeat_0" / "checkpoints"
-    for wanted, stop in ((2, signal.SIGINT), (4, signal.SIGKILL)):
+    for stop in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        wanted = len(finished_checkpoints(started)) + 2
         process = subprocess.Popen(
             command(*arguments, f"--workdir={disturbed}"),
             cwd=ROOT,
@@ -80,6 +84,9 @@ def test_ctrl_c_and_kill_lose_nothing(tmp_path):
         if stop == signal.SIGINT:
             assert process.returncode == 130
             assert "the same command goes on" in said
+        if stop == signal.SIGTERM:
+            assert process.returncode == 143
+            assert "stopped by SIGTERM and saved" in said
     assert not (disturbed / "geometry.csv").exists()
     assert call(*arguments, f"--workdir={disturbed}").returncode == 0
     assert records(disturbed) == records(calm)

@@ -1,0 +1,81 @@
+"""The same numbers on any number of devices, and under `jax.pmap`."""
+
+import csv
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hgeo
+from hgeo.optimizers import make_optimizer
+from hgeo.parallel import AXIS, make_mesh
+from hgeo.train import TrainState, make_update, update_on_device
+from hgeo.workloads.registry import make_workload
+from tests.experiments import load_config, run
+
+
+def rows(folder, name):
+    with (folder / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def on_eight(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("eight")
+    run(load_config("quickstart", "smoke"), folder)
+    return folder
+
+
+@pytest.mark.parametrize("number", [1, 2, 4])
+def test_any_number_of_devices(on_eight, tmp_path, monkeypatch, number):
+    monkeypatch.setattr("hgeo.setup.make_mesh", lambda: make_mesh(jax.devices()[:number]))
+    run(load_config("quickstart", "smoke"), tmp_path)
+    for name, column in (("losses", "loss"), ("geometry", "value")):
+        for few, eight in zip(rows(tmp_path, name), rows(on_eight, name), strict=True):
+            value = float(few.pop(column)), float(eight.pop(column))
+            np.testing.assert_allclose(*value, rtol=2e-3, err_msg=str(few))
+
+
+@pytest.fixture(scope="module")
+def workload():
+    return make_workload(load_config("quickstart", "smoke", model__dropout=0.1))
+
+
+def test_an_update_under_pmap(workload):
+    """The per-device function is what `pmap` takes; dropout differs from device to device."""
+    with jax.numpy_dtype_promotion("standard"):
+        optimizer = make_optimizer("adam", {"learning_rate": 1e-2})
+        variables = workload.init(jax.random.key(0))
+        state = TrainState(variables, optimizer.init(variables["params"]), jnp.int32(3))
+        examples = jax.tree.map(jnp.asarray, workload.examples)
+        batch = np.arange(16, dtype=np.int32)
+        key = jax.random.key(1)
+
+        function = update_on_device(workload, optimizer, key)
+        mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, None, 0))
+        by_pmap, losses = mapped(state, examples, batch.reshape(8, 2))
+        copy = jax.tree.map(jnp.copy, state)
+        ours, loss = make_update(workload, optimizer, key, make_mesh())(copy, examples, batch)
+    np.testing.assert_allclose(losses, np.full(8, loss), rtol=1e-6)
+    for many, one in zip(jax.tree.leaves(by_pmap), jax.tree.leaves(ours), strict=True):
+        assert many.shape == (8, *one.shape)
+        np.testing.assert_allclose(many[0], one, rtol=1e-4, atol=1e-6)
+        np.testing.assert_array_equal(many[0], many[7])
+
+
+def test_a_probe_under_pmap(workload):
+    params = workload.init(jax.random.key(0))["params"]
+    layers = hgeo.find_layers(params, workload.layer_paths[:3])
+    coordinates = hgeo.sample_coordinates(layers, 5, jax.random.key(1))
+    batch = {name: array[:16] for name, array in workload.examples.items()}
+    loss = lambda params, batch: workload.loss({"params": params}, batch)
+
+    def on_device(params, batch):
+        return hgeo.sampled_diagonal(loss, params, batch, coordinates, axis_name=AXIS)
+
+    split = jax.tree.map(lambda x: x.reshape(8, 2, *x.shape[1:]), batch)
+    by_pmap = jax.pmap(on_device, axis_name=AXIS, in_axes=(None, 0))(params, split)
+    ours = hgeo.make_probe(loss, coordinates)(params, batch)
+    for name, entries in ours.items():
+        np.testing.assert_allclose(by_pmap[name][0], entries, rtol=1e-5, atol=1e-7)
