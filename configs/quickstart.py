@@ -37,6 +37,7 @@ def get_config(scale: str = "default") -> ConfigDict:
             "seed": 0,
             "repeats": 1,
             "share": "1/1",
+            "probe_only": "",
             "data_dir": "",
             "data": {
                 "source": "pydoc",

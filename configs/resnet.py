@@ -63,6 +63,7 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             "seed": 0,
             "repeats": 1,
             "share": "1/1",
+            "probe_only": "",
             "data_dir": "",
             "data": {
                 "split": "train",

@@ -5,8 +5,10 @@ from etils import epath
 from rich.console import Console
 
 from hgeo.config import Config
+from hgeo.moments import with_steps
 from hgeo.plan import RunPlan, make_plans
 from hgeo.preemption import Preemption
+from hgeo.probing import probe_checkpoints
 from hgeo.progress import Progress
 from hgeo.records import RunRecords
 from hgeo.report import write_report
@@ -36,12 +38,15 @@ def run_experiment(config: Config, workdir: epath.PathLike, console: Console) ->
       Preempted: SIGTERM came, and the state has been saved.
     """
     config = with_tuned_rates(config)
-    check_config(config)
     folder = WorkFolder(workdir)
+    config = with_steps(config, folder.num_examples())
+    check_config(config)
     folder.check(config)
+    if config.probe_only:
+        return probe_checkpoints(config, folder, console)
     plans = make_plans(config)
     if not all(_is_finished(config, folder, *run) for run in shared(plans, config)):
-        _train(config, folder, console)
+        config = _train(config, folder, console)
     records = folder.records(config)
     unfinished = [
         f"{plan.name} {repeat}"
@@ -56,12 +61,13 @@ def run_experiment(config: Config, workdir: epath.PathLike, console: Console) ->
     return all(run.diverged_at is None for run in records)
 
 
-def _train(config: Config, folder: WorkFolder, console: Console) -> None:
+def _train(config: Config, folder: WorkFolder, console: Console) -> Config:
+    """Trains; returns the config with every moment as a step."""
     workload = make_workload(config)
+    config = with_steps(config, workload.num_examples)
+    check_config(config)
     setup = set_up(config, workload)
-    data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
-    folder.check_data(data)
-    folder.write_config(config, data)
+    folder.take(config, workload)
     with Preemption() as preemption, Progress(console) as progress:
         for note in (*workload.notes, *setup.probe.notes):
             progress.say(f"note: {note}")
@@ -72,6 +78,7 @@ def _train(config: Config, folder: WorkFolder, console: Console) -> None:
             team.close()
         if setup.probe.mode is not None:
             progress.say(f"probe mode: {setup.probe.mode}")
+    return config
 
 
 def _is_finished(config: Config, folder: WorkFolder, plan: RunPlan, repeat: int) -> bool:
@@ -94,7 +101,8 @@ def _is_finished(config: Config, folder: WorkFolder, plan: RunPlan, repeat: int)
             (config.evaluation.steps, records.evaluation),
         )
         for step in steps
-        if step >= start and (end is None or step <= end)
+        # An epoch is no step yet where the folder has seen no data.
+        if isinstance(step, str) or (step >= start and (end is None or step <= end))
     )
     if end is not None:
         return measured

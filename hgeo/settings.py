@@ -40,6 +40,11 @@ def check_config(config: Config) -> None:
     share = re.fullmatch(r"(\d+)/(\d+)", config.share)
     if not share or not 1 <= int(share[1]) <= int(share[2]):
         raise InputError(f"share must be 'i/n' with i from 1 to n, not {config.share!r}")
+    if not re.fullmatch(r"[\w-]*", config.probe_only):
+        raise InputError(
+            "probe_only must be a name of letters, digits, _ and -, or empty, "
+            f"not {config.probe_only!r}"
+        )
     if config.same_loss.window < 1:
         raise InputError(f"same_loss.window must be at least 1, not {config.same_loss.window}")
     for pair in config.compare:
@@ -49,7 +54,8 @@ def check_config(config: Config) -> None:
                 f"not {pair!r}"
             )
     for key in ("probe.steps", "evaluation.steps"):
-        outside = [step for step in _value(config, key) if not 0 <= step <= config.steps]
+        known = [step for step in _value(config, key) if isinstance(step, int)]
+        outside = [step for step in known if not 0 <= step <= config.steps]
         if outside:
             raise InputError(f"{key} must lie in 0 to steps={config.steps}; outside: {outside}")
     if config.evaluation.steps and not config.data.held_out_split:

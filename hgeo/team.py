@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Callable
 
 import jax.numpy as jnp
 
@@ -54,6 +55,20 @@ class Team:
             if run is not None:
                 run.go_on(progress)
                 self._find_same_loss(run, progress)
+
+    def measure_saved(self, apart: WorkFolder, progress: Progress) -> None:
+        """Probes the checkpoints of all runs; the records go to the folder `apart`."""
+        for plan in self._plans:
+            for repeat in range(self._config.repeats):
+                trained = RunRecords(self._folder.run_folder(plan.name, repeat))
+                records = RunRecords(apart.run_folder(plan.name, repeat))
+                records.losses, records.iterates = trained.losses, trained.iterates
+                run = self._open(plan, repeat, records=records)
+                for row in records.iterates.values():
+                    if row.purpose == "same_loss" and row.step >= 0:
+                        run = run.measured_at("probe", row.step)
+                run.measure_saved("probe", progress)
+                records.write()
 
     def _missing(self, plan: RunPlan, repeat: int) -> Counter[str]:
         """What is missing of a run; at most this where it is not known yet how far it has come."""
@@ -140,12 +155,19 @@ class Team:
             self._compiled[plan.name] = update_and_initial(self._config, self._setup, plan)
         return self._compiled[plan.name]
 
-    def _open(self, plan: RunPlan, repeat: int, initial=None, start: int = 0) -> Run:
+    def _open(
+        self,
+        plan: RunPlan,
+        repeat: int,
+        initial: Callable[[], TrainState] | None = None,
+        start: int = 0,
+        records: RunRecords | None = None,
+    ) -> Run:
         config = self._config
         path = self._folder.run_folder(plan.name, repeat)
         self._locks.append(RunLock(path))
         update, fresh = self._update_and_initial(plan)
-        records = RunRecords(path)
+        records = RunRecords(path) if records is None else records
         continued = [p.start_step for p in self._plans if p.start_run == plan.name and p.start_step]
         run = Run(
             name=plan.name,

@@ -153,6 +153,19 @@ class Run:
                     if self.preemption.requested(step):
                         raise self.preemption.stopped()
 
+    def measure_saved(self, kind: str, progress: Progress) -> None:
+        """Measures one kind where due at checkpoints that exist, and says where there is none."""
+        saved = set(self.checkpoints.steps())
+        for measurement in (m for m in self.measurements if m.kind == kind):
+            for step in sorted(set(measurement.steps) - set(measurement.rows)):
+                if step in saved:
+                    state = self.checkpoints.restore(step, self.like())
+                    self._measure(measurement, state, step, progress)
+                else:
+                    progress.say(
+                        f"{self.name}, repeat {self.schedule.repeat}: no checkpoint at step {step}"
+                    )
+
     def measured_at(self, kind: str, step: int) -> "Run":
         """The run with one more step at which something of that kind is due."""
         measurements = [

@@ -13,6 +13,7 @@ from etils import epath
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.records import RunRecords, write_text
+from hgeo.workloads.workload import Workload
 
 # What may change between two starts of one experiment: where things are, how work is cut up, and
 # what is looked at in the end.
@@ -24,6 +25,7 @@ FREE = {
     "keep_checkpoints",
     "same_loss.losses",
     "share",
+    "probe_only",
     "probe.steps",
     "evaluation.steps",
     "probe.chunk_size",
@@ -63,24 +65,34 @@ class WorkFolder:
             for repeat in range(config.repeats)
         ]
 
-    def check(self, config: Config) -> None:
+    def check(self, config: Config, apart: bool = False) -> None:
         """Checks that what the folder holds, if anything, is this experiment.
+
+        Where the folder's checkpoints are only to be probed, the probe may be another; not so in
+        the folder that is kept `apart` for those probes.
 
         Raises:
           InputError: it isn't; the keys that differ are listed with both values.
         """
-        self._compare(_flat(_jsonable(config)), _flat(self._stored().get("config", {})))
+        new, old = _flat(_jsonable(config)), _flat(self._stored().get("config", {}))
+        if config.probe_only and not apart:
+            new, old = (
+                {k: v for k, v in keys.items() if not k.startswith("probe.")} for keys in (new, old)
+            )
+        self._compare(new, old)
 
-    def check_data(self, data: dict[str, Any]) -> None:
-        """Checks that earlier runs in the folder had the same data.
+    def num_examples(self) -> int | None:
+        """How many training examples earlier runs in the folder had; `None` if there were none."""
+        return self._stored().get("data", {}).get("num_examples")
+
+    def take(self, config: Config, workload: Workload) -> None:
+        """Writes `config.json`: the config, the data's digest, and what it runs on.
 
         Raises:
-          InputError: they had other data.
+          InputError: earlier runs in the folder had other data.
         """
+        data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
         self._compare(_flat({"data": data}), _flat({"data": self._stored().get("data", {})}))
-
-    def write_config(self, config: Config, data: dict[str, Any]) -> None:
-        """Writes `config.json`: the config, the data's digest, and what it ran on."""
         content = {
             "config": _jsonable(config),
             "data": data,

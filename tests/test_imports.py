@@ -15,10 +15,11 @@ ROWS = [
     {"probes", "models", "learning_rates", "command_line"},
     {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
     {"workloads", "tables", "locks", "plan", "preemption", "same_loss"},
-    {"geometry", "tuning", "carry", "evaluation", "figures", "settings", "workfolder"},
+    {"geometry", "tuning", "carry", "moments", "evaluation", "figures", "settings", "workfolder"},
     {"train", "report"},
     {"setup"},
     {"team"},
+    {"probing"},
     {"experiment"},
     {"main", "footprint", "tune"},
 ]

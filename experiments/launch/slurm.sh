@@ -1,0 +1,12 @@
+#!/usr/bin/env bash
+# The runs of one experiment (optimizer x repeat) dealt out to the tasks of a SLURM array, all of
+# which fill one work folder; the last one to finish writes the report:
+#
+#   sbatch --array=1-4 --gres=gpu:1 experiments/launch/slurm.sh \
+#       --config=configs/lm.py:paper --config.data_dir=/data --config.repeats=8 --workdir=/scratch/lm
+#
+#SBATCH --job-name=hgeo
+#SBATCH --signal=TERM@120
+set -euo pipefail
+exec python -m hgeo.main "$@" \
+    --config.share="${SLURM_ARRAY_TASK_ID:?start it by sbatch --array}/${SLURM_ARRAY_TASK_COUNT}"

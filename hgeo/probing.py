@@ -1,0 +1,42 @@
+"""Probing alone: other layers, coordinates or batches on the checkpoints that a folder holds."""
+
+from rich.console import Console
+
+from hgeo.config import Config
+from hgeo.preemption import Preemption
+from hgeo.progress import Progress
+from hgeo.report import write_report
+from hgeo.setup import set_up
+from hgeo.team import Team
+from hgeo.workfolder import WorkFolder
+from hgeo.workloads.registry import make_workload
+
+
+def probe_checkpoints(config: Config, folder: WorkFolder, console: Console) -> bool:
+    """Probes the checkpoints of a finished folder as `config.probe` says, and reports.
+
+    Nothing is trained. Records and report go to `probes/NAME` in the folder, with NAME from
+    `config.probe_only`.
+
+    Returns:
+      Whether every run kept a finite loss.
+
+    Raises:
+      InputError: the data differ, or the probes of that name were taken otherwise.
+    """
+    workload = make_workload(config)
+    setup = set_up(config, workload)
+    apart = WorkFolder(folder.path / "probes" / config.probe_only)
+    apart.check(config, apart=True)
+    apart.take(config, workload)
+    team = Team(config, folder, setup, Preemption())
+    try:
+        with Progress(console) as progress:
+            for note in (*workload.notes, *setup.probe.notes):
+                progress.say(f"note: {note}")
+            team.measure_saved(apart, progress)
+    finally:
+        team.close()
+    records = apart.records(config)
+    write_report(config, records, apart.path, console)
+    return all(run.diverged_at is None for run in records)
