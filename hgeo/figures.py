@@ -77,8 +77,9 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
         axes.tick_params(which="both", labelsize=8)
         axes.grid(alpha=0.3, which="both")
         axes.set_title(f"{number}: {layer.removesuffix('/kernel')}", fontsize=9)
-    for axes in panels[len(measured.layers) :]:
-        axes.set_axis_off()
+    for k, axes in enumerate(panels):
+        axes.set_visible(k < len(measured.layers))
+        axes.tick_params(labelbottom=k + columns >= len(measured.layers))
     note = f"; hollow at the top edge: not finite ({not_finite})" if not_finite else ""
     figure.supxlabel(f"step (updates){note}", fontsize=10)
     figure.supylabel("R_med = max |H_ii| / median |H_ii|  (log scale)", fontsize=10)
