@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.losses import as_weighted, over_devices
+from hgeo.losses import as_weighted, mean_over_devices, over_devices
 from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, place
 from hgeo.probes.coordinates import sample_coordinates
 from hgeo.probes.layers import find_layers
@@ -55,8 +55,8 @@ class GeometryProbe:
         def mean_loss(variables, batch):
             variables = over_devices(variables, AXIS)
             part = lambda piece, n: as_weighted(workload.loss, variables, piece, n)
-            sums = jax.lax.psum(sum_over_microbatches(part, batch, probe.microbatch_size), AXIS)
-            return sums.total / sums.weight
+            sums = sum_over_microbatches(part, batch, probe.microbatch_size)
+            return mean_over_devices(sums, AXIS)
 
         self._loss = data_parallel(mean_loss, mesh, (REPLICATED, SHARDED), REPLICATED)
         chunk_size = probe.chunk_size  # a number from the command line comes as text

@@ -95,6 +95,12 @@ def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
     return jax.tree.map(varying, params)
 
 
+def mean_over_devices(part: Weighted, axis_name: str) -> jax.Array:
+    """Σ_d total_d / Σ_d weight_d over the devices along a named axis."""
+    sums = jax.lax.psum(part, axis_name)
+    return sums.total / sums.weight
+
+
 def value_and_grad(
     loss: Callable[[PyTree, PyTree], tuple[Any, PyTree]],
     params: PyTree,

@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from hgeo.checkpoints import Checkpoints
-from hgeo.losses import value_and_grad
+from hgeo.losses import mean_over_devices, to_weighted, value_and_grad
 from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel
 from hgeo.preemption import Preemption
 from hgeo.progress import Progress
@@ -38,6 +38,7 @@ def update_on_device(
 
     `rows` are the device's share of the batch, which it gathers from the examples.
     """
+    optimizer = optax.with_extra_args_support(optimizer)
 
     def update(state: TrainState, examples, rows):
         batch = jax.tree.map(lambda array: array[rows], examples)
@@ -49,7 +50,10 @@ def update_on_device(
             {**state.variables, "params": params}, batch
         )
         loss, grads, collections = value_and_grad(loss_of, params, batch, AXIS)
-        updates, opt_state = optimizer.update(grads, state.optimizer, params)
+        # What some of Optax's optimizers ask for besides (Sophia's estimate of the curvature).
+        mean_loss = lambda params: mean_over_devices(to_weighted(loss_of(params, batch)[0]), AXIS)
+        more = {"value": loss, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}
+        updates, opt_state = optimizer.update(grads, state.optimizer, params, **more)
         variables = {**collections, "params": optax.apply_updates(params, updates)}
         return TrainState(variables, opt_state, state.step + 1), loss
 

@@ -5,9 +5,14 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
+from hgeo.checkpoints import Checkpoints
 from hgeo.errors import InputError
 from hgeo.learning_rates import make_factor
+from hgeo.losses import Weighted
 from hgeo.optimizers import OPTIMIZERS, label, make_optimizer
+from hgeo.parallel import make_mesh, place
+from hgeo.train import TrainState, make_update
+from hgeo.workloads.workload import Workload, without_state
 
 ARGUMENTS = {
     "sgd": {},
@@ -77,15 +82,51 @@ def test_follows_its_definition(name, decay, problem):
     np.testing.assert_allclose(end, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["lion", "muon", "adan", "yogi"])
-def test_others_by_optax_own_names(name):
-    optimizer = make_optimizer(name, {"learning_rate": 0.01})
-    params = {"w": jnp.ones((4, 3))}
-    with jax.numpy_dtype_promotion("standard"):
-        state = optimizer.init(params)
-        updates, _ = optimizer.update(params, state, params)
-    assert np.isfinite(updates["w"]).all()
-    assert label(name) == name
+RATES = {"lion": 0.02, "muon": 0.05, "sophia": 0.05, "yogi": 0.1, "sgd": 0.05}
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, "lion", "muon", "sophia", "adan", "yogi"])
+def test_converges_compiles_once_and_survives_a_checkpoint(name, tmp_path):
+    """On eight devices, for ours and for Optax's by Optax's names."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(64, 5)).astype(np.float32)
+    y = x @ rng.normal(size=(5, 3)).astype(np.float32)
+
+    def loss(variables, batch):
+        errors = batch["x"] @ variables["params"]["w"] - batch["y"]
+        return Weighted(jnp.sum(errors**2), jnp.float32(errors.shape[0]))
+
+    workload = Workload(
+        init=lambda key: {"params": {"w": jnp.zeros((5, 3))}},
+        loss=loss,
+        training_loss=without_state(loss),
+        metrics=lambda variables, batch: {},
+        layer_paths=["w"],
+        examples={"x": x, "y": y},
+        held_out={},
+        dropout=False,
+        sha256="",
+    )
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        optimizer = make_optimizer(name, {"learning_rate": RATES.get(name, 0.1)})
+        mesh = make_mesh()
+        update = make_update(workload, optimizer, jax.random.key(0), mesh)
+        variables = workload.init(jax.random.key(0))
+        state = TrainState(variables, optimizer.init(variables["params"]), jnp.int32(0))
+        state, examples = place(state, mesh), place(workload.examples, mesh)
+        losses = []
+        for step in range(60):
+            rows = np.random.default_rng(step).permutation(64)[:32].astype(np.int32)
+            state, value = update(state, examples, rows)
+            losses.append(float(value))
+            if step == 30:
+                checkpoints = Checkpoints(tmp_path)
+                checkpoints.save(step, state)
+                state = checkpoints.restore(step, state)
+                checkpoints.close()
+    assert update._cache_size() == 1
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+    assert label(name) == (OPTIMIZERS[name].label if name in OPTIMIZERS else name)
 
 
 def test_gradients_are_clipped_before_all_else(problem):
