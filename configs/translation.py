@@ -8,7 +8,24 @@ DIR holds `multi30k/{train,val,test_2016_flickr}.{de,en}.gz`. Other comparisons 
 with `--config.sgdm.learning_rate=0.015 --config.adam.learning_rate=5e-5`);
 `--config.{sgdm,adam}.weight_decay=0.001` adds weight decay.
 
-TODO
+Every sentence is padded to `data.max_length` tokens (no length buckets); pairs with a longer one
+are left out of training, and counted. The held-out split keeps all pairs; BLEU is that of tokenised
+text. Tokenised arrays are cached in `cache_dir`.
+
+Scales: `paper`, the tutorial's model (width 512), 1,800 updates of 960 pairs = 60 epochs, dropout
+0.1 as in the tutorial; `cpu`, width 128, the 6,000 most frequent words, 600 updates of 128 pairs,
+50 coordinates of each of 30 layers on 64 pairs, no dropout; `smoke`, seconds. The paper's AMSGrad
+betas are lost: Adam's are taken.
+
+Hardware: 2 CPU cores. Time at `cpu`: 13 min 11 s, on a machine that did other things too.
+Expected at `cpu` (seed 0): loss of the probe batch 1.60 under Adam, 2.54 under SGD+M; BLEU of the
+test split 28.4 and 16.0 (greedy); Adam's R_med the smaller in 24 of 30 layers at step 200, in 20 at
+400, in 15 at 600.
+
+Learning rates at `cpu`, by mean training loss of the last 5% of 600 steps (seed 0): SGD+M 0.05: 2.77,
+**0.1: 2.64**, 0.2: 5.50; Adam 5e-4: 2.21, **1e-3: 1.78**; AMSGrad 1e-3: 1.92.
+(`python -m hgeo.tune --config=configs/translation.py:cpu --optimizer=sgdm
+--learning_rates=0.05,0.1,0.2 --config.data_dir=DIR --workdir=D`.)
 """
 
 from ml_collections import ConfigDict

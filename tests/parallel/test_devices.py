@@ -23,14 +23,14 @@ def rows(folder, name):
 @pytest.fixture(scope="module")
 def on_eight(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eight")
-    run(load_config("quickstart", "smoke"), folder)
+    run(load_config("quickstart", "smoke", probe__layers=(1, 8)), folder)
     return folder
 
 
 @pytest.mark.parametrize("number", [1, 2, 4])
 def test_any_number_of_devices(on_eight, tmp_path, monkeypatch, number):
     monkeypatch.setattr("hgeo.setup.make_mesh", lambda: make_mesh(jax.devices()[:number]))
-    run(load_config("quickstart", "smoke"), tmp_path)
+    run(load_config("quickstart", "smoke", probe__layers=(1, 8)), tmp_path)
     for name, column in (("losses", "loss"), ("geometry", "value")):
         for few, eight in zip(rows(tmp_path, name), rows(on_eight, name), strict=True):
             value = float(few.pop(column)), float(eight.pop(column))

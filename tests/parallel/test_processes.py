@@ -23,6 +23,7 @@ def start(workdir, process, port, *more):
         *(sys.executable, "-m", "hgeo.main", "--config=configs/quickstart.py:smoke"),
         *(f"--workdir={workdir}", "--distributed", f"--coordinator=localhost:{port}"),
         *("--num_processes=2", f"--process_id={process}", *more),
+        "--config.probe.layers=(4,)",
     ]
     own = {"JAX_NUM_CPU_DEVICES": "2", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
     return subprocess.Popen(
@@ -54,7 +55,8 @@ def test_two_processes_give_the_numbers_of_one_and_go_on(tmp_path):
     first, second = both(tmp_path / "two", "--config.steps=3", "--config.probe.steps=(0,3)")
     assert "R_med of SGD+M and Adam" in first
     assert second == "", "one process speaks"
-    run(load_config("quickstart", "smoke", steps=3, probe__steps=(0, 3)), tmp_path / "one")
+    config = load_config("quickstart", "smoke", steps=3, probe__steps=(0, 3), probe__layers=(4,))
+    run(config, tmp_path / "one")
     for name, column in (("losses", "loss"), ("geometry", "value")):
         for two, one in zip(
             rows(tmp_path / "two", name), rows(tmp_path / "one", name), strict=True

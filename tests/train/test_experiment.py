@@ -81,9 +81,19 @@ class _StopError(Exception):
     pass
 
 
+ONE_LAYER = {"probe__layers": (4,)}
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("calm")
+    run(load_config("quickstart", "smoke", **ONE_LAYER), folder)
+    return folder
+
+
 @pytest.mark.parametrize("method", ["_train", "_measure", "_record"])
 @pytest.mark.parametrize("call", [2, 4])
-def test_interrupted_run_ends_with_the_same_numbers(finished, tmp_path, monkeypatch, method, call):
+def test_interrupted_run_ends_with_the_same_numbers(calm, tmp_path, monkeypatch, method, call):
     original, calls = getattr(Run, method), []
 
     def stopping(*args):
@@ -95,16 +105,15 @@ def test_interrupted_run_ends_with_the_same_numbers(finished, tmp_path, monkeypa
     with monkeypatch.context() as patch:
         patch.setattr(Run, method, stopping)
         with pytest.raises(_StopError):
-            run(load_config("quickstart", "smoke"), tmp_path)
-    run(load_config("quickstart", "smoke"), tmp_path)
-    assert records(tmp_path) == records(finished[0])
+            run(load_config("quickstart", "smoke", **ONE_LAYER), tmp_path)
+    run(load_config("quickstart", "smoke", **ONE_LAYER), tmp_path)
+    assert records(tmp_path) == records(calm)
 
 
-def test_probes_added_later_equal_those_planned(finished, tmp_path):
-    config = load_config("quickstart", "smoke", probe__steps=(6,))
-    run(config, tmp_path)
-    run(load_config("quickstart", "smoke"), tmp_path)
-    for ours, theirs in zip(records(tmp_path), records(finished[0]), strict=True):
+def test_probes_added_later_equal_those_planned(calm, tmp_path):
+    run(load_config("quickstart", "smoke", probe__steps=(6,), **ONE_LAYER), tmp_path)
+    run(load_config("quickstart", "smoke", **ONE_LAYER), tmp_path)
+    for ours, theirs in zip(records(tmp_path), records(calm), strict=True):
         for a, b in zip(rows(ours), rows(theirs), strict=True):
             assert a.keys() == b.keys()
             for key in a:
@@ -124,7 +133,7 @@ def test_other_experiment_is_refused_with_the_keys_that_differ(finished):
 
 
 def test_diverged_run_is_marked_and_the_other_goes_on(tmp_path):
-    config = load_config("quickstart", "smoke", sgdm__learning_rate=1e30)
+    config = load_config("quickstart", "smoke", sgdm__learning_rate=1e30, **ONE_LAYER)
     finite, said = run(config, tmp_path)
     assert not finite
     assert "SGD+M, repeat 0: diverged at step" in said
@@ -139,7 +148,9 @@ def test_diverged_run_is_marked_and_the_other_goes_on(tmp_path):
 
 
 def test_repeats_share_the_start_and_differ_in_data(tmp_path):
-    config = load_config("quickstart", "smoke", repeats=2, optimizers=("adam",), compare=())
+    config = load_config(
+        "quickstart", "smoke", repeats=2, optimizers=("adam",), compare=(), **ONE_LAYER
+    )
     run(config, tmp_path)
     losses, geometry = map(rows, records(tmp_path))
     by_repeat = [[r["loss"] for r in losses if r["repeat"] == str(k)] for k in (0, 1)]
