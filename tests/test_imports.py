@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = [
     {"config", "errors", "command_line", "parallel", "statistics", "losses"},
     {"probes", "models", "learning_rates"},
-    {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
+    {"linear", "optimizers", "data", "checkpoints", "records", "schedule", "progress"},
     {"workloads", "tables"},
     {"geometry", "evaluation", "figures", "settings", "workfolder"},
     {"train", "report"},
