@@ -5,14 +5,14 @@
 
 (`experiments.reproduce` reads it; `--scale` picks the scale, `cpu` if it isn't given.) L(W) =
 ½‖W₂W₁ − A‖² with W₁ d×d, W₂ 1×d, targets A_j uniform in (target.low, target.high), initial weights
-Gaussian. A number that depends on d is `scale · d^power`. `noise_variance` is the σ² of assumption 3
-(the batch's input covariance and targets); 0 is the full batch.
+Gaussian. A number that depends on d is `scale · d^power`. `noise_variance` is the σ² of assumption
+3 (the batch's input covariance and targets); 0 is the full batch.
 
 Scales: `cpu`, d from 16 to 1,024, 200 seeds at d = 16 and 20 at 1,024; `paper`, up to 4,096, the
 same else, meant for a large machine; `smoke`, d of 8 and 16, in seconds.
 
 Hardware: 2 CPU cores. Time at `cpu`: under 5 minutes for the first command, 3 for the second.
-Expected: R_med of SGD+M near 4.3 log d in the median, Adam's within 1.02 for d ≥ 64.
+Expected: R_med of SGD+M near 3.5 log d in the median, Adam's within 1.02 for d ≥ 64.
 
 Adam's rate is d^(−3/4): with √d times it constant, R_med − 1 would be constant too.
 """

@@ -40,11 +40,11 @@ def mechanism(weights: Weights, updates: Weights, target: jax.Array) -> dict[str
 
     Returns:
       `r_med`, shape (L,);
-      `rank_one_residual`, ‖W_1 − u vᵀ‖ / ‖W_1‖, an upper bound on that of the best matrix of rank 1;
+      `rank_one_residual`, ‖W_1 − u vᵀ‖ / ‖W_1‖, at least that of the best matrix of rank 1;
       `spread`, the standard deviation of |u_i| over their mean: 0.756 for Gaussian u_i, 0 where all
       have one magnitude;
-      `sign_agreement`, the mean over rows of |mean sign| of the last update of W_1: 1 where each row
-      moved one way;
+      `sign_agreement`, the mean over rows of |mean sign| of the last update of W_1: 1 where each
+      row moved one way;
       `update_spread`, the standard deviation of that update's magnitudes over their mean.
     """
     first, update = weights[0], updates[0]
@@ -100,6 +100,9 @@ def leading_direction(weights: Weights) -> tuple[jax.Array, jax.Array]:
     return direction, weights[0] @ direction
 
 
-MEASURES = {"r_med": r_med_of_layers, "mechanism": mechanism, "r_diag": r_diag, "dense_r_diag": dense_r_diag}
-
-
+MEASURES = {
+    "r_med": r_med_of_layers,
+    "mechanism": mechanism,
+    "r_diag": r_diag,
+    "dense_r_diag": dense_r_diag,
+}

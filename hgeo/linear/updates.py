@@ -81,7 +81,9 @@ class Adam:
         mean, square = state
         mean = self.b1 * mean + (1 - self.b1) * gradient
         square = self.b2 * square + (1 - self.b2) * gradient**2
-        size = self.learning_rate * jnp.sqrt(1 - self.b2 ** (step + 1)) / (1 - self.b1 ** (step + 1))
+        size = (
+            self.learning_rate * jnp.sqrt(1 - self.b2 ** (step + 1)) / (1 - self.b1 ** (step + 1))
+        )
         return weight - size * mean / (jnp.sqrt(square) + self.xi), (mean, square)
 
 

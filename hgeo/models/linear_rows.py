@@ -54,9 +54,7 @@ def two_layer_r_diag(weights: Weights, target: jax.Array) -> jax.Array:
     norms = jnp.diagonal(gram)
     off_gram = jnp.fill_diagonal(gram, jnp.zeros((), gram.dtype), inplace=False)
     output = jnp.sum(off_gram**2, axis=1) + others * norms + jnp.sum(own_cross**2, axis=1)
-    return jnp.concatenate(
-        [(jnp.sqrt(hidden) / (w**2)[:, None]).ravel(), jnp.sqrt(output) / norms]
-    )
+    return jnp.concatenate([(jnp.sqrt(hidden) / (w**2)[:, None]).ravel(), jnp.sqrt(output) / norms])
 
 
 def _parts(weights: Weights, target: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
