@@ -22,11 +22,11 @@ def run(scale: str, folder: epath.Path, console: Console) -> Result:
     rows = [row for width in config.dims for row in _rows(found, width, levels)]
     least = min(row["least_ratio"] for row in rows)
     above = sum(row["least_ratio"] > 1 for row in rows)
+    judged = "holds" if above == len(rows) else "NOT MET"
     verdict = (
-        f"{'holds' if above == len(rows) else 'NOT MET'}: at equal loss SGD+M's R_med is above Adam's "
-        f"in every seed at {above} of {len(rows)} (d, layer, level); the smallest ratio of a seed is "
-        f"{least:.2f}, medians are {min(r['ratio'] for r in rows):.2f} to "
-        f"{max(r['ratio'] for r in rows):.2f}"
+        f"{judged}: at equal loss SGD+M's R_med is above Adam's in every seed at {above} of "
+        f"{len(rows)} (d, layer, level); the smallest ratio of a seed is {least:.2f}, medians are "
+        f"{min(row['ratio'] for row in rows):.2f} to {max(row['ratio'] for row in rows):.2f}"
     )
     return Result(rows, _table(rows), {"corollary1": _figure(rows, config.dims)}, verdict)
 
@@ -50,7 +50,7 @@ def at_losses(runs: Trained, seed: int, levels: np.ndarray) -> np.ndarray:
 
 def _rows(found: dict[tuple[str, int], Trained], width: int, levels: np.ndarray) -> list[dict]:
     pair = [found[name, width] for name in OPTIMIZERS]
-    seeds = np.flatnonzero(pair[0].ok & pair[1].ok)
+    seeds = np.flatnonzero(pair[0].ok & pair[1].ok).tolist()
     # (optimizer, seed, level, layer)
     r_med = np.array([[at_losses(runs, seed, levels) for seed in seeds] for runs in pair])
     ratio = r_med[0] / r_med[1]

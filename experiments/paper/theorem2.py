@@ -28,11 +28,11 @@ def run(scale: str, folder: epath.Path, console: Console) -> Result:
     rows = [_row(*key, found[key]) for key in runs]
     falls = sum(row["after"] < min(row["before"], row["constant_matrix"]) for row in rows)
     errors = [row["dense_error"] for row in rows if row["dense_error"] != ""]
+    judged = "holds" if falls == len(rows) else "NOT MET"
     verdict = (
-        f"{'holds' if falls == len(rows) else 'NOT MET'}: R_diag falls, and ends below that of a "
-        f"constant matrix, sqrt(d²+d−1), at {falls} of {len(rows)} (optimizer, d), in the median over "
-        f"seeds; closed form and dense Hessian differ by {max(errors, default=float('nan')):.1e} at most, "
-        "relatively"
+        f"{judged}: R_diag falls, and ends below that of a constant matrix, sqrt(d²+d−1), at "
+        f"{falls} of {len(rows)} (optimizer, d), in the median over seeds; closed form and dense "
+        f"Hessian differ by {max(errors, default=float('nan')):.1e} at most, relatively"
     )
     figures = {
         "theorem2": _against_width(rows),
