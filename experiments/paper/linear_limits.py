@@ -50,7 +50,7 @@ def _runs(config: Config) -> dict[Case, Run]:
     limits, runs = config.limits, {}
     width = limits.dim
     for optimizer in OPTIMIZERS:
-        base = setup(config, optimizer, width, "r_med", steps=limits.steps)
+        base = setup(config, optimizer, width, "r_med", steps=limits.steps, record_every=10)
         for factor in limits.learning_rate_factors:
             changed = dataclasses.replace(base, rule=rule(config, optimizer, width, factor))
             runs[Case(RATE, factor, optimizer)] = Run(

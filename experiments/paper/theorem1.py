@@ -110,8 +110,8 @@ def _verdict(rows: list[dict[str, Any]], fits: dict[str, float]) -> str:
     judged = ("holds" if met else "NOT MET") if wide else f"not judged, no d >= {ADAM_FROM}"
     return (
         f"{judged}: SGD+M's median R_med is {fits['c']:.2f} log d, correlation with log d "
-        f"{fits['correlation']:.3f} (mark: above {CORRELATION_MARK}); Adam's is at most {worst:.4f} "
-        f"in the worst seed, layer and step for d >= {ADAM_FROM} (mark: {ADAM_MARK}), and its "
-        f"distance from 1 falls like d^{fits['adam_power']:.2f} in W1, d^{fits['adam_power_w2']:.2f} "
-        "in W2"
+        f"{fits['correlation']:.3f} (mark: above {CORRELATION_MARK}); Adam's is at most "
+        f"{worst:.4f} in the worst seed, layer and step for d >= {ADAM_FROM} (mark: {ADAM_MARK}), "
+        f"its distance from 1 falls like d^{fits['adam_power']:.2f} in W1, "
+        f"d^{fits['adam_power_w2']:.2f} in W2"
     )

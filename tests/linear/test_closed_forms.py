@@ -33,17 +33,18 @@ def network(widths, seed=0, std=0.7):
     return weights, target
 
 
+@jax.jit
 def whole_hessian(weights, target):
     flat, rebuild = jax.flatten_util.ravel_pytree(weights)
     hessian = jax.hessian(lambda vector: linear_loss(rebuild(vector), target))
-    return np.asarray(jax.jit(hessian)(flat))
+    return hessian(flat)
 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
 @pytest.mark.parametrize("seed", range(2))
 def test_diagonal_is_the_dense_hessians(widths, seed):
     weights, target = network(widths, seed)
-    dense = np.diagonal(whole_hessian(weights, target))
+    dense = np.diagonal(np.asarray(whole_hessian(weights, target)))
     np.testing.assert_allclose(np.concatenate(hessian_diagonal(weights)), dense, rtol=1e-11)
 
 
@@ -54,8 +55,11 @@ def test_diagonal_is_the_probes(widths):
     assert len(layers) == len(weights)
     with pytest.warns(UserWarning, match="all are taken"):
         coordinates = hgeo.sample_coordinates(layers, num=1000, key=jax.random.key(1))
-    probed = hgeo.sampled_diagonal(linear_loss, weights, target, coordinates)
-    for closed, (name, entries) in zip(hessian_diagonal(weights), probed.items(), strict=True):
+    probe = jax.jit(lambda w, t: hgeo.sampled_diagonal(linear_loss, w, t, coordinates))
+    probed = probe(weights, target)
+    for closed, (name, entries) in zip(
+        jax.jit(hessian_diagonal)(weights), probed.items(), strict=True
+    ):
         assert len(entries) == len(closed)
         np.testing.assert_allclose(closed[coordinates[name].indices], entries, rtol=1e-11)
 
@@ -82,18 +86,19 @@ def test_two_layer_diagonal_is_the_papers():
     np.testing.assert_allclose(columns, np.sum(np.square(weights[0]), axis=1))
 
 
-@pytest.mark.parametrize("widths", [(3, 3, 1), (4, 2, 1), (2, 5, 1)], ids=str)
+@pytest.mark.parametrize("widths", [(3, 3, 1), (2, 5, 1)], ids=str)
 def test_rows_and_r_diag_are_the_dense_hessians(widths):
     weights, target = network(widths)
-    dense = whole_hessian(weights, target)
+    dense = np.asarray(whole_hessian(weights, target))
     h, d = weights[0].shape
-    rows = [hidden_row(weights, target, i, j) for i in range(h) for j in range(d)]
-    rows += [output_row(weights, target, i) for i in range(h)]
+    hidden, output = jax.jit(hidden_row), jax.jit(output_row)
+    rows = [hidden(weights, target, i, j) for i in range(h) for j in range(d)]
+    rows += [output(weights, target, i) for i in range(h)]
     np.testing.assert_allclose(np.stack(rows), dense, rtol=1e-11, atol=1e-13)
     off = dense - np.diag(np.diagonal(dense))
     expected = np.linalg.norm(off, axis=1) / np.abs(np.diagonal(dense))
     np.testing.assert_allclose(two_layer_r_diag(weights, target), expected, rtol=1e-10)
-    measured = dense_r_diag(weights, weights, target)
+    measured = jax.jit(dense_r_diag)(weights, weights, target)
     np.testing.assert_allclose(measured["dense_r_diag_mean"], expected.mean(), rtol=1e-10)
     np.testing.assert_allclose(measured["r_diag_mean"], expected.mean(), rtol=1e-10)
     np.testing.assert_allclose(measured["dense_r_diag_median"], np.median(expected), rtol=1e-10)
