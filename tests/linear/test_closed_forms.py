@@ -1,6 +1,7 @@
 """Closed forms of linear networks against dense float64 Hessians and against the probe library."""
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 import pytest
