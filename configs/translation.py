@@ -23,7 +23,8 @@ test split 28.4 and 16.0 (greedy); Adam's R_med the smaller in 24 of 30 layers a
 400, in 15 at 600.
 
 Learning rates at `cpu`, by mean training loss of the last 5% of 600 steps (seed 0): SGD+M 0.05: 2.77,
-**0.1: 2.64**, 0.2: 5.50; Adam 5e-4: 2.21, **1e-3: 1.78**; AMSGrad 1e-3: 1.92.
+**0.1: 2.64**, 0.2: 5.50; Adam 5e-4: 2.21, **1e-3: 1.78**; AMSGrad 1e-3: 1.92;
+RMSprop **5e-5: 2.22**, 2e-4: 5.50.
 (`python -m hgeo.tune --config=configs/translation.py:cpu --optimizer=sgdm
 --learning_rates=0.05,0.1,0.2 --config.data_dir=DIR --workdir=D`.)
 """
@@ -73,7 +74,7 @@ SCALES = {
             "sgd": 0.2,
             "sgdm": 0.1,
             "adam": 1e-3,
-            "rmsprop": 2.5e-4,
+            "rmsprop": 5e-5,
             "amsgrad": 1e-3,
         },
         "probe_steps": (0, 200, 400, 600),

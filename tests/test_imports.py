@@ -13,7 +13,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 ROWS = [
     {"config", "errors", "parallel", "statistics", "losses"},
     {"probes", "models", "learning_rates", "command_line"},
-    {"optimizers", "data", "checkpoints", "records", "schedule", "progress"},
+    {"linear", "optimizers", "data", "checkpoints", "records", "schedule", "progress"},
     {"workloads", "tables", "locks", "plan", "preemption", "same_loss"},
     {"geometry", "tuning", "carry", "moments", "evaluation", "figures", "settings", "workfolder"},
     {"train", "report"},
