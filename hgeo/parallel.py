@@ -44,6 +44,16 @@ def data_parallel(
     return jax.jit(mapped, donate_argnums=tuple(donate_argnums))
 
 
+def in_turn(result: PyTree) -> PyTree:
+    """`result`, on CPU devices once it is there.
+
+    These share one pool of threads, in which programs in flight together can wait for each other's
+    collectives for ever; XLA then aborts the process.
+    """
+    several_on_cpu = jax.device_count() > 1 and jax.default_backend() == "cpu"
+    return jax.block_until_ready(result) if several_on_cpu else result
+
+
 def check_divides(name: str, number: int, mesh: Mesh) -> None:
     """Raises a ValueError unless `number` examples split evenly over the devices of `mesh`."""
     if number % mesh.size:

@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 
 from hgeo.checkpoints import Checkpoints
 from hgeo.losses import mean_over_devices, to_weighted, value_and_grad
-from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel
+from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, in_turn
 from hgeo.preemption import Preemption
 from hgeo.progress import Progress
 from hgeo.records import LossRow, RunRecords
@@ -223,7 +223,7 @@ class Run:
             began = time.perf_counter()
             losses = []
             for step, rows in enumerate(self.schedule.rows(first, last), start=first + 1):
-                state, loss = self.update(state, self.examples, rows)
+                state, loss = in_turn(self.update(state, self.examples, rows))
                 losses.append(loss)
                 if stopping := step < stop and self.preemption.requested(step):
                     break

@@ -312,7 +312,13 @@ def test_sizes_that_disagree_with_the_weights(data, weights_folder):
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_on_real_data(data_dir, tmp_path, name):
     config = load_config(
-        name, "smoke", data_dir=data_dir, optimizers=("adam",), compare=(), probe__steps=(6,)
+        name,
+        "smoke",
+        data_dir=data_dir,
+        optimizers=("adam",),
+        compare=(),
+        probe__steps=(6,),
+        probe__layers=(3, 6),
     )
     finite, _ = run(config, tmp_path)
     assert finite
