@@ -11,8 +11,8 @@ Gaussian. A number that depends on d is `scale · d^power`. `noise_variance` is 
 Scales: `cpu`, d from 16 to 1,024, 200 seeds at d = 16 and 20 at 1,024; `paper`, up to 4,096, the
 same else, meant for a large machine; `smoke`, d of 8 and 16, in seconds.
 
-Hardware: 2 CPU cores. Time at `cpu`: 2 min 22 s for the first command; 1 min 51 s for the second, on
-cores that other work kept busy.
+Hardware: 2 CPU cores. Time at `cpu`: 2 min 22 s for the first command; 1 min 51 s for the second,
+on cores that other work kept busy.
 Expected: R_med of SGD+M near 3.5 log d in the median, Adam's within 1.02 for d ≥ 64.
 
 Adam's rate is d^(−3/4): with √d times it constant, R_med − 1 would be constant too.
