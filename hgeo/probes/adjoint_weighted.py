@@ -10,7 +10,6 @@ every coordinate of every layer, and are computed once.
 """
 
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,8 +18,8 @@ import jax.numpy as jnp
 
 from hgeo.losses import varying_axes
 from hgeo.probes.coordinates import Coordinates
+from hgeo.probes.directions import Directions, Forms
 from hgeo.probes.layers import Layer, LeafSlice, leaves_by_path
-from hgeo.probes.memory import ChunkSize, chunk_of
 from hgeo.probes.program import Program, active, reaching, trace
 from hgeo.probes.second_order import Rules
 from hgeo.probes.sweep import Sweep
@@ -33,30 +32,32 @@ Total = Callable[[PyTree], jax.Array]
 def adjoint_weighted(
     total: Total,
     params: PyTree,
-    coordinates: Mapping[str, Coordinates],
-    chunk_size: int | ChunkSize,
-) -> "OrderedDict[str, jax.Array]":
-    """H_ii by one forward tangent sweep a coordinate, weighted by adjoints computed once.
+    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+) -> Forms:
+    """vᵀHv by one forward tangent sweep a direction, weighted by adjoints computed once.
 
     Reference:
       The second-order chain rule; Gower and Mello, A new framework for the computation of Hessians
       (2012), and Martens, Sutskever and Swersky, Curvature propagation (2012), use relatives of it.
     """
-    sweeps = Sweeps(total, params, coordinates)
-    results = OrderedDict()
-    for name, chosen in coordinates.items():
-        entry = sweeps.entry(name)
-        size = chunk_of(chunk_size, name, entry, chosen.indices)
-        results[name] = jax.lax.map(entry, chosen.indices, batch_size=size)
-    return results
+    sweeps = Sweeps(total, params, along)
+    return {
+        name: sweeps.entry(name) if isinstance(chosen, Coordinates) else sweeps.form(name)
+        for name, chosen in along.items()
+    }
 
 
 class Sweeps:
     """The sweeps of several layers over one traced loss, sharing values and adjoints."""
 
-    def __init__(self, total: Total, params: PyTree, coordinates: Mapping[str, Coordinates]):
+    def __init__(
+        self,
+        total: Total,
+        params: PyTree,
+        along: Mapping[str, Coordinates] | Mapping[str, Directions],
+    ):
         """Traces the loss and runs it once forward and once backward."""
-        layers = {name: chosen.layer for name, chosen in coordinates.items()}
+        layers = {name: chosen.layer for name, chosen in along.items()}
         self.layers = layers
         self.program, self._sources, self._leaves = trace_loss(total, params, layers)
         rules, needed = Rules(self.program), reaching(self.program)
@@ -84,10 +85,10 @@ class Sweeps:
         for name, pairs in equations.items():
             for equation, _ in pairs:
                 out = equation.outputs[0]
-                num[out] = num.get(out, 0) + coordinates[name].indices.shape[0]
-        grams: dict[Any, jax.Array] = {}
+                num[out] = num.get(out, 0) + along[name].points.shape[0]
+        shared: dict[Any, Any] = {}
         self._sweeps = {
-            name: Sweep(rules, pairs, values, adjoints, self._sources[name], num, grams)
+            name: Sweep(rules, pairs, values, adjoints, self._sources[name], num, shared)
             for name, pairs in equations.items()
         }
 
@@ -101,7 +102,6 @@ class Sweeps:
     def entry(self, name: str) -> Callable[[jax.Array], jax.Array]:
         """The diagonal entry of a layer as a function of the position in its flat vector."""
         layer, sources = self.layers[name], self._sources[name]
-        dtype = layer.dtype
 
         def of_index(index):
             tangents: dict[int, Tangent] = {}
@@ -114,11 +114,29 @@ class Sweeps:
                     tangent = dense(tangents[source]) + dense(tangent)
                 tangents[source] = tangent
                 start += size
-            value = self._sweeps[name](tangents)
-            zero = jnp.zeros_like(self._leaves[sources[0]].ravel()[0]).astype(dtype)
-            return zero + jnp.asarray(value).astype(dtype)
+            return self._value(name, tangents)
 
         return of_index
+
+    def form(self, name: str) -> Callable[[jax.Array], jax.Array]:
+        """The quadratic form vᵀHv of a layer as a function of v, its flat vector."""
+        layer, sources = self.layers[name], self._sources[name]
+
+        def of_vector(vector):
+            tangents: dict[int, Tangent] = {}
+            for part, source, own in zip(layer.parts, sources, layer.split(vector), strict=True):
+                if isinstance(part, LeafSlice):
+                    own = jnp.zeros_like(self._leaves[source]).at[part.index].set(own)
+                tangents[source] = own + dense(tangents[source]) if source in tangents else own
+            return self._value(name, tangents)
+
+        return of_vector
+
+    def _value(self, name, tangents):
+        value = jnp.asarray(self._sweeps[name](tangents))
+        dtype = self.layers[name].dtype
+        zero = jnp.zeros_like(self._leaves[self._sources[name][0]].ravel()[0]).astype(dtype)
+        return zero + value.astype(dtype)
 
 
 def trace_loss(

@@ -50,6 +50,19 @@ class Coordinates:
                 f"outside them: {[int(i) for i in outside[:5]]}"
             )
 
+    @property
+    def points(self) -> jax.Array:
+        """What there is one of for each coordinate."""
+        return self.indices
+
+    def tangent(self, point: jax.Array, weights: jax.Array) -> jax.Array:
+        """The unit vector of one coordinate, of the weights' dtype and placement."""
+        return jnp.zeros_like(weights).at[point].set(1.0)
+
+    def inside(self) -> jax.Array:
+        """Whether each coordinate lies in the layer."""
+        return (self.indices >= 0) & (self.indices < self.layer.size)
+
 
 def sample_coordinates(
     layers: Mapping[str, Layer], num: int, key: jax.Array

@@ -1,19 +1,17 @@
 """Exact entries of the Hessian diagonal at sampled coordinates of each layer."""
 
-import contextlib
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
-from hgeo.losses import Loss, as_weighted, over_devices
+from hgeo.losses import Loss
+from hgeo.probes.averaging import averaged
 from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.memory import ChunkSize, checked_chunk_size
-from hgeo.probes.microbatches import sum_over_microbatches
-from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose
+from hgeo.probes.forms import check_options, forms_and_choice
+from hgeo.probes.modes import ModeChoice, choose
 
 PyTree = Any
 
@@ -80,7 +78,7 @@ def sampled_diagonal(
     Reference:
       Pearlmutter. Fast Exact Multiplication by the Hessian. Neural Computation, 1994.
     """
-    return diagonal_and_choice(
+    entries, _ = forms_and_choice(
         loss,
         params,
         batch,
@@ -91,44 +89,8 @@ def sampled_diagonal(
         microbatch_size=microbatch_size,
         precision=precision,
         axis_name=axis_name,
-    )[0]
-
-
-def diagonal_and_choice(
-    loss: Loss,
-    params: PyTree,
-    batch: PyTree,
-    coordinates: Mapping[str, Coordinates],
-    *,
-    mode: str,
-    chunk_size: int | str,
-    memory_budget: int | None,
-    microbatch_size: int | None,
-    precision: str | None,
-    axis_name: str | None,
-) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
-    """As `sampled_diagonal`, with the mode that was taken and why."""
-    chunk = check_options(coordinates, mode, chunk_size, memory_budget)
-    params = over_devices(params, axis_name)
-    choices = []
-
-    def sums(piece, count):
-        total = lambda params: jnp.asarray(as_weighted(loss, params, piece, count).total)
-        choices.append(choose(mode, total, params, coordinates))
-        entries = MODES[choices[-1].mode](total, params, coordinates, chunk)
-        return list(entries.values()), as_weighted(loss, params, piece, count).weight
-
-    with _precision(precision):
-        entries, weight = sum_over_microbatches(sums, batch, microbatch_size)
-    if axis_name is not None:
-        entries, weight = jax.lax.psum((entries, weight), axis_name)
-    _check_weight(weight)
-
-    results = OrderedDict()
-    for (name, chosen), totals in zip(coordinates.items(), entries, strict=True):
-        inside = (chosen.indices >= 0) & (chosen.indices < chosen.layer.size)
-        results[name] = jnp.where(inside, totals / weight.astype(totals.dtype), jnp.nan)
-    return results, choices[0]
+    )
+    return entries
 
 
 def choose_mode(
@@ -178,37 +140,12 @@ def choose_mode(
     check_options(coordinates, mode, "auto", None)
     choices = []
 
-    def traced(params, batch):
-        params = over_devices(params, axis_name)
+    def chosen(total, params, piece):
+        choices.append(choose(mode, total, params, coordinates))
+        return jnp.zeros(())
 
-        def of_piece(piece, count):
-            total = lambda params: jnp.asarray(as_weighted(loss, params, piece, count).total)
-            choices.append(choose(mode, total, params, coordinates))
-            return jnp.zeros(())
-
-        return sum_over_microbatches(of_piece, batch, microbatch_size)
-
+    traced = lambda params, batch: averaged(
+        chosen, loss, params, batch, microbatch_size=microbatch_size, axis_name=axis_name
+    )
     jax.eval_shape(traced, params, batch)
     return choices[0]
-
-
-def check_options(
-    coordinates: Mapping[str, Coordinates],
-    mode: str,
-    chunk_size: int | str,
-    memory_budget: int | None,
-) -> int | ChunkSize:
-    """Raises a ValueError for a bad option; gives the chunk size as the modes take it."""
-    check_mode(mode)
-    if not coordinates:
-        raise ValueError("no coordinates were given, so there is nothing to probe")
-    return checked_chunk_size(chunk_size, memory_budget)
-
-
-def _precision(precision: str | None):
-    return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()
-
-
-def _check_weight(weight: jax.Array) -> None:
-    if not isinstance(weight, Tracer) and weight == 0:
-        raise ValueError("the batch's total weight is 0, so its mean loss is undefined")

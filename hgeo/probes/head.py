@@ -1,4 +1,4 @@
-"""Wide products: quadratic forms of logits x·W pulled back to x, once for all coordinates.
+"""Wide products: quadratic forms of logits x·W pulled back to x, so that ż is never written out.
 
 Where z = x·W is wide (a vocabulary) and its tangent ż = ẋ·W enters nothing but
 
@@ -6,23 +6,33 @@ Where z = x·W is wide (a vocabulary) and its tangent ż = ẋ·W enters nothing
 - sums over v, Σ_v c_v ż_v = ẋ·(W c);
 - entries picked by an index y for each token, ż_y = ẋ·W[:, y],
 
-as under softmax cross-entropy in any of its usual forms, ż itself need never be computed.
+as under softmax cross-entropy in any of its usual forms, the sums and entries take d operations a
+token each. The square takes d² with G, which is made once for all coordinates; where too few share
+it, ż is computed for a few tokens at a time and squared while it is in the cache.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from hgeo.probes.program import Equation
+from hgeo.probes.sums import inner, total
 
 # Of these the second derivative is finite wherever the value is, so that no 0·∞ gets into G.
 BOUNDED = {"exp", "mul", "square", "tanh", "logistic", "erf", "sin", "cos"}
 
-# An operation on a wide tangent takes so many times as long as one in G's products: it waits for
-# memory. Measured on 2 CPU cores (d 128, V 4,000): G pays from about 30 coordinates, not from 130.
-MEMORY_BOUND = 4
+# What a multiply-add takes on 2 CPU cores, in units of one in a large matrix product: to make G by
+# half of its entries; to apply it, a product of small matrices out of memory; and to square ż.
+MAKE_GRAM, APPLY_GRAM, SQUARE = 0.7, 6.0, 1.3
+
+# Of an upper triangle of G in so many rows of blocks a half less one eighth is left out.
+PIECES = 4
+
+# Entries of ż that are computed together, for one coordinate.
+BLOCK = 2**17
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,18 +47,53 @@ class Product:
     source: int
     matrix: jax.Array
 
-    def pays(self, num: int) -> bool:
-        """Whether G costs less than the products of `num` coordinates that share it."""
-        d, wide = self.matrix.shape
-        return wide > d and MEMORY_BOUND * num * (wide - d) > d * wide
+    def square(self, weight: jax.Array, num: int) -> Callable[[jax.Array], jax.Array]:
+        """Σ_v w_v ż_v² as a function of ẋ, of shape (..., d), for `num` of them; a scalar.
 
-    def gram(self, weight: jax.Array) -> jax.Array:
-        """G = W diag(w) Wᵀ for each token: (..., V) -> (..., d, d)."""
+        With weights (..., V), for each token its own.
+        """
         d, wide = self.matrix.shape
+        cost_of_gram = MAKE_GRAM * d * d * wide + APPLY_GRAM * num * d * d
+        with_gram = cost_of_gram < SQUARE * num * d * wide
         rows = weight.reshape(-1, wide)
-        # By token, since W diag(w) for all of them would not fit.
-        one = lambda w: (self.matrix * w[None]) @ self.matrix.T
-        return jax.lax.map(one, rows).reshape(*weight.shape[:-1], d, d)
+        return self._with_gram(rows) if with_gram else self._by_blocks(rows)
+
+    def _with_gram(self, rows: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        d = self.matrix.shape[0]
+        size = max(1, -(-d // PIECES))
+        pieces = []
+        for start in range(0, d, size):
+            own, rest = self.matrix[start : start + size], self.matrix[start:]
+            # Below the diagonal blocks an entry of G counts for its mirror image too.
+            twice = jnp.where(jnp.arange(len(rest)) < len(own), 1.0, 2.0).astype(rest.dtype)
+            rest = rest * twice[:, None]
+            # One row of G for all tokens: (tokens, V) times (V, d − start).
+            of_row = lambda row, rest=rest: rows @ (rest * row[None]).T
+            pieces.append(jnp.moveaxis(jax.lax.map(of_row, own), 0, -1))
+
+        def apply(moved):
+            moved = moved.reshape(-1, d)
+            numbers = (((1,), (1,)), ((0,), (0,)))
+            products = [
+                jax.lax.dot_general(moved[:, k * size :], piece, numbers)
+                for k, piece in enumerate(pieces)
+            ]
+            return inner(jnp.concatenate(products, axis=1), moved)
+
+        return apply
+
+    def _by_blocks(self, rows: jax.Array) -> Callable[[jax.Array], jax.Array]:
+        d, wide = self.matrix.shape
+
+        def of_token(token):
+            moved, weight = token
+            return jnp.sum(weight * jnp.square(moved @ self.matrix))
+
+        def apply(moved):
+            tokens = (moved.reshape(-1, d), rows)
+            return total(jax.lax.map(of_token, tokens, batch_size=max(1, BLOCK // wide)))
+
+        return apply
 
     def summed(self, factor: jax.Array | None) -> jax.Array:
         """W c for each token: (..., V) -> (..., d); for ones, of shape (d,)."""

@@ -50,15 +50,15 @@ def checked_chunk_size(chunk_size: int | str, memory_budget: int | None) -> int 
 
 
 def chunk_of(
-    chunk_size: int | ChunkSize, name: str, entry: Callable[[Any], Any], indices: jax.Array
+    chunk_size: int | ChunkSize, name: str, form: Callable[[Any], Any], points: jax.Array
 ) -> int:
-    """The number of coordinates of one layer to compute together.
+    """The number of coordinates or directions of one layer to compute together.
 
     Args:
       chunk_size: a number, or a budget to work it out from.
       name: of the layer, for the error.
-      entry: computes one coordinate.
-      indices: the layer's coordinates, of shape `(K,)`.
+      form: computes one of them.
+      points: the layer's, along the leading axis.
 
     Raises:
       ValueError: the budget is below what one coordinate takes.
@@ -71,14 +71,14 @@ def chunk_of(
     if budget is None and not on_cpu:
         budget = BUDGET_ELSEWHERE
     if budget is not None:
-        one = temporary_bytes(entry, jax.ShapeDtypeStruct((), indices.dtype))
+        one = temporary_bytes(form, jax.ShapeDtypeStruct(points.shape[1:], points.dtype))
         if one > budget and chunk_size.budget is not None:
             raise ValueError(
                 f"one coordinate of layer {name!r} takes about {one} bytes of temporaries, "
                 f"but memory_budget is {budget}; take a smaller microbatch_size"
             )
         most = max(1, min(most, budget // max(one, 1)))
-    num = max(1, indices.shape[0])
+    num = max(1, points.shape[0])
     # As few rounds as `most` allows, all of about one size.
     return math.ceil(num / math.ceil(num / most))
 
@@ -101,14 +101,15 @@ def _peak(jaxpr: core.Jaxpr) -> int:
     peak = 0
     for k, eqn in enumerate(jaxpr.eqns):
         made.update({v: _bytes(v.aval) for v in eqn.outvars if v in last})
-        inner = max((_peak(body) for body in _bodies(eqn.params)), default=0)
+        inner = max((_peak(body) for body in bodies(eqn.params)), default=0)
         peak = max(peak, sum(made.values()) + inner)
         for v in [v for v in made if last[v] <= k]:
             del made[v]
     return peak
 
 
-def _bodies(params):
+def bodies(params: Any):
+    """The programs among the parameters of an equation."""
     for value in params.values():
         for item in value if isinstance(value, (tuple, list)) else (value,):
             if isinstance(item, core.ClosedJaxpr):

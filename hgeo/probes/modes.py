@@ -8,6 +8,7 @@ from jax.extend import core
 
 from hgeo.probes.adjoint_weighted import adjoint_weighted, trace_loss
 from hgeo.probes.coordinates import Coordinates
+from hgeo.probes.directions import Directions
 from hgeo.probes.nested import forward_over_forward, forward_over_reverse
 from hgeo.probes.program import Equation, as_equation, is_inexact, moving, reaching
 
@@ -48,7 +49,10 @@ def check_mode(mode: str) -> None:
 
 
 def choose(
-    mode: str, total: Total, params: PyTree, coordinates: Mapping[str, Coordinates]
+    mode: str,
+    total: Total,
+    params: PyTree,
+    along: Mapping[str, Coordinates] | Mapping[str, Directions],
 ) -> ModeChoice:
     """The mode to take for one loss, where `mode` may be "auto".
 
@@ -63,7 +67,7 @@ def choose(
       ValueError: a function or kernel on the way has no second derivative.
     """
     check_mode(mode)
-    obstacles = _obstacles(total, params, coordinates)
+    obstacles = _obstacles(total, params, along)
     if not obstacles:
         if mode == "auto":
             return ModeChoice("adjoint_weighted", "every equation on the way is covered")
@@ -76,7 +80,7 @@ def choose(
         if candidate == "adjoint_weighted":
             continue
         try:
-            jax.eval_shape(lambda p, m=candidate: MODES[m](total, p, coordinates, 1), params)
+            jax.eval_shape(lambda p, m=candidate: _one_of_each(MODES[m], total, p, along), params)
         except Exception as error:  # JAX raises several kinds, and user rules any
             failure = error
             continue
@@ -88,8 +92,12 @@ def choose(
     ) from failure
 
 
-def _obstacles(total, params, coordinates):
-    layers = {name: chosen.layer for name, chosen in coordinates.items()}
+def _one_of_each(mode, total, params, along):
+    return [form(along[name].points[0]) for name, form in mode(total, params, along).items()]
+
+
+def _obstacles(total, params, along):
+    layers = {name: chosen.layer for name, chosen in along.items()}
     program, sources, _ = trace_loss(total, params, layers)
     found = moving(program, {source for own in sources.values() for source in own})
     on_the_way = found & reaching(program)
@@ -111,7 +119,7 @@ def _named(equation: Equation) -> list[str]:
         return [f"the kernel or callback {_function_name(params, name)!r} ({name})"]
     if name == "custom_jvp_call":
         label = f"the custom_jvp function {_function_name(params)!r}, whose rule does not call it"
-        return [] if _is_own_derivative(equation) else [label]
+        return [] if is_own_derivative(equation) else [label]
     return [
         label
         for body in core.jaxprs_in_params(dict(params))
@@ -120,7 +128,7 @@ def _named(equation: Equation) -> list[str]:
     ]
 
 
-def _is_own_derivative(equation: Equation) -> bool:
+def is_own_derivative(equation: Equation) -> bool:
     """Whether a `custom_jvp` rule is surely the derivative of the value that it gives.
 
     It is taken to be so if the rule calls the function itself for its value, so that every

@@ -1,10 +1,9 @@
-"""Nested automatic differentiation: the two plain ways to an entry of a Hessian diagonal.
+"""Nested automatic differentiation: the two plain ways to a quadratic form of a layer's Hessian.
 
 Both differentiate the probed layer alone and close over every other weight, so that only what lies
 above the layer is differentiated twice.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.memory import ChunkSize, chunk_of
+from hgeo.probes.directions import Directions, Forms
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
@@ -21,46 +20,38 @@ Total = Callable[[PyTree], jax.Array]
 def forward_over_reverse(
     total: Total,
     params: PyTree,
-    coordinates: Mapping[str, Coordinates],
-    chunk_size: int | ChunkSize,
-) -> "OrderedDict[str, jax.Array]":
-    """H_ii = (∂/∂ε ∇f(w + ε e_i))_i at ε = 0: `jax.jvp` over `jax.grad`."""
+    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+) -> Forms:
+    """vᵀHv = ⟨v, ∂/∂ε ∇f(w + ε v)⟩ at ε = 0: `jax.jvp` over `jax.grad`."""
 
-    def entry(f, weights, index):
-        tangent = _one_hot(index, weights)
+    def form(f, weights, tangent):
         return jnp.vdot(tangent, jax.jvp(jax.grad(f), (weights,), (tangent,))[1])
 
-    return _each(entry, total, params, coordinates, chunk_size)
+    return _each(form, total, params, along)
 
 
 def forward_over_forward(
     total: Total,
     params: PyTree,
-    coordinates: Mapping[str, Coordinates],
-    chunk_size: int | ChunkSize,
-) -> "OrderedDict[str, jax.Array]":
-    """H_ii = d²/dε² f(w + ε e_i) at ε = 0: `jax.jvp` over `jax.jvp`, no backward pass."""
+    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+) -> Forms:
+    """vᵀHv = d²/dε² f(w + ε v) at ε = 0: `jax.jvp` over `jax.jvp`, no backward pass."""
 
-    def entry(f, weights, index):
-        tangent = _one_hot(index, weights)
+    def form(f, weights, tangent):
         slope = lambda w: jax.jvp(f, (w,), (tangent,))[1]
         return jax.jvp(slope, (weights,), (tangent,))[1]
 
-    return _each(entry, total, params, coordinates, chunk_size)
+    return _each(form, total, params, along)
 
 
-def _each(entry, total, params, coordinates, chunk_size):
-    results = OrderedDict()
-    for name, chosen in coordinates.items():
+def _each(form, total, params, along):
+    forms = {}
+    for name, chosen in along.items():
         layer = chosen.layer
         f = lambda weights, layer=layer: total(layer.replace(params, weights))
         weights = layer.ravel(params)
-        of_index = lambda index, f=f, weights=weights: entry(f, weights, index)
-        size = chunk_of(chunk_size, name, of_index, chosen.indices)
-        results[name] = jax.lax.map(of_index, chosen.indices, batch_size=size)
-    return results
-
-
-def _one_hot(index, weights):
-    # Built from the weights, so that under shard_map it varies over the devices as they do.
-    return jnp.zeros_like(weights).at[index].set(1.0)
+        # Tangents are built from the weights, so that under shard_map they vary as these do.
+        forms[name] = lambda point, f=f, weights=weights, chosen=chosen: form(
+            f, weights, chosen.tangent(point, weights)
+        )
+    return forms

@@ -1,16 +1,15 @@
 """A compiled probe over all devices, for those who would rather not compose one."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from hgeo.losses import Loss
-from hgeo.parallel import AXIS, REPLICATED, SHARDED, check_divides, data_parallel, make_mesh
+from hgeo.parallel import AXIS, OverBatch, make_mesh
 from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.diagonal import check_options, diagonal_and_choice
+from hgeo.probes.forms import check_options, forms_and_choice
 from hgeo.probes.modes import ModeChoice
 
 PyTree = Any
@@ -43,9 +42,8 @@ class Probe:
     ):
         """Takes what `make_probe` takes; nothing is traced yet."""
         self._loss, self._coordinates, self._options = loss, OrderedDict(coordinates), options
-        self._mesh = make_mesh(devices)
         self._choice: ModeChoice | None = None
-        self._compiled: dict[Any, Callable[..., Any]] = {}
+        self._over_batch = OverBatch(self._on_device, make_mesh(devices))
 
     @property
     def mode(self) -> str | None:
@@ -59,32 +57,16 @@ class Probe:
 
     def __call__(self, params: PyTree, batch: PyTree) -> "OrderedDict[str, jax.Array]":
         """The entries by layer name, each of shape `(K,)`."""
-        entries = self._program(batch)(params, self._coordinates, batch)
+        entries = self._over_batch(params, self._coordinates, batch)
         return OrderedDict((name, entries[name]) for name in self._coordinates)
 
     def lower(self, params: PyTree, batch: PyTree) -> Any:
         """Its program for such arguments, as `jax.jit(...).lower` gives it."""
-        return self._program(batch).lower(params, self._coordinates, batch)
-
-    def _program(self, batch: PyTree) -> Any:
-        leaves, treedef = jax.tree.flatten(batch)
-        split = tuple(jnp.ndim(leaf) > 0 for leaf in leaves)
-        for leaf, whole in zip(leaves, split, strict=True):
-            if whole:
-                check_divides("the batch's number of examples", leaf.shape[0], self._mesh)
-        key = (treedef, split)
-        if key not in self._compiled:
-            specs = jax.tree.unflatten(treedef, [SHARDED if cut else REPLICATED for cut in split])
-            self._compiled[key] = data_parallel(
-                self._on_device,
-                self._mesh,
-                in_specs=(REPLICATED, REPLICATED, specs),
-                out_specs=REPLICATED,
-            )
-        return self._compiled[key]
+        arguments = (params, self._coordinates, batch)
+        return self._over_batch.program(arguments).lower(*arguments)
 
     def _on_device(self, params, coordinates, batch):
-        entries, self._choice = diagonal_and_choice(
+        entries, self._choice = forms_and_choice(
             self._loss, params, batch, coordinates, axis_name=AXIS, **self._options
         )
         return entries

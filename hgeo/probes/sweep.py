@@ -37,7 +37,7 @@ class Sweep:
         adjoints: Mapping[int, Any],
         sources: Sequence[int],
         num: Mapping[int, int],
-        grams: dict[Any, Any],
+        shared: dict[Any, Any],
     ):
         """Computes all that the coordinates share.
 
@@ -48,10 +48,10 @@ class Sweep:
           adjoints: of the outputs of every equation that is not linear in what moves.
           sources: the layer's leaves among the program's inputs.
           num: by output variable of an equation, of how many coordinates it lies on the way.
-          grams: the G of wide products, by product and by the terms that weigh its square: layers
-            with the same ones share it; added to.
+          shared: what has been computed for other layers of the program; added to.
         """
         self._rules, self._values, self._adjoints = rules, values, adjoints
+        self._shared = shared
         self._view: dict[int, tuple[int, Any]] = {source: (source, None) for source in sources}
         self._steps: list[Callable[[State], None]] = []
         self._terms: list[Callable[[State], jax.Array]] = []
@@ -69,7 +69,7 @@ class Sweep:
         self._repeated: dict[int, int] = {}  # roots that repeat a variable along some axes
         for equation, free in equations:
             self._plan(equation, free)
-        self._fold(num, grams)
+        self._fold(num)
 
     def __call__(self, sources: Mapping[int, Tangent]) -> jax.Array:
         """eᵀHe for the tangent e whose parts are given by input; a scalar."""
@@ -80,6 +80,13 @@ class Sweep:
         for (r, s), weight in self._weights.items():
             parts.append(quadratic(weight, self._at(state, r), self._at(state, s)))
         return sum_of(parts)
+
+    def _once(self, key: tuple[Any, ...], read: Sequence[Any], make: Callable[[], Any]) -> Any:
+        """What `make` gives, made once for all layers that have this key and read these arrays."""
+        full = (key, *map(id, read))
+        if full not in self._shared:
+            self._shared[full] = (read, make())  # held, so that their ids stay their own
+        return self._shared[full][1]
 
     def _at(self, state: State, root: int) -> Tangent:
         if root not in state:
@@ -144,29 +151,31 @@ class Sweep:
             self._reads(first)
             self._reads(second)
 
-    def _fold(self, num: Mapping[int, int], grams: dict[Any, Any]):
-        """Replaces the square of a wide product by a form in what it is a product of."""
+    def _fold(self, num: Mapping[int, int]):
+        """Replaces wide products that nothing reads by what they are products of."""
         for root, product in reversed(self._products.items()):
-            weight = self._weights.get((root, root))
-            if root in self._read or weight is None or not product.pays(num[root]):
+            if root in self._read:
                 continue
-            self._reads(self._view[product.source][0])
+            source = product.source
+            self._reads(self._view[source][0])
+            self._folded.add(root)
+            weight = self._weights.pop((root, root), None)
+            if weight is None:
+                continue
             # The weight may differ between layers: where another path moves too, some terms are of
             # another root. The factors of a term's inputs depend on its root alone.
-            key = (root, tuple(self._origins[root]))
-            if key not in grams:
-                grams[key] = product.gram(weight.astype(product.matrix.dtype))
-            gram = grams[key]
-            del self._weights[root, root]
-            self._folded.add(root)
-
-            def term(state, product=product, gram=gram):
-                moved = dense(self._tangent(state, product.source))
-                axes = tuple(range(moved.ndim - 1))
-                numbers = (((moved.ndim,), (moved.ndim - 1,)), (axes, axes))
-                return inner(jax.lax.dot_general(gram, moved, numbers), moved)
-
-            self._terms.append(term)
+            square = self._once(
+                ("square", root, *self._origins[root]),
+                (),
+                lambda product=product, weight=weight, root=root: product.square(
+                    weight.astype(product.matrix.dtype), num[root]
+                ),
+            )
+            self._terms.append(
+                lambda state, square=square, source=source: square(
+                    dense(self._tangent(state, source))
+                )
+            )
 
     def _plan(self, equation: Equation, free: tuple[int, ...]):
         if self._rules.is_elementwise(equation, free):
@@ -229,14 +238,23 @@ class Sweep:
                 if first == second:
                     origin = (equation.outputs[0], tuple(groups[first]))
                     self._origins.setdefault(first, []).append(origin)
-                curve = self._twice(equation, groups, first, second)
-                weight = (1.0 if first == second else 2.0) * curve * adjoint
-                weight = jnp.where(adjoint == 0, 0.0, weight)
-                self._add_weight(first, second, weight, bounded)
+                own, other = groups[first], groups[second]
+
+                def make(own=own, other=other, times=1.0 if first == second else 2.0):
+                    weight = times * self._twice(equation, own, other) * adjoint
+                    return jnp.where(adjoint == 0, 0.0, weight)
+
+                key = ("curve", equation, tuple(own), tuple(other))
+                read = self._factors(equation, [*own, *other])
+                self._add_weight(first, second, self._once(key, read, make), bounded)
+
+    def _factors(self, equation, members):
+        shape = equation.avals[0].shape
+        return [self._seen(equation.inputs[k], shape)[1] for k in members]
 
     def _directions(self, equation, members):
         shape = equation.avals[0].shape
-        factors = [self._seen(equation.inputs[k], shape)[1] for k in members]
+        factors = self._factors(equation, members)
         points = [self._value(equation.inputs[k], shape) for k in members]
         return tuple(
             jnp.ones_like(x) if c is None else c for x, c in zip(points, factors, strict=True)
@@ -252,14 +270,18 @@ class Sweep:
 
     def _slope(self, equation, members):
         """The derivative of an elementwise equation when one root's tangent is all ones."""
-        read = self._read_for(equation, members)
-        points = tuple(read[k] for k in members)
-        directions = self._directions(equation, members)
-        return jax.jvp(equation.at(read, members), points, directions)[1][0]
 
-    def _twice(self, equation, groups, first, second):
-        """Its second derivative along the tangents of two roots."""
-        inner, outer = groups[first], groups[second]
+        def make():
+            read = self._read_for(equation, members)
+            points = tuple(read[k] for k in members)
+            directions = self._directions(equation, members)
+            return jax.jvp(equation.at(read, members), points, directions)[1][0]
+
+        key = ("slope", equation, tuple(members))
+        return self._once(key, self._factors(equation, members), make)
+
+    def _twice(self, equation, inner, outer):
+        """Its second derivative along the tangents of two roots, given by the inputs of each."""
         read = self._read_for(equation, [*inner, *outer])
         inner_directions = self._directions(equation, inner)
 
@@ -280,7 +302,9 @@ class Sweep:
         product, summed = self._products.get(root), None
         last = self._rules.avals[source].ndim - 1
         if product and equation.name == "reduce_sum" and tuple(equation.params["axes"]) == (last,):
-            summed = product.summed(factor)
+            summed = self._once(
+                ("summed", root), [factor], lambda product=product: product.summed(factor)
+            )
             self._needs[out] = [self._view[product.source][0]]
         else:
             product = None
@@ -370,7 +394,11 @@ class Sweep:
 
         self._steps.append(step)
         self._view[out] = (root, y)
-        weight = y * (adjoint - jnp.sum(y * adjoint, axis=axis, keepdims=True))
+        weight = self._once(
+            ("softmax", equation),
+            (),
+            lambda: y * (adjoint - jnp.sum(y * adjoint, axis=axis, keepdims=True)),
+        )
         self._add_weight(root, root, weight)
 
     def _plan_any(self, equation, free):
@@ -383,15 +411,16 @@ class Sweep:
         linear = self._rules.is_linear(equation, free)
         for out in outs:
             self._new_root(out)
+        once = lambda way, make: self._once((way, equation, free), (), make)
+        if linear:
+            push = once("push", lambda: jax.linearize(function, *points)[1])
         if linear and len(outs) == 1:
-            push = jax.linearize(function, *points)[1]
             self._late[outs[0]] = lambda state: push(*moved(state))[0]
             self._needs[outs[0]] = roots
             return
         for root in roots:
             self._reads(root)
         if linear:
-            push = jax.linearize(function, *points)[1]
 
             def step(state):
                 state.update(zip(outs, push(*moved(state)), strict=True))
@@ -404,7 +433,7 @@ class Sweep:
                 outputs, pullback = jax.vjp(function, *points)
                 return outputs, pullback(adjoints)
 
-            push = jax.linearize(with_pullback, *points)[1]
+            push = once("curve", lambda: jax.linearize(with_pullback, *points)[1])
             curve = self._fresh_root(None)
 
             def step(state):

@@ -13,6 +13,7 @@ import pytest
 import hgeo
 from hgeo.losses import as_weighted
 from hgeo.probes.modes import MODES
+from tests.probes.dense import LARGE, slow
 from tests.probes.families import FAMILIES
 
 SEEDS = (0, 1, 2)
@@ -67,7 +68,7 @@ def probes_of(loss, chunk_size):
     return {mode: probe(mode) for mode in MODES}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow(FAMILIES, ("bert_block", "decoder_block")))
 def test_every_mode_agrees_with_the_dense_hessian_in_float64(family):
     with jax.enable_x64(True):
         loss = FAMILIES[family](jax.random.key(0)).loss
@@ -82,7 +83,7 @@ def test_every_mode_agrees_with_the_dense_hessian_in_float64(family):
                 check(found, expected, 1e-10, 1e-9, np.float64)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", slow(FAMILIES, LARGE))
 def test_every_mode_agrees_with_the_dense_hessian_in_float32(family):
     case = FAMILIES[family](jax.random.key(0))
     probes = probes_of(case.loss, 4)

@@ -1,0 +1,1 @@
+"""Curvature besides the Hessian's: losses whose Hessian is the matrix that is asked for."""

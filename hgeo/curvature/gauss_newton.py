@@ -1,0 +1,49 @@
+"""The generalised Gauss-Newton matrix, as the Hessian of a loss that every probe takes."""
+
+from collections.abc import Callable
+from typing import Any
+
+from hgeo.curvature.linearised import linearised
+from hgeo.losses import Loss
+
+PyTree = Any
+Model = Callable[[PyTree, PyTree], PyTree]
+Head = Callable[[PyTree, PyTree], Any]
+
+
+def gauss_newton(model: Model, head: Head) -> Loss:
+    """A loss whose Hessian is the generalised Gauss-Newton matrix of a model and its head.
+
+        G = Jᵀ (∂²L/∂z²) J,   z = model(w),   J = ∂z/∂w,   L = head(z)
+
+    It is the part of the Hessian without the curvature of the model itself. The loss is
+    head(z + J (w − w₀)) with w₀ the params that it is called with: give it to any probe
+    (`sampled_diagonal`, `full_diagonal`, `row_dominance`, `spectrum`, ...) in place of the loss.
+
+    Args:
+      model: `model(params, batch) -> outputs`, a pytree of arrays of any shapes.
+      head: `head(outputs, batch)` -> scalar, the mean loss, or `hgeo.Weighted`.
+
+    Returns:
+      `loss(params, batch)`, with the head's value, and in its units.
+
+    Raises:
+      ValueError: when called, a model without a forward derivative (`custom_vjp`).
+
+    Example:
+      >>> model = lambda params, batch: jnp.tanh(batch["x"] @ params["kernel"])
+      >>> head = lambda outputs, batch: 0.5 * jnp.mean((outputs - batch["y"]) ** 2)
+      >>> params, batch = {"kernel": jnp.zeros((1, 1))}, {"x": jnp.eye(1), "y": jnp.ones((1, 1))}
+      >>> coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), 1, jax.random.key(0))
+      >>> loss = hgeo.gauss_newton(model, head)
+      >>> hgeo.sampled_diagonal(loss, params, batch, coordinates)["kernel"].shape
+      (1,)
+
+    Reference:
+      Schraudolph. Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent. 2002.
+    """
+
+    def loss(params, batch):
+        return head(linearised(lambda params: model(params, batch), params), batch)
+
+    return loss

@@ -1,0 +1,75 @@
+"""Quadratic forms of a layer's Hessian, along coordinates or any directions, in whichever mode."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.losses import Loss
+from hgeo.probes.averaging import averaged
+from hgeo.probes.coordinates import Coordinates
+from hgeo.probes.directions import Directions
+from hgeo.probes.memory import ChunkSize, checked_chunk_size, chunk_of
+from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose
+
+PyTree = Any
+
+
+def forms_and_choice(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+    *,
+    mode: str,
+    chunk_size: int | str,
+    memory_budget: int | None,
+    microbatch_size: int | None,
+    precision: str | None,
+    axis_name: str | None,
+) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
+    """vᵀHv for each layer and each v in `along`, with the mode that was taken and why.
+
+    Arguments and errors are those of `sampled_diagonal`.
+    """
+    chunk = check_options(along, mode, chunk_size, memory_budget)
+    choices = []
+
+    def forms(total, params, piece):
+        choices.append(choose(mode, total, params, along))
+        values = []
+        for name, form in MODES[choices[-1].mode](total, params, along).items():
+            points = along[name].points
+            size = chunk_of(chunk, name, form, points)
+            values.append(jax.lax.map(form, points, batch_size=size))
+        return values
+
+    values = averaged(
+        forms,
+        loss,
+        params,
+        batch,
+        microbatch_size=microbatch_size,
+        precision=precision,
+        axis_name=axis_name,
+    )
+    results = OrderedDict(
+        (name, jnp.where(chosen.inside(), means, jnp.nan))
+        for (name, chosen), means in zip(along.items(), values, strict=True)
+    )
+    return results, choices[0]
+
+
+def check_options(
+    along: Mapping[str, Any],
+    mode: str,
+    chunk_size: int | str,
+    memory_budget: int | None,
+) -> int | ChunkSize:
+    """Raises a ValueError for a bad option; gives the chunk size as the modes take it."""
+    check_mode(mode)
+    if not along:
+        raise ValueError("no coordinates were given, so there is nothing to probe")
+    return checked_chunk_size(chunk_size, memory_budget)

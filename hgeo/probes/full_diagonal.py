@@ -1,0 +1,246 @@
+"""The exact Hessian diagonal of whole layers, by the cheapest sound way to each."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.losses import Loss
+from hgeo.probes.averaging import averaged
+from hgeo.probes.coordinates import Coordinates
+from hgeo.probes.cost import operations
+from hgeo.probes.forms import check_options
+from hgeo.probes.layers import Layer
+from hgeo.probes.mapping import mapped
+from hgeo.probes.memory import chunk_of
+from hgeo.probes.modes import MODES, choose
+from hgeo.probes.unit_diagonals import UnitDiagonals
+
+PyTree = Any
+Progress = Callable[[str, int, int], None]
+
+METHODS = ("auto", "units", "coordinates")
+
+
+class DiagonalCost(NamedTuple):
+    """The way to a layer's full diagonal, and what it costs.
+
+    Attributes:
+      method: a scalar str, `"units"` (Hessian-vector products of the layer's outputs) or
+        `"coordinates"` (an entry at a time).
+      reason: why not by units, or why so.
+      sweeps: products or entries that are computed for each piece of the batch.
+      gradients: the arithmetic of all of them, counted from the program, in units of one gradient
+        of the same loss.
+
+    Example:
+      >>> hgeo.DiagonalCost("units", "examples are independent", 128, 250.0).sweeps
+      128
+    """
+
+    method: str
+    reason: str
+    sweeps: int
+    gradients: float
+
+
+def full_diagonal(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    layers: Mapping[str, Layer],
+    *,
+    method: str = "auto",
+    mode: str = "auto",
+    chunk_size: int | str = "auto",
+    memory_budget: int | None = None,
+    max_gradients: float = 20_000.0,
+    progress: Progress | None = None,
+    microbatch_size: int | None = None,
+    precision: str | None = "highest",
+    axis_name: str | None = None,
+) -> "OrderedDict[str, jax.Array]":
+    """The exact Hessian diagonal of each layer, all of its entries.
+
+        H_ii = ∂²L/∂w_i² for every i,   L = Σ total / Σ weight over the batch
+
+    By units where a weight matrix W enters the loss in one product z = x·W, examples are proved
+    independent from the program, and it is cheaper: for each unit (column of W) as many
+    Hessian-vector products in z as there are positions that depend on each other (a sequence's
+    length; 1 for a plain network) give all its entries. Else entry by entry, as
+    `sampled_diagonal`. `full_diagonal_cost` tells which, why, and at what price.
+
+    Args:
+      loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
+      params: any pytree.
+      batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
+      layers: what `find_layers` gives, or any part of it.
+      method: `"auto"`, the cheaper one; `"units"` or `"coordinates"`.
+      mode: of the entries taken by coordinates, as in `sampled_diagonal`.
+      chunk_size: entries or products that are computed together, as in `sampled_diagonal`.
+      memory_budget: the same.
+      max_gradients: the most that all layers together may cost, in gradients of the loss.
+      progress: called as `progress(layer, entries done, entries)`, from the running program; for
+        each piece of the batch and on each device.
+      microbatch_size: examples that are computed together; `None`, the whole batch.
+      precision: as in `sampled_diagonal`.
+      axis_name: the same.
+
+    Returns:
+      An `OrderedDict` of arrays of shape `(layer.size,)` by layer name, in the order of
+      `layer.ravel(params)`, in the layer's dtype.
+
+    Raises:
+      ValueError: a cost above `max_gradients`; `method="units"` where it is not sound; and as
+        `sampled_diagonal`.
+
+    Example:
+      >>> loss = lambda params, batch: jnp.mean((batch @ params["kernel"]) ** 2)
+      >>> params = {"kernel": jnp.ones((3, 2))}
+      >>> layers = hgeo.find_layers(params)
+      >>> print(hgeo.full_diagonal(loss, params, jnp.eye(3), layers)["kernel"])
+      [0.33333334 0.33333334 0.33333334 0.33333334 0.33333334 0.33333334]
+
+    Reference:
+      Pearlmutter. Fast Exact Multiplication by the Hessian. Neural Computation, 1994.
+    """
+    options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
+    costs = full_diagonal_cost(loss, params, batch, layers, method=method, mode=mode, **options)
+    chunk = check_options(layers, mode, chunk_size, memory_budget)
+    total_cost = sum(cost.gradients for cost in costs.values())
+    if total_cost > max_gradients:
+        each = ", ".join(f"{name} {cost.gradients:,.0f}" for name, cost in costs.items())
+        raise ValueError(
+            f"the full diagonal costs as much as {total_cost:,.0f} gradients of the loss ({each}), "
+            f"more than max_gradients={max_gradients:,.0f}; a larger max_gradients allows it, and "
+            "a smaller batch or fewer layers make it cheaper"
+        )
+
+    def entries(total, params, piece):
+        reports = {name: _report(progress, name, layer.size) for name, layer in layers.items()}
+        taken = lambda way: {
+            name: layer for name, layer in layers.items() if costs[name].method == way
+        }
+        by_unit = UnitDiagonals(total, params, taken("units"))
+        found = {name: by_unit.entries(name, chunk, reports[name]) for name in taken("units")}
+        if along := _all_coordinates(taken("coordinates")):
+            forms = MODES[choose(mode, total, params, along).mode](total, params, along)
+            for name, form in forms.items():
+                points = along[name].points
+                size = chunk_of(chunk, name, form, points)
+                found[name] = mapped(form, points, size, reports[name])
+        return [found[name] for name in layers]
+
+    values = averaged(entries, loss, params, batch, precision=precision, **options)
+    return OrderedDict(zip(layers, values, strict=True))
+
+
+def full_diagonal_cost(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    layers: Mapping[str, Layer],
+    *,
+    method: str = "auto",
+    mode: str = "auto",
+    microbatch_size: int | None = None,
+    axis_name: str | None = None,
+) -> "OrderedDict[str, DiagonalCost]":
+    """Tells how `full_diagonal` takes each layer, why, and at what cost; computes nothing.
+
+    The cost is sweeps × (operations of a sweep) / (operations of one gradient), with the
+    operations of products of any kind counted, and one for each element of all else.
+
+    Args:
+      loss: as in `full_diagonal`.
+      params: any pytree of arrays or of `jax.ShapeDtypeStruct`, of any shapes.
+      batch: the same.
+      layers: what `find_layers` gives, or any part of it.
+      method: as in `full_diagonal`.
+      mode: the same.
+      microbatch_size: the same.
+      axis_name: the same; to be called where that axis is bound.
+
+    Returns:
+      An `OrderedDict` of `DiagonalCost` by layer name.
+
+    Raises:
+      ValueError: an unknown method, `method="units"` where it is not sound, no layers, and as
+        `choose_mode`.
+
+    Example:
+      >>> loss = lambda params, batch: jnp.mean((batch @ params["kernel"]) ** 2)
+      >>> params = {"kernel": jnp.ones((30, 2))}
+      >>> found = hgeo.full_diagonal_cost(loss, params, jnp.eye(30), hgeo.find_layers(params))
+      >>> found["kernel"].method, found["kernel"].sweeps
+      ('units', 2)
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, not {method!r}")
+    check_options(layers, mode, "auto", None)
+    found: list[OrderedDict[str, DiagonalCost]] = []
+
+    def plan(total, params, piece):
+        found.append(_costs(total, params, layers, method, mode))
+        return jnp.zeros(())
+
+    traced = lambda params, batch: averaged(
+        plan, loss, params, batch, microbatch_size=microbatch_size, axis_name=axis_name
+    )
+    jax.eval_shape(traced, params, batch)
+    return found[0]
+
+
+def _costs(total, params, layers, method, mode):
+    along = _all_coordinates(layers)
+    parts = UnitDiagonals(total, params, layers)
+    forms = MODES[choose(mode, total, params, along).mode](total, params, along)
+    unit = _gradient_operations(total, params)
+    costs = OrderedDict()
+    for name, layer in layers.items():
+        one = operations(forms[name], jax.ShapeDtypeStruct((), jnp.int32))
+        by_entry = DiagonalCost("coordinates", "", layer.size, layer.size * one / unit)
+        problem = parts.problem(name)
+        if problem is not None:
+            if method == "units":
+                raise ValueError(f"layer {name!r} can't be taken by units: {problem}")
+            costs[name] = by_entry._replace(reason=f"by units it would not be sound: {problem}")
+            continue
+        sweeps, arithmetic = parts.cost(name)
+        by_unit = DiagonalCost("units", "it enters by one product", sweeps, arithmetic / unit)
+        cheaper = by_unit if by_unit.gradients < by_entry.gradients else by_entry
+        if method == "auto" and cheaper is by_entry:
+            costs[name] = by_entry._replace(
+                reason=f"by units it would cost {by_unit.gradients:,.0f} gradients"
+            )
+        else:
+            costs[name] = by_entry if method == "coordinates" else by_unit
+    return costs
+
+
+def _all_coordinates(layers: Mapping[str, Layer]) -> dict[str, Coordinates]:
+    return {
+        name: Coordinates(layer, jnp.arange(layer.size, dtype=jnp.int32))
+        for name, layer in layers.items()
+    }
+
+
+def _gradient_operations(total, params):
+    leaves, treedef = jax.tree.flatten(params)
+    free = [k for k, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+
+    def of_free(moved):
+        full = list(leaves)
+        for k, leaf in zip(free, moved, strict=True):
+            full[k] = leaf
+        return total(jax.tree.unflatten(treedef, full))
+
+    return operations(jax.grad(of_free), [leaves[k] for k in free])
+
+
+def _report(progress: Progress | None, name: str, size: int) -> Callable[[Any], None] | None:
+    if progress is None:
+        return None
+    return lambda done: progress(name, min(int(done), size), size)

@@ -1,0 +1,153 @@
+"""The spectrum of one layer's Hessian, or of several layers' together, by Lanczos iterations."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.losses import Loss
+from hgeo.probes.hessian_product import hessian_product, together
+from hgeo.probes.layers import Layer
+
+PyTree = Any
+
+
+class Spectrum(NamedTuple):
+    """What Lanczos iterations tell of a symmetric matrix of n rows.
+
+    Attributes:
+      largest: scalar, the largest eigenvalue, from below.
+      smallest: scalar, the smallest (most negative) one, from above.
+      largest_error: scalar; some eigenvalue lies within it of `largest`.
+      smallest_error: the same for `smallest`.
+      trace: scalar, an unbiased estimate.
+      trace_error: its standard error.
+      nodes: of shape `(num_samples, num_matvecs)`, where the spectral density is supported, for
+        each start vector by itself.
+      weights: the same shape; the share of the n eigenvalues at each node, summing to 1 over the
+        last axis.
+
+    Example:
+      >>> numbers = jnp.array([3.0, -4.0, 0.0, 0.0, 0.0, 0.0])
+      >>> print(hgeo.Spectrum(*numbers, jnp.ones((1, 1)), jnp.ones((1, 1))).smoothness)
+      4.0
+    """
+
+    largest: jax.Array
+    smallest: jax.Array
+    largest_error: jax.Array
+    smallest_error: jax.Array
+    trace: jax.Array
+    trace_error: jax.Array
+    nodes: jax.Array
+    weights: jax.Array
+
+    @property
+    def smoothness(self) -> jax.Array:
+        """The largest eigenvalue in magnitude."""
+        return jnp.maximum(jnp.abs(self.largest), jnp.abs(self.smallest))
+
+
+def spectrum(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    layer: Layer | Mapping[str, Layer],
+    key: jax.Array,
+    *,
+    num_matvecs: int = 30,
+    num_samples: int = 4,
+    microbatch_size: int | None = None,
+    precision: str | None = "highest",
+    axis_name: str | None = None,
+) -> Spectrum:
+    """Extreme eigenvalues, spectral density and trace of a layer's Hessian.
+
+    Stochastic Lanczos quadrature: for each random sign vector v, an orthonormal basis Q of
+    span(v, Hv, ..., H^(m−1) v) with full reorthogonalisation gives T = QᵀHQ, whose eigenvalues θ
+    and squared first components τ are the nodes and weights of a quadrature,
+
+        (1/n) Σ_k f(λ_k) ≈ mean over v of Σ_m τ_m f(θ_m).
+
+    Args:
+      loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
+      params: any pytree.
+      batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
+      layer: one of `find_layers`, or a mapping of several, which are taken together, cross blocks
+        included.
+      key: of the start vectors.
+      num_matvecs: m, Hessian-vector products for each start vector; at most n.
+      num_samples: start vectors; at least 2, for the trace's standard error.
+      microbatch_size: examples that are computed together; `None`, the whole batch.
+      precision: as in `sampled_diagonal`.
+      axis_name: the same.
+
+    Returns:
+      A `Spectrum` in the layer's dtype, in units of the loss over the weight's square. It keeps
+      `num_matvecs` vectors of n entries at a time. Values beyond the dtype's range are inf or NaN:
+      take float64 for them (`jax.enable_x64`).
+
+    Raises:
+      ValueError: `num_matvecs` outside 1 to n, `num_samples` below 2, and as `row_dominance`.
+
+    Example:
+      >>> loss = lambda params, batch: 0.5 * jnp.sum(batch * params["kernel"] ** 2)
+      >>> params, batch = {"kernel": jnp.ones((2, 2))}, jnp.array([[1.0, -2.0], [3.0, 5.0]])
+      >>> layer = hgeo.find_layers(params)["kernel"]
+      >>> found = hgeo.spectrum(loss, params, batch, layer, jax.random.key(0), num_matvecs=4)
+      >>> print(found.largest.round(3), found.smallest.round(3))
+      5.0 -2.0
+
+    Reference:
+      Ubaru, Chen, Saad. Fast Estimation of tr(f(A)) via Stochastic Lanczos Quadrature. 2017.
+      Ghorbani, Krishnan, Xiao. An Investigation into Neural Net Optimization via Hessian
+      Eigenvalue Density. 2019.
+    """
+    from matfree import decomp, stochtrace
+
+    layer = together(layer)
+    if not 1 <= num_matvecs <= layer.size:
+        raise ValueError(
+            f"num_matvecs must lie in 1 to {layer.size}, the weights of {layer.name!r}, "
+            f"not {num_matvecs}"
+        )
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be at least 2 for an error bar, not {num_samples}")
+    product = hessian_product(
+        loss,
+        params,
+        batch,
+        layer,
+        microbatch_size=microbatch_size,
+        precision=precision,
+        axis_name=axis_name,
+    )
+    dtype = layer.dtype if jnp.finfo(layer.dtype).bits >= 32 else jnp.float32
+    matvec = lambda vector: product(vector).astype(dtype)
+    lanczos = decomp.tridiag_sym(num_matvecs, custom_vjp=False)
+
+    def of_start(start):
+        found = lanczos(matvec, start)
+        # A start that H takes to zero ends the iteration at once, in a division of 0 by 0.
+        ended = jnp.all(matvec(start) == 0)
+        matrix = jnp.where(ended, 0.0, jnp.asarray(found.J_small))
+        residual = jnp.where(ended, 0.0, jnp.linalg.norm(found.residual))
+        values, vectors = jnp.linalg.eigh(matrix)
+        return values, vectors[0] ** 2, residual * jnp.abs(vectors[-1]), matrix[0, 0]
+
+    like = jnp.zeros(layer.size, dtype)
+    starts = stochtrace.sampler_signs(like, num=num_samples)(key)
+    nodes, weights, errors, traces = jax.lax.map(of_start, starts)
+    high, low = jnp.argmax(nodes[:, -1]), jnp.argmin(nodes[:, 0])
+    traces = layer.size * traces
+    return Spectrum(
+        largest=nodes[high, -1],
+        smallest=nodes[low, 0],
+        largest_error=errors[high, -1],
+        smallest_error=errors[low, 0],
+        trace=jnp.mean(traces),
+        trace_error=jnp.std(traces, ddof=1) / num_samples**0.5,
+        nodes=nodes,
+        weights=weights,
+    )

@@ -1,0 +1,153 @@
+"""Estimates of the Hessian diagonal of all layers at once, with their standard errors."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.losses import Loss
+from hgeo.probes.averaging import averaged
+from hgeo.probes.hessian_product import hessian_product, together
+from hgeo.probes.layers import Layer
+from hgeo.probes.signs import estimate
+
+PyTree = Any
+
+METHODS = ("hutchinson", "xdiag")
+
+
+class Estimate(NamedTuple):
+    """An estimate and how far to trust it.
+
+    Attributes:
+      mean: an array of shape `(n,)`.
+      standard_error: of the mean, the same shape.
+
+    Example:
+      >>> hgeo.Estimate(jnp.ones(2), jnp.zeros(2)).mean.shape
+      (2,)
+    """
+
+    mean: jax.Array
+    standard_error: jax.Array
+
+
+def stochastic_diagonal(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    layers: Mapping[str, Layer],
+    key: jax.Array,
+    num_samples: int,
+    *,
+    method: str = "hutchinson",
+    microbatch_size: int | None = None,
+    precision: str | None = "highest",
+    axis_name: str | None = None,
+) -> "OrderedDict[str, Estimate]":
+    """An unbiased estimate of each layer's whole Hessian diagonal, and its standard error.
+
+    Hutchinson: the mean over random signs v of v ∘ Hv, one Hessian-vector product a sample for all
+    layers together. Where a matrix W enters in one product z = x·W and examples are proved
+    independent, the signs are drawn for each example, position and unit of z,
+
+        H[W_iu] ≈ Σ_e (Σ_s x[e,s,i] v[e,s,u]) (Σ_s x[e,s,i] (∂²L/∂z² v)[e,s,u]),
+
+    so that a batch averages the noise. XDiag (matfree's): a low-rank part from the samples and
+    Hutchinson on the rest, each sample left out once; two products a sample.
+
+    Args:
+      loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
+      params: any pytree.
+      batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
+      layers: what `find_layers` gives, or any part of it; none may share weights.
+      key: of the signs.
+      num_samples: at least 2, for the standard error.
+      method: `"hutchinson"` or `"xdiag"`.
+      microbatch_size: examples that are computed together; `None`, the whole batch.
+      precision: as in `sampled_diagonal`.
+      axis_name: the same.
+
+    Returns:
+      An `OrderedDict` of `Estimate` by layer name, arrays of shape `(layer.size,)` in the order of
+      `layer.ravel(params)`, in the layer's dtype. The standard error is the samples' deviation
+      over √num_samples. R_med of a noisy diagonal is biased: its largest entry is partly noise.
+
+    Raises:
+      ValueError: `num_samples` below 2, an unknown method, layers that share weights, and as
+        `row_dominance`.
+
+    Example:
+      >>> loss = lambda params, batch: 0.5 * jnp.sum(batch * params["kernel"] ** 2)
+      >>> params, batch = {"kernel": jnp.ones((1, 3))}, jnp.array([[1.0, 2.0, 3.0]])
+      >>> layers = hgeo.find_layers(params)
+      >>> key = jax.random.key(0)
+      >>> print(hgeo.stochastic_diagonal(loss, params, batch, layers, key, 4)["kernel"].mean)
+      [1. 2. 3.]
+
+    Reference:
+      Bekas, Kokiopoulou, Saad. An estimator for the diagonal of a matrix. 2007.
+      Epperly, Tropp, Webber. XTrace: Making the most of every sample in stochastic trace
+      estimation. 2024.
+    """
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {METHODS}, not {method!r}")
+    if num_samples < 2:
+        raise ValueError(f"num_samples must be at least 2 for an error bar, not {num_samples}")
+    joint = together(layers)
+    options = {
+        "microbatch_size": microbatch_size,
+        "precision": precision,
+        "axis_name": axis_name,
+    }
+    if method == "xdiag":
+        samples = _xdiag(loss, params, batch, joint, key, num_samples, options)
+    else:
+        # An index of the pieces, so that each example has signs of its own.
+        numbered = {"batch": batch, "number": _numbers(batch, microbatch_size)}
+        of_batch = lambda params, numbered: loss(params, numbered["batch"])
+
+        def of_piece(total, params, piece):
+            own = jax.random.fold_in(key, piece["number"].ravel()[0])
+            if axis_name is not None:
+                own = jax.random.fold_in(own, jax.lax.axis_index(axis_name))
+            return estimate(total, params, layers, key, own, num_samples)
+
+        found = averaged(of_piece, of_batch, params, numbered, **options)
+        samples = jnp.concatenate([part.astype(joint.dtype) for part in found], axis=1)
+
+    mean = jnp.mean(samples, axis=0)
+    error = jnp.std(samples, axis=0, ddof=1) / num_samples**0.5
+    results, start = OrderedDict(), 0
+    for name, layer in layers.items():
+        cut = lambda vector, layer=layer, start=start: vector[start : start + layer.size].astype(
+            layer.dtype
+        )
+        results[name] = Estimate(cut(mean), cut(error))
+        start += layer.size
+    return results
+
+
+def _xdiag(loss, params, batch, layer, key, num_samples, options):
+    from matfree import stochtrace
+
+    if num_samples > layer.size:
+        raise ValueError(
+            f"num_samples must be at most {layer.size}, the number of weights, not {num_samples}"
+        )
+    product = hessian_product(loss, params, batch, layer, **options)
+    dtype = layer.dtype if jnp.finfo(layer.dtype).bits >= 32 else jnp.float32
+    matvec = lambda vector: product(vector).astype(dtype)
+    signs = stochtrace.sampler_signs(jnp.zeros(layer.size, dtype), num=num_samples)(key)
+    # matfree leans on promotion, which its callers may have forbidden.
+    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+        return stochtrace.leave_one_out_xdiag()(matvec, signs)
+
+
+def _numbers(batch: PyTree, microbatch_size: int | None) -> jax.Array:
+    if microbatch_size is None:
+        return jnp.zeros((), jnp.int32)
+    lengths = [jnp.shape(leaf)[0] for leaf in jax.tree.leaves(batch) if jnp.ndim(leaf) > 0]
+    return jnp.arange(lengths[0] if lengths else 0, dtype=jnp.int32)

@@ -1,0 +1,1 @@
+"""Statistics: numbers that sum up a layer's curvature and weights."""

@@ -1,0 +1,171 @@
+"""Gauss-Newton and Fisher matrices against dense ones made from Jacobians."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hgeo
+from tests.probes.dense import dense_hessian, error, quick
+
+MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def model(params, batch):
+    hidden = jax.nn.gelu(
+        batch["x"] @ params["w1"] + jnp.broadcast_to(params["b"], (*batch["x"].shape[:-1], 5))
+    )
+    return jnp.tanh(hidden @ params["w2"]) @ params["w3"]
+
+
+def cross_entropy(outputs, batch):
+    log_p = jax.nn.log_softmax(outputs)
+    return -jnp.mean(jnp.take_along_axis(log_p, batch["y"][..., None], axis=-1))
+
+
+def masked(outputs, batch):
+    log_p = jax.nn.log_softmax(outputs)
+    losses = -jnp.take_along_axis(log_p, batch["y"][..., None], axis=-1)[..., 0]
+    return hgeo.Weighted(jnp.sum(losses * batch["mask"]), jnp.sum(batch["mask"]))
+
+
+def cubed(outputs, batch):
+    return jnp.mean(jnp.sum((outputs - batch["t"]) ** 3, axis=-1))
+
+
+HEADS = {"cross entropy": cross_entropy, "masked": masked, "cubed": cubed}
+
+
+def case(seed, *leading):
+    draw = lambda k, *shape: jax.random.normal(jax.random.key(10 * seed + k), shape, jnp.float64)
+    params = {"w1": draw(0, 3, 5), "b": draw(1, 5), "w2": draw(2, 5, 4), "w3": draw(3, 4, 3)}
+    labels = jax.random.randint(jax.random.key(seed), leading, 0, 3)
+    mask = (jnp.arange(np.prod(leading)).reshape(leading) % 3 > 0).astype(jnp.float64)
+    batch = {"x": draw(4, *leading, 3), "t": draw(5, *leading, 3), "y": labels, "mask": mask}
+    return params, batch
+
+
+def jacobian(params, batch, layer):
+    outputs = lambda vector: model(layer.replace(params, vector), batch).ravel()
+    return jax.jacobian(outputs)(layer.ravel(params))
+
+
+def all_of(layers):
+    whole = lambda layer: hgeo.Coordinates(layer, jnp.arange(layer.size))
+    return {name: whole(layer) for name, layer in layers.items()}
+
+
+def mean_of(head, batch):
+    def mean(outputs):
+        value = head(outputs, batch)
+        return value.total / value.weight if isinstance(value, hgeo.Weighted) else value
+
+    return mean
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_gauss_newton_equals_jacobians_around_the_heads_hessian(head):
+    for seed in (0, 1):
+        params, batch = case(seed, 6)
+        outputs = model(params, batch)
+        curved = jax.hessian(mean_of(HEADS[head], batch))(outputs).reshape(outputs.size, -1)
+        loss = hgeo.gauss_newton(model, HEADS[head])
+        value, plain = loss(params, batch), HEADS[head](outputs, batch)
+        assert jax.tree.all(jax.tree.map(jnp.allclose, value, plain))
+        layers = hgeo.find_layers(params)
+        coordinates = all_of(layers)
+        for name, layer in layers.items():
+            columns = jacobian(params, batch, layer)
+            expected = columns.T @ curved @ columns
+            assert error(dense_hessian(loss, params, batch, layer), expected) < 1e-12
+            for mode in MODES if seed == 0 else MODES[:1]:
+                probe = quick(functools.partial(hgeo.sampled_diagonal, loss, mode=mode))
+                found = probe(params, batch, {name: coordinates[name]})[name]
+                assert error(found, jnp.diagonal(expected)) < 1e-12, mode
+
+
+@pytest.mark.parametrize(("head", "axes"), [("cross entropy", 1), ("masked", 2), ("cubed", 2)])
+def test_empirical_fisher_is_the_mean_square_of_the_examples_gradients(head, axes):
+    params, batch = case(0, 4, 2) if axes == 2 else case(0, 6)
+    number = 8 if axes == 2 else 6
+    weight = jnp.sum(batch["mask"]) if head == "masked" else number
+    flat = lambda x: x.reshape(number, *x.shape[axes:])
+
+    def of_example(n):
+        one = {key: flat(value)[n : n + 1] for key, value in batch.items()}
+
+        def total(params):
+            value = HEADS[head](model(params, one), one)
+            return value.total if isinstance(value, hgeo.Weighted) else value
+
+        return jax.grad(total)(params)
+
+    loss = hgeo.fisher(model, HEADS[head], example_axes=axes)
+    for layer in hgeo.find_layers(params).values():
+        slopes = jnp.stack([layer.ravel(of_example(n)) for n in range(number)])
+        expected = slopes.T @ slopes / weight
+        assert error(dense_hessian(loss, params, batch, layer), expected) < 1e-12
+
+
+def test_sampled_fisher_of_cross_entropy_tends_to_gauss_newton():
+    params, batch = case(0, 6)
+    draw = lambda key, outputs, batch: batch | {"y": jax.random.categorical(key, outputs)}
+    num = 4000
+    loss = hgeo.fisher(model, cross_entropy, sample=draw, key=jax.random.key(1), num_samples=num)
+    layer = hgeo.find_layers(params)["w3"]
+    found = dense_hessian(loss, params, batch, layer)
+    expected = dense_hessian(hgeo.gauss_newton(model, cross_entropy), params, batch, layer)
+    assert error(found, expected) < 6 / num**0.5
+    assert error(found, expected) > 1e-6  # it is a sample
+
+
+def test_sampled_targets_are_those_that_were_drawn():
+    params, batch = case(0, 6)
+    other = batch | {"y": (batch["y"] + 1) % 3}
+    drawn = hgeo.fisher(
+        model, cross_entropy, sample=lambda key, z, b: other, key=jax.random.key(0), num_samples=3
+    )
+    layer = hgeo.find_layers(params)["w2"]
+    expected = dense_hessian(hgeo.fisher(model, cross_entropy), params, other, layer)
+    assert error(dense_hessian(drawn, params, batch, layer), expected) < 1e-12
+
+
+def test_microbatches_add_up():
+    params, batch = case(0, 6)
+    layers = hgeo.find_layers(params)
+    coordinates = all_of(layers)
+    for loss in (hgeo.gauss_newton(model, masked), hgeo.fisher(model, masked)):
+        probe = functools.partial(hgeo.sampled_diagonal, loss)
+        whole = quick(probe)(params, batch, coordinates)
+        pieces = quick(functools.partial(probe, microbatch_size=4))(params, batch, coordinates)
+        for name in layers:
+            assert error(pieces[name], whole[name]) < 1e-12
+
+
+def test_bad_arguments():
+    params, batch = case(0, 6)
+    with pytest.raises(ValueError, match="sample and key go together"):
+        hgeo.fisher(model, cross_entropy, key=jax.random.key(0))
+    with pytest.raises(ValueError, match="num_samples must be at least 1, not 0"):
+        hgeo.fisher(model, cross_entropy, num_samples=0)
+    with pytest.raises(ValueError, match="example_axes must be at least 1, not 0"):
+        hgeo.fisher(model, cross_entropy, example_axes=0)
+    with pytest.raises(ValueError, match=r"example_axes is 3, but the outputs have shapes"):
+        hgeo.fisher(model, cross_entropy, example_axes=3)(params, batch)
+
+    @jax.custom_vjp
+    def double(x):
+        return 2 * x
+
+    double.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
+    wrapped = lambda params, batch: double(model(params, batch))
+    with pytest.raises(ValueError, match="the model has a custom_vjp function"):
+        hgeo.gauss_newton(wrapped, cross_entropy)(params, batch)

@@ -1,0 +1,220 @@
+"""Full diagonals against dense Hessians, and the proof on which the way by units rests."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hgeo
+from hgeo.probes import unit_diagonals
+from tests.probes.dense import LARGE, dense_hessian, error, quick, slow
+from tests.probes.families import FAMILIES
+
+
+@pytest.fixture(autouse=True)
+def _float64():
+    with jax.enable_x64(True):
+        yield
+
+
+def check(loss, params, batch, layers, **options):
+    found = quick(lambda params, batch: hgeo.full_diagonal(loss, params, batch, layers, **options))(
+        params, batch
+    )
+    assert list(found) == list(layers)
+    for name, layer in layers.items():
+        truth = jnp.diagonal(dense_hessian(loss, params, batch, layer))
+        assert found[name].shape == (layer.size,)
+        assert error(found[name], truth) < 1e-10, name
+
+
+@pytest.mark.parametrize("family", slow(FAMILIES, LARGE))
+def test_equals_the_dense_hessian(family):
+    for seed in (0, 1):
+        case = FAMILIES[family](jax.random.key(seed))
+        check(case.loss, case.params, case.batch, case.layers)
+
+
+@pytest.mark.parametrize("family", slow(["gelu_mlp", "encoder_block", "bert_block"], LARGE))
+@pytest.mark.parametrize("through", ["cut", "units"])
+def test_units_and_cuts_equal_the_dense_hessian(family, through, monkeypatch):
+    price = (lambda *_: 0.0) if through == "cut" else (lambda *_: float("inf"))
+    monkeypatch.setattr(unit_diagonals, "cut_operations", price)
+    case = FAMILIES[family](jax.random.key(2))
+    costs = hgeo.full_diagonal_cost(case.loss, case.params, case.batch, case.layers)
+    sound = {
+        name: layer for name, layer in case.layers.items() if "sound" not in costs[name].reason
+    }
+    assert len(sound) >= 3
+    check(case.loss, case.params, case.batch, sound, method="units", chunk_size=3)
+
+
+def _net(mix):
+    """A network of one probed matrix, whose examples meet as `mix` has it."""
+
+    def loss(params, batch):
+        hidden = jnp.tanh(batch["x"] @ params["w"])
+        return mix(hidden, params, batch)
+
+    return loss
+
+
+def _batch_norm(hidden, params, batch):
+    centred = hidden - jnp.mean(hidden, axis=0, keepdims=True)
+    scale = jnp.sqrt(jnp.mean(centred**2, axis=0, keepdims=True) + 1e-3)
+    return jnp.mean(jnp.sin(centred / scale))
+
+
+def _contrastive(hidden, params, batch):
+    similar = hidden @ hidden.T
+    return jnp.mean(jax.nn.logsumexp(similar, axis=-1) - jnp.diagonal(similar))
+
+
+def _largest_of_examples(hidden, params, batch):
+    return jnp.sum(jnp.exp(jnp.max(hidden, axis=0))) + jnp.sum(hidden**3)
+
+
+MIXING = {
+    "batch normalisation": _batch_norm,
+    "root of a mean": lambda h, p, b: jnp.sqrt(jnp.mean((h - b["y"]) ** 2)),
+    "logarithm of a mean": lambda h, p, b: jnp.log(jnp.mean(jnp.exp(h))),
+    "contrastive": _contrastive,
+    "roll": lambda h, p, b: jnp.mean(h * jnp.roll(h, 1, axis=0) ** 2),
+    "running sum": lambda h, p, b: jnp.mean(jnp.cumsum(h, axis=0) ** 3),
+    "reversed": lambda h, p, b: jnp.mean(jnp.exp(h * h[::-1])),
+    "centred": lambda h, p, b: jnp.mean((h - jnp.mean(h, axis=0, keepdims=True)) ** 4),
+    "sorted": lambda h, p, b: jnp.mean(jnp.sort(h, axis=0) * jnp.square(h)),
+    "largest": _largest_of_examples,
+    "halves": lambda h, p, b: jnp.mean((h[:3] * h[3:]) ** 2),
+    "picked": lambda h, p, b: jnp.mean(jnp.exp(h[jnp.array([1, 0, 3, 2, 5, 4])] * h)),
+    "reshaped": lambda h, p, b: jnp.mean(jnp.exp(jnp.sum(h.reshape(3, 8), axis=1))),
+    "product": lambda h, p, b: jnp.prod(1.0 + 0.1 * jnp.sum(h, axis=1)),
+}
+
+REPEATED = {
+    "penalty": lambda h, p, b: jnp.mean(h**2) + 0.1 * jnp.sum(p["w"] ** 4),
+    "tied": lambda h, p, b: jnp.mean((h @ p["w"].T - b["x"]) ** 2),
+    "recurrent": lambda h, p, b: jnp.mean(jnp.tanh(h[:, :3] @ p["w"]) ** 2),
+}
+
+APART = {
+    "mean": lambda h, p, b: jnp.mean((h - b["y"]) ** 2),
+    "softmax": lambda h, p, b: -jnp.mean(jnp.sum(jax.nn.log_softmax(h) * b["y"], axis=-1)),
+    "flattened": lambda h, p, b: jnp.mean(jnp.exp(h.reshape(-1))),
+    "vmapped": lambda h, p, b: jnp.mean(jax.vmap(lambda row: jnp.prod(1 + row))(h)),
+    "linear after the sum": lambda h, p, b: 3.0 * jnp.sum(jnp.sum(h**3, axis=0) / 6.0) - 1.0,
+    "checkpointed": lambda h, p, b: jnp.mean(jax.checkpoint(lambda h: jnp.exp(h) ** 2)(h)),
+    "transposed": lambda h, p, b: jnp.mean(jnp.cumsum(h.T, axis=0) ** 3),
+    "gated": lambda h, p, b: jnp.mean(jax.nn.gelu(h) * jnp.where(h > 0, h, 0.1 * h)),
+}
+
+
+def _case(mix):
+    draw = lambda k, *shape: jax.random.normal(jax.random.key(k), shape, jnp.float64)
+    params, batch = {"w": draw(0, 3, 4)}, {"x": draw(1, 6, 3), "y": draw(2, 6, 4)}
+    return _net(mix), params, batch, hgeo.find_layers(params)
+
+
+@pytest.mark.parametrize("name", [*MIXING, *APART])
+def test_is_right_whatever_the_examples_do(name):
+    loss, params, batch, layers = _case((MIXING | APART)[name])
+    check(loss, params, batch, layers, method="units")
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_a_matrix_that_enters_more_than_once_is_taken_by_coordinates(name):
+    loss, params, batch, layers = _case(REPEATED[name])
+    with pytest.raises(ValueError, match=r"'w' can't be taken by units: it enters the loss"):
+        hgeo.full_diagonal(loss, params, batch, layers, method="units")
+    check(loss, params, batch, layers)
+
+
+@pytest.mark.parametrize("name", MIXING)
+def test_examples_that_mix_are_not_taken_for_independent(name):
+    loss, params, batch, layers = _case(MIXING[name])
+    cost = hgeo.full_diagonal_cost(loss, params, batch, layers, method="units")["w"]
+    assert cost.sweeps % 6 == 0  # products for each of the six examples
+
+
+@pytest.mark.parametrize("name", APART)
+def test_independent_examples_share_products(name):
+    loss, params, batch, layers = _case(APART[name])
+    cost = hgeo.full_diagonal_cost(loss, params, batch, layers, method="units")["w"]
+    assert cost.sweeps <= 4
+
+
+def test_microbatches_weights_and_devices_add_up():
+    case = FAMILIES["encoder_block"](jax.random.key(0))
+    batch = jax.tree.map(lambda x: jnp.concatenate([x, x[:1] * 2]), case.batch)  # 4 examples
+
+    def loss(params, batch):
+        scale = jnp.sum(batch["x"] ** 2)
+        weight = jax.lax.stop_gradient(scale)
+        return hgeo.Weighted(case.loss(params, batch) * weight, weight)
+
+    def by(method):
+        options = {"method": method, "microbatch_size": 1}
+        return quick(lambda p, b: hgeo.full_diagonal(loss, p, b, case.layers, **options))
+
+    expected = by("coordinates")(case.params, batch)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+    spec = jax.sharding.PartitionSpec
+    on_devices = jax.jit(
+        jax.shard_map(
+            lambda p, b: hgeo.full_diagonal(loss, p, b, case.layers, axis_name="data"),
+            mesh=mesh,
+            in_specs=(spec(), spec("data")),
+            out_specs=spec(),
+        )
+    )
+    for found in (by("units")(case.params, batch), on_devices(case.params, batch)):
+        for name, entries in expected.items():
+            assert error(found[name], entries) < 1e-10
+
+
+def test_takes_other_curvature():
+    case = FAMILIES["gelu_mlp"](jax.random.key(0))
+    model = lambda params, batch: jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"]
+    head = lambda outputs, batch: jnp.mean(jax.nn.logsumexp(outputs, axis=-1))
+    layers = hgeo.find_layers(case.params, ["w1", "w2"])
+    loss = hgeo.gauss_newton(model, head)
+    costs = hgeo.full_diagonal_cost(loss, case.params, case.batch, layers, method="units")
+    assert all(cost.method == "units" for cost in costs.values())
+    check(loss, case.params, case.batch, layers, method="units")
+
+
+def test_a_cost_above_the_bound_is_said_with_the_way_out():
+    loss, params, batch, layers = _case(APART["mean"])
+    with pytest.raises(ValueError, match=r"more than max_gradients=0; a larger max_gradients"):
+        hgeo.full_diagonal(loss, params, batch, layers, max_gradients=0.1)
+
+
+@pytest.mark.parametrize("method", ["units", "coordinates"])
+def test_progress_tells_what_is_done(method):
+    loss, params, batch, layers = _case(APART["mean"])
+    told = []
+    found = jax.jit(
+        lambda params, batch: hgeo.full_diagonal(
+            loss,
+            params,
+            batch,
+            layers,
+            method=method,
+            chunk_size=2,
+            progress=lambda *values: told.append(values),
+        )
+    )(params, batch)
+    jax.block_until_ready(found)
+    jax.effects_barrier()
+    assert all(name == "w" and total == 12 for name, _, total in told)
+    assert max(done for _, done, _ in told) == 12
+    plain = hgeo.full_diagonal(loss, params, batch, layers, method=method)
+    np.testing.assert_allclose(found["w"], plain["w"], rtol=1e-12)
+
+
+def test_bad_arguments():
+    loss, params, batch, layers = _case(APART["mean"])
+    with pytest.raises(ValueError, match=r"method must be one of .*, not 'magic'"):
+        hgeo.full_diagonal(loss, params, batch, layers, method="magic")
+    with pytest.raises(ValueError, match="nothing to probe"):
+        hgeo.full_diagonal(loss, params, batch, {})
