@@ -1,24 +1,63 @@
 """hgeo: how optimizers shape the local geometry of a neural network's loss."""
 
+from hgeo.curvature.fisher import fisher
+from hgeo.curvature.gauss_newton import gauss_newton
+from hgeo.curvature.preconditioning import preconditioned, preconditioner
 from hgeo.losses import Weighted
+from hgeo.monitor import Monitor
+from hgeo.probes.conditioning import Conditioning, condition_number
 from hgeo.probes.coordinates import Coordinates, sample_coordinates
 from hgeo.probes.diagonal import choose_mode, sampled_diagonal
+from hgeo.probes.directions import Directions
+from hgeo.probes.full_diagonal import DiagonalCost, full_diagonal, full_diagonal_cost
 from hgeo.probes.layers import Layer, LeafSlice, find_layers
 from hgeo.probes.modes import ModeChoice
 from hgeo.probes.probe import Probe, make_probe
-from hgeo.statistics import r_med
+from hgeo.probes.quadratic_forms import quadratic_forms
+from hgeo.probes.rows import row_dominance
+from hgeo.probes.spectrum import Spectrum, spectrum
+from hgeo.probes.stochastic_diagonal import Estimate, stochastic_diagonal
+from hgeo.statistics.alignment import Alignment, alignment
+from hgeo.statistics.dominance import RDiag, r_diag
+from hgeo.statistics.low_rank import LowRank, low_rank
+from hgeo.statistics.uniformity import Spread, r_med, r_med_spread
 
 __all__ = [
+    "Alignment",
+    "Conditioning",
     "Coordinates",
+    "DiagonalCost",
+    "Directions",
+    "Estimate",
     "Layer",
     "LeafSlice",
+    "LowRank",
     "ModeChoice",
+    "Monitor",
     "Probe",
+    "RDiag",
+    "Spectrum",
+    "Spread",
     "Weighted",
+    "alignment",
     "choose_mode",
+    "condition_number",
     "find_layers",
+    "fisher",
+    "full_diagonal",
+    "full_diagonal_cost",
+    "gauss_newton",
+    "low_rank",
     "make_probe",
+    "preconditioned",
+    "preconditioner",
+    "quadratic_forms",
+    "r_diag",
     "r_med",
+    "r_med_spread",
+    "row_dominance",
     "sample_coordinates",
     "sampled_diagonal",
+    "spectrum",
+    "stochastic_diagonal",
 ]

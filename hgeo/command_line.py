@@ -1,18 +1,27 @@
 """What the commands share: the flag `--config`, one line for bad input, and the exit codes."""
 
+import difflib
+import re
+import shlex
 import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags, logging
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 from rich.console import Console
 
+from hgeo.config import Config
 from hgeo.errors import InputError
 
 # Exit codes besides 0, all went well, 1, a fault in hgeo, and 143, saved after SIGTERM.
 BAD_INPUT, DIVERGED, INTERRUPTED = 2, 3, 130
 
-CONFIG = config_flags.DEFINE_config_file("config", help_string="Config file[:scale].")
+CONFIG = config_flags.DEFINE_config_file(
+    "config", help_string="Config file, after a colon its scale: configs/lm.py:cpu"
+)
 flags.mark_flag_as_required("config")
 
 _DISTRIBUTED = flags.DEFINE_bool(
@@ -24,10 +33,13 @@ _PROCESS = flags.DEFINE_integer("process_id", None, "Elsewhere: which this one i
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; an unknown key, scale or flag ends in one line."""
+    """Parses flags; an unknown key, scale or flag ends in one line that suggests the right one."""
     try:
+        for given in _config_files(argv):
+            _check_keys(argv, _read(given))
         rest = flags.FLAGS(argv)
-        CONFIG.value.lock()  # a config file that could not be read fails here
+    except InputError as error:
+        sys.exit(fail(str(error)))
     except (flags.Error, AttributeError, KeyError, ValueError, TypeError, OSError) as error:
         text = str(error.args[0]).replace("\\n", " ").replace("\\'", "").strip("' \n")
         if "Traceback" in text:  # an error of the config file itself
@@ -38,6 +50,53 @@ def parse_flags(argv: list[str]) -> list[str]:
     if flags.FLAGS["verbosity"].using_default_value:
         logging.set_verbosity(logging.WARNING)  # absl would raise it to INFO
     return rest
+
+
+def _config_files(argv: Sequence[str]) -> Iterator[str]:
+    """What `--config` is given."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        given = re.fullmatch(r"--?config(?:=(.*))?", argument)
+        if given:
+            yield following if given[1] is None else given[1]
+
+
+def _read(given: str) -> Config:
+    """The config of a file and scale; an InputError lists the file's neighbours if it isn't there.
+
+    `config_flags` reads it again, and would then tell an unknown key without its section.
+    """
+    path = Path(given.partition(":")[0])
+    if not path.is_file():
+        near = sorted(str(other) for other in path.parent.glob("*.py"))
+        there = f"there are {', '.join(near)}" if near else f"{path.parent}/ has none"
+        raise InputError(f"no config file {str(path)!r}; {there}")
+    parser: Any = flags.FLAGS["config"].parser
+    return parser.parse(given)
+
+
+def _check_keys(argv: Sequence[str], config: Config) -> None:
+    """Raises an InputError with the likeliest keys where one is set that the config lacks."""
+    keys = dict(_keys(config))
+    for argument in argv[1:]:
+        key = argument.lstrip("-").partition("=")[0]
+        if not re.match(r"--?config\.", argument) or keys.get(key) is False:
+            continue
+        if keys.get(key):
+            raise InputError(f"{key} is a section of the config; set its keys, as {key}.KEY=VALUE")
+        last = key.rpartition(".")[2]
+        elsewhere = [other for other in keys if other.endswith(f".{last}")]
+        likely = elsewhere or difflib.get_close_matches(key, keys, n=3, cutoff=0.7)
+        known = f"did you mean {' or '.join(likely)}?" if likely else f"known are {', '.join(keys)}"
+        raise InputError(f"unknown config key {key}; {known}")
+
+
+def _keys(config: Config, prefix: str = "config") -> Iterator[tuple[str, bool]]:
+    """Every key with its path, and whether it is a section."""
+    for name, value in config.items():
+        key, section = f"{prefix}.{name}", isinstance(value, ConfigDict)
+        yield key, section
+        if section:
+            yield from _keys(value, key)
 
 
 def make_console() -> Console:
@@ -55,6 +114,11 @@ def make_console() -> Console:
                 "--coordinator, --num_processes and --process_id"
             ) from error
     return Console(quiet=jax.process_index() > 0)
+
+
+def command_given(module: str) -> str:
+    """The command that started this process, to be pasted into a shell."""
+    return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
 def fail(message: str) -> int:

@@ -4,6 +4,7 @@ import jax
 from etils import epath
 from rich.console import Console
 
+from hgeo.accelerators import unused_accelerator
 from hgeo.config import Config
 from hgeo.moments import with_steps
 from hgeo.plan import RunPlan, make_plans
@@ -12,6 +13,7 @@ from hgeo.probing import probe_checkpoints
 from hgeo.progress import Progress
 from hgeo.records import RunRecords
 from hgeo.report import write_report
+from hgeo.same_loss import targets, watched_steps
 from hgeo.settings import check_config
 from hgeo.setup import set_up
 from hgeo.team import Team, shared
@@ -20,7 +22,9 @@ from hgeo.workfolder import WorkFolder
 from hgeo.workloads.registry import make_workload
 
 
-def run_experiment(config: Config, workdir: epath.PathLike, console: Console) -> bool:
+def run_experiment(
+    config: Config, workdir: epath.PathLike, console: Console, command: str = ""
+) -> bool:
     """Trains and measures whatever of a config is missing in a work folder, then reports on it all.
 
     With a share of the work it does its own runs, and reports where all of the others are done.
@@ -29,9 +33,10 @@ def run_experiment(config: Config, workdir: epath.PathLike, console: Console) ->
       config: a locked config, such as those in `configs/`.
       workdir: the work folder; what it already holds is not done again.
       console: where progress and the table go.
+      command: that does all this again, for the report; empty where there is none.
 
     Returns:
-      Whether every run kept a finite loss.
+      Whether every run, and every Hessian entry, stayed finite.
 
     Raises:
       InputError: the config, the data or the folder can't be used; nothing was trained then.
@@ -43,11 +48,13 @@ def run_experiment(config: Config, workdir: epath.PathLike, console: Console) ->
     check_config(config)
     folder.check(config)
     if config.probe_only:
-        return probe_checkpoints(config, folder, console)
+        return probe_checkpoints(config, folder, console, command)
     plans = make_plans(config)
     if not all(_is_finished(config, folder, *run) for run in shared(plans, config)):
         config = _train(config, folder, console)
     records = folder.records(config)
+    for line in (line for run in records for line in run.repairs):
+        console.print(line, highlight=False, soft_wrap=True)
     unfinished = [
         f"{plan.name} {repeat}"
         for plan in plans
@@ -57,8 +64,8 @@ def run_experiment(config: Config, workdir: epath.PathLike, console: Console) ->
     if unfinished:
         console.print(f"no report yet; other shares still have to do: {', '.join(unfinished)}")
     elif jax.process_index() == 0:
-        write_report(config, records, folder.path, console)
-    return all(run.diverged_at is None for run in records)
+        write_report(config, records, folder.path, console, targets(config, folder), command)
+    return all(run.is_finite for run in records)
 
 
 def _train(config: Config, folder: WorkFolder, console: Console) -> Config:
@@ -66,8 +73,11 @@ def _train(config: Config, folder: WorkFolder, console: Console) -> Config:
     workload = make_workload(config)
     config = with_steps(config, workload.num_examples)
     check_config(config)
+    unused = unused_accelerator()
+    if unused:
+        console.print(f"note: {unused}", highlight=False, markup=False, soft_wrap=True)
     setup = set_up(config, workload)
-    folder.take(config, workload)
+    folder.take(config, workload, setup.dtypes)
     with Preemption() as preemption, Progress(console) as progress:
         for note in (*workload.notes, *setup.probe.notes):
             progress.say(f"note: {note}")
@@ -85,13 +95,15 @@ def _is_finished(config: Config, folder: WorkFolder, plan: RunPlan, repeat: int)
     """Whether a run has all its rows and its last checkpoint, seen without the data."""
     records = RunRecords(folder.run_folder(plan.name, repeat))
     end, start = records.diverged_at, 0
+    if records.repairs:
+        return False
     if plan.start_run:
         row = records.iterates.get(("start", plan.start_target))
         if row is None or row.step < 0:
             return row is not None
         start = row.step
-    looked_for = [records.iterates.get(("same_loss", loss)) for loss in config.same_loss.losses]
-    if None in looked_for:
+    looked_for = [records.iterates.get(("same_loss", loss)) for loss in targets(config, folder)]
+    if None in looked_for or (config.same_loss.of and not looked_for):
         return False
     found = [row.step for row in looked_for if row is not None and row.step >= 0]
     measured = all(
@@ -99,6 +111,7 @@ def _is_finished(config: Config, folder: WorkFolder, plan: RunPlan, repeat: int)
         for steps, rows in (
             ((*config.probe.steps, *found), records.geometry),
             (config.evaluation.steps, records.evaluation),
+            (watched_steps(config), records.probe_losses),
         )
         for step in steps
         # An epoch is no step yet where the folder has seen no data.

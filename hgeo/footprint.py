@@ -12,6 +12,7 @@ import time
 from typing import Any
 
 import jax
+import numpy as np
 from absl import app, flags
 
 from hgeo.command_line import CONFIG, fail, parse_flags
@@ -21,7 +22,7 @@ from hgeo.optimizers import label
 from hgeo.plan import make_plans
 from hgeo.schedule import Schedule
 from hgeo.settings import check_config
-from hgeo.setup import set_up, update_and_initial
+from hgeo.setup import initial_state, make_updates, set_up
 from hgeo.tuning import with_tuned_rates
 from hgeo.workloads.registry import make_workload
 
@@ -45,21 +46,22 @@ def footprint(config: Config, steps: int) -> None:
         repeat=0,
     ).rows(0, 1)[0]
     for plan in make_plans(config):
-        update, initial = update_and_initial(config, setup, plan)
-        state = initial()
-        compiled = update.lower(state, setup.examples, rows).compile()
+        state = initial_state(config, setup, plan)
+        rate = np.float32(plan.rate)
+        update = make_updates(config, setup, plan).alone
+        compiled = update.lower(state, setup.examples, rows, rate).compile()
         _say(f"an update of {label(plan.name)}", compiled)
         for _ in range(steps):
             began = time.perf_counter()
-            state, loss = compiled(state, setup.examples, rows)
-            print(f"  loss {float(loss):.4f} in {time.perf_counter() - began:.2f} s")
+            state, told = compiled(state, setup.examples, rows, rate)
+            print(f"  loss {float(told.loss):.4f} in {time.perf_counter() - began:.2f} s")
     compiled = setup.probe.lower(setup.variables).compile()
     _say(f"a probe of {len(config.probe.layers)} layers", compiled)
     if steps:
         began = time.perf_counter()
-        loss, _ = setup.probe(setup.variables)
+        setup.probe.sampled(setup.variables)
         seconds = time.perf_counter() - began
-        print(f"  loss {loss:.4f} in {seconds:.2f} s, compilation included; {setup.probe.mode}")
+        print(f"  {seconds:.2f} s, compilation included; {setup.probe.mode}")
 
 
 def _say(what: str, compiled: Any) -> None:

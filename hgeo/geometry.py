@@ -4,19 +4,17 @@ import warnings
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
+from hgeo.adaptive import Adaptivity, directions_at_coordinates
 from hgeo.config import Config
+from hgeo.context import AtCoordinates, Context, ProbeOptions
 from hgeo.errors import InputError
-from hgeo.losses import as_weighted, mean_over_devices, over_devices
-from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, place
+from hgeo.measurement import Measurement
+from hgeo.parallel import place_batch
 from hgeo.probes.coordinates import sample_coordinates
 from hgeo.probes.layers import find_layers
-from hgeo.probes.microbatches import sum_over_microbatches
-from hgeo.probes.probe import make_probe
-from hgeo.statistics import r_med
 from hgeo.workloads.workload import Workload
 
 PyTree = Any
@@ -49,59 +47,65 @@ class GeometryProbe:
         # A list seed, so that it differs from those of the epochs' orders (schedule.py).
         order = np.random.default_rng([config.seed, 0xBA7C]).permutation(workload.num_examples)
         rows = np.sort(order[: probe.batch_size])
-        batch = {name: array[rows] for name, array in workload.examples.items()}
-        self._batch = place(batch, mesh, SHARDED)
-
-        def mean_loss(variables, batch):
-            variables = over_devices(variables, AXIS)
-            part = lambda piece, n: as_weighted(workload.loss, variables, piece, n)
-            sums = sum_over_microbatches(part, batch, probe.microbatch_size)
-            return mean_over_devices(sums, AXIS)
-
-        self._loss = data_parallel(mean_loss, mesh, (REPLICATED, SHARDED), REPLICATED)
-        chunk_size = probe.chunk_size  # a number from the command line comes as text
+        examples = {name: array[rows] for name, array in workload.examples.items()}
+        self._batch = place_batch(examples, mesh)
+        self._context = Context(
+            loss=workload.loss,
+            coordinates=coordinates,
+            variables=variables,
+            batch=self._batch,
+            mesh=mesh,
+            key=key,
+            options=ProbeOptions.of_config(probe),
+            outputs=workload.outputs,
+            head=workload.head,
+        )
         try:
-            self._diagonal = make_probe(
-                workload.loss,
-                coordinates,
-                mode=probe.mode,
-                chunk_size=int(chunk_size) if str(chunk_size).isdigit() else chunk_size,
-                microbatch_size=probe.microbatch_size,
-                precision=probe.precision,
-                devices=list(mesh.devices.flat),
-            )
+            self._measure = Measurement(self._context, probe.statistics)
         except ValueError as error:
             raise InputError(f"probe: {error}") from error
+        self._directions: dict[Adaptivity, Any] = {}
 
     @property
     def mode(self) -> str | None:
         """The way in which it differentiates and why; `None` before it has been called."""
-        mode, reason = self._diagonal.mode, self._diagonal.reason
-        return None if mode is None else f"{mode} ({reason})"
+        return self._measure.mode
 
     def lower(self, variables: PyTree) -> Any:
-        """The probe's program, as `jax.jit(...).lower` gives it."""
-        return self._diagonal.lower(variables, self._batch)
+        """The sampled diagonal's program, as `jax.jit(...).lower` gives it."""
+        return self._measure.lower(variables, self._batch)
 
-    def __call__(self, variables: PyTree) -> tuple[float, list[tuple[int, str, str, float]]]:
-        """The batch's loss, and (layer number, layer, statistic, value) for every layer."""
-        loss = float(self._loss(variables, self._batch))
-        diagonal = self._diagonal(variables, self._batch)
-        rows = []
-        for layer, entries in diagonal.items():
-            for statistic, value in summarise(np.asarray(entries)).items():
-                rows.append((self._numbers[layer], layer, statistic, value))
-        return loss, rows
+    def loss(self, variables: PyTree) -> float:
+        """The loss of the batch."""
+        return self._measure.loss(variables, self._batch)
 
+    def sampled(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """The sampled diagonal of each layer."""
+        return self._measure.sampled(variables, self._batch)
 
-def summarise(entries: np.ndarray) -> dict[str, float]:
-    """The recorded statistics of one layer's sampled diagonal."""
-    magnitude = np.abs(entries)
-    return {
-        "r_med": float(r_med(jnp.asarray(entries))),
-        "max_abs": float(magnitude.max()),
-        "median_abs": float(np.median(magnitude)),
-        "num_entries": entries.size,
-        "num_zero": int((entries == 0).sum()),
-        "num_nonfinite": int((~np.isfinite(entries)).sum()),
-    }
+    def directions(
+        self, variables: PyTree, state: PyTree, adaptivity: Adaptivity
+    ) -> dict[str, AtCoordinates]:
+        """What the optimizer makes of the batch's gradient, at each layer's coordinates."""
+        if adaptivity not in self._directions:
+            self._directions[adaptivity] = directions_at_coordinates(self._context, adaptivity)
+        return self._directions[adaptivity](variables, state, self._batch)
+
+    def __call__(
+        self, variables: PyTree, state: PyTree, adaptivity: Adaptivity
+    ) -> tuple[float, list[tuple[int, str, str, float]], dict[str, np.ndarray]]:
+        """Measures one iterate.
+
+        Args:
+          variables: the model's.
+          state: its optimizer's.
+          adaptivity: of that optimizer.
+
+        Returns:
+          The batch's loss; (layer number, layer, statistic, value) for every layer and statistic;
+          and the arrays that statistics were made of, by `layer/name`.
+        """
+        directions = lambda: self.directions(variables, state, adaptivity)
+        measured = self._measure(variables, self._batch, directions)
+        rows = [(self._numbers[row[0]], *row) for row in measured.values]
+        return measured.loss, rows, measured.arrays

@@ -1,15 +1,31 @@
-"""Command line: `python -m hgeo.main --config=configs/NAME.py[:SCALE] --workdir=DIR`.
+"""Train a config's optimizers from the same initial weights, probe each layer's curvature, report.
 
-Trains every optimizer of the config from the same initial weights, probes the Hessian diagonal of
-each layer along the way, and reports. On a folder that holds the config's runs it goes on.
+    python -m hgeo.main --config=configs/quickstart.py --workdir=runs/quickstart
+    python -m hgeo.main --config=configs/lm.py:cpu --config.data_dir=DIR --workdir=runs/lm
+
+Configs: quickstart lm translation bert resnet, each at the scales paper, cpu and smoke (quickstart:
+default and smoke). Each key of a config is a flag, and its file shows them all: --config.steps=600
+--config.adam.learning_rate=1e-3 --config.optimizers="('sgdm','adam')".
+
+The work folder ends with report.html, table.md, geometry.csv and losses.csv. The same command goes
+on after a stop (Ctrl-C, SIGTERM, a kill) and prints the tables of a finished folder. All devices
+that JAX sees are used.
+
+Exit codes: 0 all went well, 2 bad input (one line says what), 3 an inf or NaN was met, 130 stopped
+by Ctrl-C, 143 by SIGTERM.
+
+Beside it: python -m hgeo.tune finds a learning rate, python -m hgeo.footprint tells operations and
+memory before a long run, python -m experiments.reproduce --list shows the paper's experiments.
 """
 
 from absl import app, flags
 
+from hgeo import command_line
 from hgeo.command_line import (
     CONFIG,
     DIVERGED,
     INTERRUPTED,
+    command_given,
     fail,
     make_console,
     parse_flags,
@@ -19,6 +35,7 @@ from hgeo.preemption import Preempted
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work folder: checkpoints, records, report.")
 flags.mark_flag_as_required("workdir")
+flags.adopt_module_key_flags(command_line)
 
 
 def main(_: list[str]) -> int:
@@ -27,7 +44,8 @@ def main(_: list[str]) -> int:
 
     try:
         console = make_console()
-        finite = run_experiment(CONFIG.value, str(_WORKDIR.value), console)
+        command = command_given("hgeo.main")
+        finite = run_experiment(CONFIG.value, str(_WORKDIR.value), console, command)
     except InputError as error:
         return fail(str(error))
     except KeyboardInterrupt:

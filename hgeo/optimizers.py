@@ -6,6 +6,7 @@ of g, but for AdamW, which adds λ w to d. Where Optax's own definition differs,
 """
 
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -140,6 +141,7 @@ def make_optimizer(
     factor: Callable[[jax.Array], Any] = lambda step: 1.0,
     max_gradient_norm: float = 0.0,
     block: str = "",
+    rate: jax.Array | None = None,
 ) -> optax.GradientTransformation:
     """The optimizer of a name and its config block.
 
@@ -150,6 +152,7 @@ def make_optimizer(
       max_gradient_norm: gradients longer than this (in the norm over all params) are scaled to it
         first, before weight decay; 0, none.
       block: the config block's name, where it isn't the optimizer's, for messages.
+      rate: in the place of `learning_rate`, and unchecked, so that it may be traced.
 
     Raises:
       InputError: an unknown name, an argument that it doesn't take, a rate that isn't positive.
@@ -163,21 +166,37 @@ def make_optimizer(
     unknown = sorted(set(arguments) - set(common) - set(own))
     if unknown:
         raise InputError(f"config.{block} has {unknown}, but takes only {[*common, *own]}")
-    rate = arguments.get("learning_rate")
-    if not isinstance(rate, (int, float)) or not rate > 0:
-        raise InputError(f"config.{block}.learning_rate must be a positive number, not {rate!r}")
+    given = arguments.get("learning_rate")
+    if not isinstance(given, (int, float)) or not 0 < given < math.inf:
+        raise InputError(f"config.{block}.learning_rate must be a positive number, not {given!r}")
+    rate = jnp.asarray(given) if rate is None else rate  # weakly typed, so float64 keeps its digits
     chosen = {key: value for key, value in arguments.items() if key in own}
     clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
     schedule = lambda step: rate * factor(step)
     if ours is None:
         return optax.chain(clip, function(learning_rate=schedule, **chosen))
+    for key in ("momentum", "b1", "b2", "decay", "eps", "weight_decay"):
+        value = arguments.get(key, 0.0)
+        share = key not in ("eps", "weight_decay")
+        if not isinstance(value, (int, float)) or not 0 <= value < (1 if share else math.inf):
+            allowed = "lie in [0, 1)" if share else "be 0 or more"
+            raise InputError(f"config.{block}.{key} must {allowed}, not {value!r}")
     decay = arguments.get("weight_decay", 0.0)
-    if not isinstance(decay, (int, float)) or decay < 0:
-        raise InputError(f"config.{block}.weight_decay must be 0 or more, not {decay!r}")
     steps = [ours.direction(**chosen)]
     if decay:
         steps.insert(1 if ours.decoupled else 0, optax.add_decayed_weights(decay))
     return optax.chain(clip, *steps, optax.scale_by_learning_rate(schedule))
+
+
+def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[str, float] | None:
+    """What `hgeo.preconditioner` takes besides an optimizer's state; `None` for SGD."""
+    if name in ("sgd", "sgdm"):
+        return None
+    ours = OPTIMIZERS.get(name)
+    function: Any = _from_optax(name) if ours is None else ours.direction
+    known = inspect.signature(function).parameters
+    values = {key: arguments.get(key, known[key].default) for key in known}
+    return {key: values[key] for key in ("eps", "eps_root", "b2") if key in values}
 
 
 def _from_optax(name: str) -> Callable[..., optax.GradientTransformation] | None:

@@ -9,11 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 PyTree = Any
 
 AXIS = "data"
+RUNS = "runs"
 REPLICATED = PartitionSpec()
 SHARDED = PartitionSpec(AXIS)
 
@@ -22,6 +24,13 @@ def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of one axis, `AXIS`, over the given devices, by default all."""
     devices = jax.devices() if devices is None else list(devices)
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def with_runs(mesh: Mesh, number: int) -> Mesh:
+    """The same devices on two axes: `number` along `RUNS`, the rest of them along `AXIS`."""
+    shape = (number, mesh.size // number)
+    devices = list(mesh.devices.flat)
+    return jax.make_mesh(shape, (RUNS, AXIS), axis_types=(AxisType.Auto,) * 2, devices=devices)
 
 
 def data_parallel(
@@ -44,6 +53,54 @@ def data_parallel(
     return jax.jit(mapped, donate_argnums=tuple(donate_argnums))
 
 
+class OverBatch:
+    """A function of a batch, compiled to run on every device with its share of the batch.
+
+    Arrays of the batch are split over the devices along their leading axis; arrays without axes (a
+    dropout key, a temperature) and all other arguments go whole to each. There is one program for
+    each structure of the batch.
+    """
+
+    def __init__(self, function: Callable[..., Any], mesh: Mesh):
+        """Takes what one device does, with the batch as its last argument."""
+        self._function, self._mesh = function, mesh
+        self._compiled: dict[Any, Any] = {}
+
+    def __call__(self, *arguments: PyTree) -> Any:
+        """The function's outputs, the same on all devices."""
+        return self.program(arguments)(*arguments)
+
+    def program(self, arguments: Sequence[PyTree]) -> Any:
+        """The jitted function for arguments such as these.
+
+        Raises:
+          ValueError: the batch does not divide over the devices.
+        """
+        specs = batch_specs(arguments[-1], self._mesh)
+        leaves, treedef = jax.tree.flatten(specs)
+        key = (len(arguments), treedef, tuple(leaves))
+        if key not in self._compiled:
+            in_specs = (*[REPLICATED] * (len(arguments) - 1), specs)
+            self._compiled[key] = data_parallel(self._function, self._mesh, in_specs, REPLICATED)
+        return self._compiled[key]
+
+
+def batch_specs(batch: PyTree, mesh: Mesh) -> PyTree:
+    """For each array of a batch `SHARDED`, or `REPLICATED` where it has no axes.
+
+    Raises:
+      ValueError: the batch does not divide over the devices.
+    """
+
+    def of(leaf):
+        if not jnp.ndim(leaf):
+            return REPLICATED
+        check_divides("the batch's number of examples", jnp.shape(leaf)[0], mesh)
+        return SHARDED
+
+    return jax.tree.map(of, batch)
+
+
 def in_turn(result: PyTree) -> PyTree:
     """`result`, on CPU devices once it is there.
 
@@ -63,3 +120,9 @@ def check_divides(name: str, number: int, mesh: Mesh) -> None:
 def place(tree: PyTree, mesh: Mesh, spec: PartitionSpec = REPLICATED) -> PyTree:
     """Puts a pytree of arrays on the devices of `mesh`, whole on each or split by `spec`."""
     return jax.device_put(tree, NamedSharding(mesh, spec))
+
+
+def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
+    """Puts a batch on the devices of `mesh` as `OverBatch` takes it."""
+    shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), batch_specs(batch, mesh))
+    return jax.device_put(batch, shardings)

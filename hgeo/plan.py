@@ -47,6 +47,17 @@ class RunPlan:
     optimizer_state: str = "fresh"
 
     @property
+    def rate(self) -> float:
+        """Its learning rate."""
+        return float(self.arguments["learning_rate"])
+
+    @property
+    def family(self) -> str:
+        """What plans have in common that differ in name and learning rate alone."""
+        others = {k: v for k, v in self.arguments.items() if k != "learning_rate"}
+        return repr((self.optimizer, sorted(others.items())))
+
+    @property
     def start_target(self) -> float:
         """The step or the loss at which it goes on from the other run."""
         return float((self.start_loss if self.start_step is None else self.start_step) or 0.0)

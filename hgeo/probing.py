@@ -6,20 +6,23 @@ from hgeo.config import Config
 from hgeo.preemption import Preemption
 from hgeo.progress import Progress
 from hgeo.report import write_report
+from hgeo.same_loss import targets
 from hgeo.setup import set_up
 from hgeo.team import Team
 from hgeo.workfolder import WorkFolder
 from hgeo.workloads.registry import make_workload
 
 
-def probe_checkpoints(config: Config, folder: WorkFolder, console: Console) -> bool:
+def probe_checkpoints(
+    config: Config, folder: WorkFolder, console: Console, command: str = ""
+) -> bool:
     """Probes the checkpoints of a finished folder as `config.probe` says, and reports.
 
     Nothing is trained. Records and report go to `probes/NAME` in the folder, with NAME from
     `config.probe_only`.
 
     Returns:
-      Whether every run kept a finite loss.
+      Whether every run, and every Hessian entry, stayed finite.
 
     Raises:
       InputError: the data differ, or the probes of that name were taken otherwise.
@@ -28,7 +31,7 @@ def probe_checkpoints(config: Config, folder: WorkFolder, console: Console) -> b
     setup = set_up(config, workload)
     apart = WorkFolder(folder.path / "probes" / config.probe_only)
     apart.check(config, apart=True)
-    apart.take(config, workload)
+    apart.take(config, workload, setup.dtypes)
     team = Team(config, folder, setup, Preemption())
     try:
         with Progress(console) as progress:
@@ -38,5 +41,5 @@ def probe_checkpoints(config: Config, folder: WorkFolder, console: Console) -> b
     finally:
         team.close()
     records = apart.records(config)
-    write_report(config, records, apart.path, console)
-    return all(run.diverged_at is None for run in records)
+    write_report(config, records, apart.path, console, targets(config, folder), command)
+    return all(run.is_finite for run in records)

@@ -9,67 +9,24 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from etils import epath
 
-
-@dataclasses.dataclass(frozen=True)
-class LossRow:
-    """The loss of the parameters after `step` updates, on the minibatch of the next update."""
-
-    optimizer: str
-    repeat: int
-    step: int
-    epoch: float
-    loss: float
-
-
-@dataclasses.dataclass(frozen=True)
-class GeometryRow:
-    """A statistic of one layer after `step` updates; `loss` is that of the probe's batch."""
-
-    optimizer: str
-    repeat: int
-    step: int
-    epoch: float
-    loss: float
-    layer_number: int
-    layer: str
-    statistic: str
-    value: float
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationRow:
-    """A metric of the held-out examples after `step` updates."""
-
-    optimizer: str
-    repeat: int
-    step: int
-    epoch: float
-    metric: str
-    value: float
-
-
-@dataclasses.dataclass(frozen=True)
-class IterateRow:
-    """An iterate that was looked for by its loss.
-
-    `purpose` is `"start"` (where the run goes on from another) or `"same_loss"`. `step` is the
-    first whose smoothed training loss `loss` is at most `target`; −1 where there is none, and
-    `loss` then the lowest.
-    """
-
-    optimizer: str
-    repeat: int
-    purpose: str
-    target: float
-    step: int
-    loss: float
+from hgeo.errors import InputError
+from hgeo.rows import (
+    EvaluationRow,
+    GeometryRow,
+    IterateRow,
+    LossRow,
+    NotFiniteRow,
+    ProbeLossRow,
+    entries_not_finite,
+)
 
 
 class RunRecords:
@@ -79,29 +36,64 @@ class RunRecords:
       losses: `LossRow`s by step.
       geometry: `GeometryRow`s by step.
       evaluation: `EvaluationRow`s by step.
+      probe_losses: `ProbeLossRow`s by step, one each.
+      not_finite: `NotFiniteRow`s by step.
       iterates: `IterateRow`s by purpose and target.
+      repairs: lines about files whose end was lost; what they lack is to be done again.
     """
 
     def __init__(self, folder: epath.PathLike):
-        """Reads what `folder` already holds."""
+        """Reads what `folder` already holds.
+
+        Raises:
+          InputError: a file with a line that can't be one of its rows.
+        """
         self.folder = epath.Path(folder)
-        losses = _read(self.folder / "losses.csv", LossRow)
-        self.losses: dict[int, LossRow] = {row.step: row for row in losses}
-        self.geometry: dict[int, list[GeometryRow]] = _by_step(
-            _read(self.folder / "geometry.csv", GeometryRow)
+        self.repairs: list[str] = []
+        self.losses: dict[int, LossRow] = {row.step: row for row in self._read("losses", LossRow)}
+        self.geometry: dict[int, list[GeometryRow]] = self._whole_steps("geometry", GeometryRow)
+        self.evaluation: dict[int, list[EvaluationRow]] = self._whole_steps(
+            "evaluation", EvaluationRow
         )
-        self.evaluation: dict[int, list[EvaluationRow]] = _by_step(
-            _read(self.folder / "evaluation.csv", EvaluationRow)
+        self.probe_losses: dict[int, list[ProbeLossRow]] = _by_step(
+            self._read("probe_losses", ProbeLossRow)
         )
-        rows = _read(self.folder / "iterates.csv", IterateRow)
+        self.not_finite: dict[int, NotFiniteRow] = {
+            row.step: row for row in self._read("not_finite", NotFiniteRow)
+        }
         self.iterates: dict[tuple[str, float], IterateRow] = {
-            (row.purpose, row.target): row for row in rows
+            (row.purpose, row.target): row for row in self._read("iterates", IterateRow)
         }
 
     @property
     def diverged_at(self) -> int | None:
-        """The first step whose loss is not finite, if there is one."""
-        return next((row.step for row in self.loss_rows() if not math.isfinite(row.loss)), None)
+        """The step of the first update that isn't finite, or whose loss isn't; `None` for none."""
+        steps = [row.step for row in self.losses.values() if not math.isfinite(row.loss)]
+        return min([*steps, *self.not_finite], default=None)
+
+    @property
+    def divergence(self) -> str:
+        """What was not finite at `diverged_at`, in words."""
+        step = self.diverged_at
+        if step is None:
+            return ""
+        row = self.not_finite.get(step)
+        loss = f"loss {self.losses[step].loss:.4g}"
+        if row is None or row.quantity == "loss":
+            return loss + (f", first seen in {row.layer}" if row and row.layer else "")
+        return f"{loss}; the {row.quantity} of {row.layer} is not finite"
+
+    @property
+    def not_finite_entries(self) -> list[tuple[int, str, int, int]]:
+        """(step, layer, how many, of how many) wherever Hessian entries were not finite."""
+        return sorted(
+            found for rows in self.geometry.values() for found in entries_not_finite(rows)
+        )
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether neither training nor a Hessian entry came to an inf or a NaN."""
+        return self.diverged_at is None and not self.not_finite_entries
 
     def loss_rows(self) -> list[LossRow]:
         """The loss rows in the order of their steps."""
@@ -115,12 +107,63 @@ class RunRecords:
         """The metrics' rows in the order of their steps."""
         return [row for step in sorted(self.evaluation) for row in self.evaluation[step]]
 
+    def probe_loss_rows(self) -> list[ProbeLossRow]:
+        """The probe batch's losses in the order of their steps."""
+        return [row for step in sorted(self.probe_losses) for row in self.probe_losses[step]]
+
     def write(self) -> None:
-        """Writes all files."""
-        write_rows(self.folder / "losses.csv", LossRow, self.loss_rows())
-        write_rows(self.folder / "geometry.csv", GeometryRow, self.geometry_rows())
-        write_rows(self.folder / "evaluation.csv", EvaluationRow, self.evaluation_rows())
-        write_rows(self.folder / "iterates.csv", IterateRow, self.iterates.values())
+        """Writes all files; some of them only where they have rows."""
+        always: dict[str, tuple[type, Iterable[Any]]] = {
+            "losses": (LossRow, self.loss_rows()),
+            "geometry": (GeometryRow, self.geometry_rows()),
+            "evaluation": (EvaluationRow, self.evaluation_rows()),
+            "iterates": (IterateRow, self.iterates.values()),
+        }
+        sometimes: dict[str, tuple[type, Sequence[Any]]] = {
+            "probe_losses": (ProbeLossRow, self.probe_loss_rows()),
+            "not_finite": (NotFiniteRow, list(self.not_finite.values())),
+        }
+        there = {name: both for name, both in sometimes.items() if both[1]}
+        for name, (kind, rows) in (always | there).items():
+            write_rows(self.folder / f"{name}.csv", kind, rows)
+
+    def write_arrays(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
+        """Writes the arrays behind the statistics of a step, as `arrays/STEP.npz`, whole."""
+        buffer = io.BytesIO()
+        named: dict[str, Any] = {name.replace("/", "."): a for name, a in arrays.items()}
+        np.savez_compressed(buffer, **named)
+        write_bytes(self.folder / "arrays" / f"{step}.npz", buffer.getvalue())
+
+    def read_arrays(self, step: int) -> dict[str, np.ndarray]:
+        """The arrays of a step by `layer.name`, with dots in the place of slashes."""
+        content = (self.folder / "arrays" / f"{step}.npz").read_bytes()
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    def _read(self, name: str, kind: type) -> list[Any]:
+        """The rows of a file; a last line without its end is left out, and noted."""
+        path = self.folder / f"{name}.csv"
+        rows, half = read_rows(path, kind)
+        if half is not None:
+            self.repairs.append(
+                f"{path} ended in half a line, {half!r}; it is left out, and what it said is done "
+                "again"
+            )
+        return rows
+
+    def _whole_steps(self, name: str, kind: type) -> dict[int, list[Any]]:
+        """Rows by step, without a last step that has lost some of its rows."""
+        known, found = len(self.repairs), _by_step(self._read(name, kind))
+        last = max(found, default=None)
+        most = max(map(len, found.values()), default=0)
+        if last is not None and (len(self.repairs) > known or len(found[last]) < most):
+            if len(found[last]) < most and len(self.repairs) == known:
+                self.repairs.append(
+                    f"{self.folder / name}.csv has {len(found[last])} rows of step {last} and "
+                    f"{most} of others; the step is done again"
+                )
+            del found[last]
+        return found
 
 
 def write_text(path: epath.Path, text: str) -> None:
@@ -128,12 +171,27 @@ def write_text(path: epath.Path, text: str) -> None:
 
     Of several processes the first one writes.
     """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: epath.Path, content: bytes) -> None:
+    """As `write_text`, of bytes."""
     if jax.process_index() > 0:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{path.name}.partial"
-    temporary.write_text(text)
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            if "://" not in str(path):
+                os.fsync(file.fileno())  # or a machine that stops could leave an empty file
+        temporary.replace(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} can't be written: {error}; what it held before is still there, and the same "
+            "command goes on once there is room"
+        ) from error
 
 
 def write_rows(path: epath.Path, kind: type, rows: Iterable[Any]) -> None:
@@ -154,12 +212,33 @@ def _by_step(rows: Iterable[Any]) -> dict[int, list[Any]]:
     return found
 
 
-def _read(path: epath.Path, kind: type) -> Sequence[Any]:
+def read_rows(path: epath.Path, kind: type) -> tuple[list[Any], str | None]:
+    """The rows of a CSV file, and the text of a last line that has no end; `None` for whole files.
+
+    Raises:
+      InputError: another header, or a line that can't be a row, named with its number.
+    """
     if not path.exists():
-        return []
+        return [], None
     types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
-    reader = csv.DictReader(io.StringIO(path.read_text()))
-    return [kind(**{name: types[name](row[name]) for name in types}) for row in reader]
+    # Bytes that are no text become characters that fit no column.
+    whole, end, half = path.read_bytes().decode(errors="replace").rpartition("\n")
+    lines = whole.split("\n") if end else []
+    rows = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            cells = next(csv.reader([line]), [])
+            if number == 1 and cells != list(types):
+                raise ValueError(f"the header must be {','.join(types)}")
+            if number > 1:
+                values = zip(types.items(), cells, strict=True)
+                rows.append(kind(**{name: read(cell) for (name, read), cell in values}))
+        except (ValueError, csv.Error) as error:
+            raise InputError(
+                f"{path}, line {number} is damaged: {line[:200]!r} ({error}). Put it right, or "
+                "remove the file to have all of it done again"
+            ) from error
+    return rows, half if half or not lines else None
 
 
 def _text(value: Any) -> str:

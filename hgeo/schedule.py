@@ -20,6 +20,7 @@ class Schedule:
       num_examples: examples in the training set.
       seed: with `repeat` and the epoch it gives the order of the examples.
       repeat: which of the repeats this is.
+      watched_steps: steps at which a loss is looked at; their checkpoints are not kept.
       start: the first update's number; more than 0 for a run that goes on from another's iterate.
     """
 
@@ -31,12 +32,17 @@ class Schedule:
     seed: int
     repeat: int
     start: int = 0
+    watched_steps: tuple[int, ...] = ()
 
     @property
     def events(self) -> list[int]:
-        """Steps with a checkpoint: those that are measured, the last, and the regular ones."""
-        regular = range(0, self.steps, self.checkpoint_every) if self.checkpoint_every else ()
-        return [s for s in sorted({*self.measured_steps, *regular, self.steps}) if s >= self.start]
+        """Steps at which training pauses and its state is saved, for a while or for good."""
+        return [s for s in sorted({*self.kept(True), *self.watched_steps}) if s >= self.start]
+
+    def kept(self, regular: bool) -> set[int]:
+        """Steps whose checkpoints stay: measured ones, the last and, if asked, regular ones."""
+        every = self.checkpoint_every if regular else 0
+        return {*self.measured_steps, self.steps, *(range(0, self.steps, every) if every else ())}
 
     def epoch(self, step: int) -> float:
         """Passes over the training set that `step` updates make."""

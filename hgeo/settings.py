@@ -3,17 +3,21 @@
 import re
 from typing import Any
 
+import jax
 from jax.sharding import Mesh
 
 from hgeo.config import Config
+from hgeo.context import ProbeOptions
 from hgeo.errors import InputError
 from hgeo.learning_rates import make_factor
 from hgeo.optimizers import make_optimizer
 from hgeo.parallel import check_divides
 from hgeo.plan import make_plans
+from hgeo.recorded import STATISTICS
 from hgeo.workloads.workload import Workload
 
 KEEP = ("all", "measured")
+BY = ("training", "probe")
 
 
 def check_config(config: Config) -> None:
@@ -23,10 +27,21 @@ def check_config(config: Config) -> None:
       InputError: naming the key, its value and what is allowed.
     """
     for key in (
-        *("steps", "batch_size", "repeats", "probe.num_coordinates", "probe.batch_size"),
+        *(
+            "steps",
+            "batch_size",
+            "repeats",
+            "runs_together",
+            "probe.num_coordinates",
+            "probe.batch_size",
+        ),
         "evaluation.batch_size",
     ):
         _at_least(config, key, 1)
+    if config.runs_together > 1 and jax.process_count() > 1:
+        raise InputError(
+            f"runs_together must be 1 where there are several processes, not {config.runs_together}"
+        )
     _at_least(config, "checkpoint_every", 0)
     if config.max_gradient_norm < 0:
         raise InputError(
@@ -45,8 +60,7 @@ def check_config(config: Config) -> None:
             "probe_only must be a name of letters, digits, _ and -, or empty, "
             f"not {config.probe_only!r}"
         )
-    if config.same_loss.window < 1:
-        raise InputError(f"same_loss.window must be at least 1, not {config.same_loss.window}")
+    _check_same_loss(config)
     for pair in config.compare:
         if len(pair) != 2 or not set(pair) <= set(config.optimizers):
             raise InputError(
@@ -62,6 +76,43 @@ def check_config(config: Config) -> None:
         raise InputError("evaluation.steps is given, but data.held_out_split names no split")
     if not config.probe.layers:
         raise InputError("probe.layers names no layer")
+    _check_statistics(config)
+
+
+def _check_same_loss(config: Config) -> None:
+    for key in ("same_loss.window", "same_loss.every"):
+        _at_least(config, key, 1)
+    same_loss = config.same_loss
+    if same_loss.by not in BY:
+        raise InputError(f"same_loss.by must be one of {BY}, not {same_loss.by!r}")
+    if same_loss.of and same_loss.of not in config.optimizers:
+        raise InputError(
+            f"same_loss.of must be one of config.optimizers {tuple(config.optimizers)} or empty, "
+            f"not {same_loss.of!r}"
+        )
+    if same_loss.of and config.optimizers[0] != same_loss.of:
+        raise InputError(
+            f"same_loss.of={same_loss.of!r} must be the first of config.optimizers "
+            f"{tuple(config.optimizers)}, so that its losses are known before they are looked for"
+        )
+    if same_loss.of and same_loss.losses:
+        raise InputError(
+            f"same_loss.losses={tuple(same_loss.losses)} and same_loss.of={same_loss.of!r}: "
+            "give one of them"
+        )
+
+
+def _check_statistics(config: Config) -> None:
+    probe = config.probe
+    unknown = [name for name in probe.statistics if name not in STATISTICS]
+    if unknown or not probe.statistics:
+        raise InputError(
+            f"probe.statistics must name some of {tuple(STATISTICS)}, not {tuple(probe.statistics)}"
+        )
+    try:
+        ProbeOptions.of_config(probe).check()
+    except ValueError as error:
+        raise InputError(f"probe.{error}") from error
 
 
 def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:

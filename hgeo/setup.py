@@ -1,22 +1,22 @@
 """What all runs of a config share, on the devices."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
+from hgeo.adaptive import Adaptivity
 from hgeo.config import Config
 from hgeo.evaluation import Evaluation
 from hgeo.geometry import GeometryProbe
 from hgeo.learning_rates import make_factor
-from hgeo.optimizers import make_optimizer
+from hgeo.optimizers import make_optimizer, preconditioner_constants
 from hgeo.parallel import make_mesh, place
 from hgeo.plan import RunPlan
 from hgeo.settings import check_against_data
-from hgeo.train import TrainState, make_update
+from hgeo.updates import TrainState, Updates
 from hgeo.workloads.workload import Workload
 
 PyTree = Any
@@ -44,6 +44,11 @@ class Setup:
     examples: PyTree
     dropout_key: jax.Array
 
+    @property
+    def dtypes(self) -> list[str]:
+        """Of the params."""
+        return [str(leaf.dtype) for leaf in jax.tree.leaves(self.variables["params"])]
+
 
 def set_up(config: Config, workload: Workload) -> Setup:
     """Makes the initial variables from the seed, and puts all on the devices.
@@ -66,18 +71,34 @@ def set_up(config: Config, workload: Workload) -> Setup:
     )
 
 
-def update_and_initial(
-    config: Config, setup: Setup, plan: RunPlan
-) -> tuple[Callable[..., tuple[TrainState, jax.Array]], Callable[[], TrainState]]:
-    """A plan's compiled update, and what makes the state that begins at the common variables."""
+def make_updates(config: Config, setup: Setup, plan: RunPlan) -> Updates:
+    """The compiled updates of a plan's optimizer, at any learning rate."""
     factor = make_factor(config.learning_rate_schedule, config.steps)
+
+    def optimizer_of(rate):
+        norm = config.max_gradient_norm
+        return make_optimizer(plan.optimizer, plan.arguments, factor, norm, plan.name, rate)
+
+    return Updates(setup.workload, optimizer_of, setup.dropout_key, setup.mesh)
+
+
+def initial_state(config: Config, setup: Setup, plan: RunPlan) -> TrainState:
+    """A plan's state at the common variables."""
+    factor = make_factor(config.learning_rate_schedule, config.steps)
+    norm = config.max_gradient_norm
+    optimizer = make_optimizer(plan.optimizer, plan.arguments, factor, norm, plan.name)
+    copy = jax.tree.map(jnp.copy, setup.variables)
+    state = TrainState(copy, optimizer.init(copy["params"]), jnp.zeros((), jnp.int32))
+    return place(state, setup.mesh)
+
+
+def adaptivity(config: Config, plan: RunPlan) -> Adaptivity:
+    """A plan's optimizer as statistics look at it."""
     optimizer = make_optimizer(
-        plan.optimizer, plan.arguments, factor, config.max_gradient_norm, block=plan.name
+        plan.optimizer,
+        plan.arguments,
+        max_gradient_norm=config.max_gradient_norm,
+        block=plan.name,
     )
-
-    def initial():
-        copy = jax.tree.map(jnp.copy, setup.variables)
-        state = TrainState(copy, optimizer.init(copy["params"]), jnp.zeros((), jnp.int32))
-        return place(state, setup.mesh)
-
-    return make_update(setup.workload, optimizer, setup.dropout_key, setup.mesh), initial
+    constants = preconditioner_constants(plan.optimizer, plan.arguments)
+    return Adaptivity(optimizer, plan.rate, constants)

@@ -1,11 +1,15 @@
 """The team: all runs of a config that one process works on, in an order that serves them."""
 
+import contextlib
+import functools
 import math
 from collections import Counter
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 
+from hgeo.adaptive import Adaptivity
 from hgeo.carry import at_step, carried_state
 from hgeo.checkpoints import Checkpoints
 from hgeo.config import Config
@@ -13,11 +17,13 @@ from hgeo.locks import RunLock
 from hgeo.plan import RunPlan, make_plans
 from hgeo.preemption import Preemption
 from hgeo.progress import Progress
-from hgeo.records import EvaluationRow, GeometryRow, IterateRow, RunRecords
-from hgeo.same_loss import first_step_at
+from hgeo.records import EvaluationRow, GeometryRow, IterateRow, ProbeLossRow, RunRecords
+from hgeo.run import Measurement, Run
+from hgeo.same_loss import find_iterate, targets, watched_steps
 from hgeo.schedule import Schedule
-from hgeo.setup import Setup, update_and_initial
-from hgeo.train import Measurement, Run, TrainState
+from hgeo.setup import Setup, adaptivity, initial_state, make_updates
+from hgeo.train import go_on, state_at
+from hgeo.updates import TrainState, Updates
 from hgeo.workfolder import WorkFolder
 
 
@@ -35,7 +41,8 @@ class Team:
         self._plans = make_plans(config)
         self._runs: dict[tuple[str, int], Run] = {}
         self._locks: list[RunLock] = []
-        self._compiled = {}
+        self._updates: dict[str, Updates] = {}
+        self._adaptivity: dict[str, Adaptivity] = {}
 
     def go_on(self, progress: Progress) -> None:
         """Does what is missing of every run of the share.
@@ -47,14 +54,56 @@ class Team:
         mine = shared(self._plans, self._config)
         for plan, repeat in mine:
             if not plan.start_run:
-                self._open(plan, repeat)
-        for k, (plan, repeat) in enumerate(mine):
-            # Counted anew for each run, since one that diverged leaves steps undone.
-            progress.expect(sum((self._missing(*later) for later in mine[k:]), Counter()))
-            run = self._runs.get((plan.name, repeat)) or self._continued(plan, repeat, progress)
-            if run is not None:
-                run.go_on(progress)
+                self._open(plan, repeat, progress)
+        groups = self._groups(mine, progress)
+        for k, group in enumerate(groups):
+            # Counted anew for each group, since a run that diverged leaves steps undone.
+            later = [one for rest in groups[k:] for one in rest]
+            progress.expect(sum((self._missing(*one) for one in later), Counter()))
+            opened = (
+                self._runs.get((plan.name, repeat)) or self._continued(plan, repeat, progress)
+                for plan, repeat in group
+            )
+            runs = [run for run in opened if run is not None]
+            if runs:
+                go_on(runs, progress)
+            for run in runs:
                 self._find_same_loss(run, progress)
+
+    def _groups(
+        self, mine: list[tuple[RunPlan, int]], progress: Progress
+    ) -> list[list[tuple[RunPlan, int]]]:
+        """The runs in the order of work, those that are trained together in one list.
+
+        Those are runs from the common start that differ in repeat and learning rate alone.
+        """
+        families: dict[Any, list[tuple[RunPlan, int]]] = {}
+        for plan, repeat in mine:
+            alone = (plan.name, repeat) if plan.start_run else plan.family
+            families.setdefault(alone, []).append((plan, repeat))
+        groups = []
+        for family in families.values():
+            size = self._how_many(family, progress)
+            groups += [family[k : k + size] for k in range(0, len(family), size)]
+        return groups
+
+    def _how_many(self, family: list[tuple[RunPlan, int]], progress: Progress) -> int:
+        """How many runs of a family are trained together: as config has it, if they fit."""
+        size = min(self._config.runs_together, len(family))
+        if size == 1:
+            return 1
+        plan, repeat = family[0]
+        if all(not self._runs[p.name, r].missing()["step"] for p, r in family):
+            return size  # nothing to train, so nothing to compile
+        run = self._runs[plan.name, repeat]
+        like, batch_size = run.like(), self._config.batch_size
+        fits, said = run.updates.fits(like, run.examples, batch_size, size)
+        if not fits:
+            names = ", ".join(dict.fromkeys(p.name for p, _ in family))
+            progress.say(
+                f"{names}: {size} runs together take {said}; they are trained one after another"
+            )
+        return size if fits else 1
 
     def measure_saved(self, apart: WorkFolder, progress: Progress) -> None:
         """Probes the checkpoints of all runs; the records go to the folder `apart`."""
@@ -62,8 +111,10 @@ class Team:
             for repeat in range(self._config.repeats):
                 trained = RunRecords(self._folder.run_folder(plan.name, repeat))
                 records = RunRecords(apart.run_folder(plan.name, repeat))
+                for line in trained.repairs:
+                    progress.say(line)
                 records.losses, records.iterates = trained.losses, trained.iterates
-                run = self._open(plan, repeat, records=records)
+                run = self._open(plan, repeat, progress, records=records)
                 for row in records.iterates.values():
                     if row.purpose == "same_loss" and row.step >= 0:
                         run = run.measured_at("probe", row.step)
@@ -81,10 +132,11 @@ class Team:
 
     def close(self) -> None:
         """Waits for the checkpoints and gives the locks back."""
-        for run in self._runs.values():
-            run.checkpoints.close()
-        for lock in self._locks:
-            lock.release()
+        with contextlib.ExitStack() as last:
+            for lock in self._locks:
+                last.callback(lock.release)
+            for run in self._runs.values():
+                last.callback(run.checkpoints.close)
 
     def _continued(self, plan: RunPlan, repeat: int, progress: Progress) -> Run | None:
         """The run that goes on from another one, or `None` where that never got there."""
@@ -99,18 +151,17 @@ class Team:
             said = f"{where}: not started, since {plan.start_run} never came to its start there"
             self._note_start(row, f"{said} (the lowest loss is {row.loss:.4g})", progress)
             return None
-        parent.with_event(row.step).go_on(progress)
-        _, fresh = self._update_and_initial(plan)
 
         def initial() -> TrainState:
-            before, new = parent.checkpoints.restore(row.step, parent.like()), fresh()
+            before = state_at(parent, row.step, progress)
+            new = initial_state(self._config, self._setup, plan)
             optimizer = new.optimizer
             if plan.optimizer_state == "carried":
                 optimizer = carried_state(before.optimizer, optimizer, plan)
             optimizer = at_step(optimizer, jnp.copy(before.step))
             return TrainState(before.variables, optimizer, before.step)
 
-        run = self._open(plan, repeat, initial, row.step)
+        run = self._open(plan, repeat, progress, initial, row.step)
         run.records.iterates["start", row.target] = row
         return run
 
@@ -133,7 +184,7 @@ class Team:
         progress.say(said)
 
     def _find_same_loss(self, run: Run, progress: Progress) -> None:
-        for loss in self._config.same_loss.losses:
+        for loss in targets(self._config, self._folder):
             row = self._iterate(run, "same_loss", loss)
             run.records.iterates["same_loss", loss] = row
             run.records.write()
@@ -143,22 +194,18 @@ class Team:
             else:
                 progress.say(f"{where} at step {row.step} ({row.loss:.4g})")
                 run = run.measured_at("probe", row.step)
-                run.go_on(progress)
+                go_on([run], progress)
 
     def _iterate(self, run: Run, purpose: str, loss: float, of: str | None = None) -> IterateRow:
-        step, found = first_step_at(run.records, loss, self._config.same_loss.window)
+        step, found = find_iterate(self._config, run.records, loss)
         name, repeat = of or run.name, run.schedule.repeat
         return IterateRow(name, repeat, purpose, loss, -1 if step is None else step, found)
-
-    def _update_and_initial(self, plan: RunPlan):
-        if plan.name not in self._compiled:
-            self._compiled[plan.name] = update_and_initial(self._config, self._setup, plan)
-        return self._compiled[plan.name]
 
     def _open(
         self,
         plan: RunPlan,
         repeat: int,
+        progress: Progress,
         initial: Callable[[], TrainState] | None = None,
         start: int = 0,
         records: RunRecords | None = None,
@@ -166,8 +213,14 @@ class Team:
         config = self._config
         path = self._folder.run_folder(plan.name, repeat)
         self._locks.append(RunLock(path))
-        update, fresh = self._update_and_initial(plan)
+        if plan.family not in self._updates:
+            self._updates[plan.family] = make_updates(config, self._setup, plan)
+        fresh = functools.partial(initial_state, config, self._setup, plan)
         records = RunRecords(path) if records is None else records
+        if records.repairs:
+            for line in records.repairs:
+                progress.say(line)
+            records.write()
         continued = [p.start_step for p in self._plans if p.start_run == plan.name and p.start_step]
         run = Run(
             name=plan.name,
@@ -180,11 +233,13 @@ class Team:
                 seed=config.seed,
                 repeat=repeat,
                 start=start,
+                watched_steps=watched_steps(config),
             ),
-            update=update,
+            updates=self._updates[plan.family],
+            rate=plan.rate,
             initial=initial or fresh,
             like=fresh,
-            measurements=_measurements(config, self._setup, records),
+            measurements=self._measurements(plan, records),
             examples=self._setup.examples,
             records=records,
             checkpoints=Checkpoints(path / "checkpoints"),
@@ -193,6 +248,33 @@ class Team:
         )
         self._runs[plan.name, repeat] = run
         return run
+
+    def _measurements(self, plan: RunPlan, records: RunRecords) -> tuple[Measurement, ...]:
+        config, setup = self._config, self._setup
+        if plan.name not in self._adaptivity:
+            self._adaptivity[plan.name] = adaptivity(config, plan)
+
+        def probed(state):
+            loss, statistics, arrays = setup.probe(
+                state.variables, state.optimizer, self._adaptivity[plan.name]
+            )
+            values = [(loss, *value) for value in statistics]
+            return values, f"loss on the probe batch {loss:.4f}", arrays
+
+        def evaluated(state):
+            metrics = setup.evaluation(state.variables)
+            said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
+            return list(metrics.items()), f"held out: {said}", {}
+
+        def watched(state):
+            return [(setup.probe.loss(state.variables),)], "", {}
+
+        steps, watch = tuple(config.evaluation.steps), watched_steps(config)
+        return (
+            Measurement("loss", watch, watched, ProbeLossRow, records.probe_losses),
+            Measurement("evaluation", steps, evaluated, EvaluationRow, records.evaluation),
+            Measurement("probe", tuple(config.probe.steps), probed, GeometryRow, records.geometry),
+        )
 
 
 def shared(plans: list[RunPlan], config: Config) -> list[tuple[RunPlan, int]]:
@@ -210,20 +292,3 @@ def shared(plans: list[RunPlan], config: Config) -> list[tuple[RunPlan, int]]:
             if share == number - 1:
                 mine.append((plan, repeat))
     return mine
-
-
-def _measurements(config: Config, setup: Setup, records: RunRecords) -> tuple[Measurement, ...]:
-    def probed(variables):
-        loss, statistics = setup.probe(variables)
-        return [(loss, *values) for values in statistics], f"loss on the probe batch {loss:.4f}"
-
-    def evaluated(variables):
-        metrics = setup.evaluation(variables)
-        said = ", ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-        return list(metrics.items()), f"held out: {said}"
-
-    steps = tuple(config.evaluation.steps)
-    return (
-        Measurement("evaluation", steps, evaluated, EvaluationRow, records.evaluation),
-        Measurement("probe", tuple(config.probe.steps), probed, GeometryRow, records.geometry),
-    )

@@ -1,263 +1,126 @@
-"""The train loop: one run of one optimizer, from any checkpoint to its last event."""
+"""The train loop: runs of one optimizer, from any checkpoint to their last event."""
 
-import dataclasses
-import math
 import time
-from collections import Counter
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
 
 import jax
-import optax
-from jax.sharding import Mesh
+import numpy as np
 
-from hgeo.checkpoints import Checkpoints
-from hgeo.losses import mean_over_devices, to_weighted, value_and_grad
-from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, in_turn
-from hgeo.preemption import Preemption
+from hgeo.checkpoints import DamagedCheckpoint
+from hgeo.parallel import in_turn
 from hgeo.progress import Progress
-from hgeo.records import LossRow, RunRecords
-from hgeo.schedule import Schedule
-from hgeo.workloads.workload import Workload
-
-PyTree = Any
+from hgeo.run import Run
+from hgeo.updates import TrainState
 
 
-class TrainState(NamedTuple):
-    """All that a run needs to go on, besides its config."""
+def go_on(runs: Sequence[Run], progress: Progress) -> None:
+    """Does what is missing of runs that can be trained together.
 
-    variables: PyTree
-    optimizer: optax.OptState
-    step: jax.Array
+    Trains to every event without a checkpoint, those at one step as one program, and measures
+    where due. Stopped at any moment and called again, it ends with the numbers of an undisturbed
+    call. A run stops at its first update that isn't finite, which stays in its records, and the
+    others go on. From a damaged checkpoint it goes back to the one before, and says so.
 
+    Args:
+      runs: with one `updates` and one set of events.
+      progress: what is told.
 
-def update_on_device(
-    workload: Workload, optimizer: optax.GradientTransformation, key: jax.Array
-) -> Callable[[TrainState, PyTree, jax.Array], tuple[TrainState, jax.Array]]:
-    """One update as a device does it: `update(state, examples, rows) -> (state, loss before it)`.
-
-    `rows` are the device's share of the batch, which it gathers from the examples.
+    Raises:
+      InputError: no checkpoint of a run can be trusted, or none can be written.
+      Preempted: it was asked to stop, and has saved all states.
     """
-    optimizer = optax.with_extra_args_support(optimizer)
-
-    def update(state: TrainState, examples, rows):
-        batch = jax.tree.map(lambda array: array[rows], examples)
-        if workload.dropout:
-            own = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
-            batch = {**batch, "dropout_key": own}
-        params = state.variables["params"]
-        loss_of = lambda params, batch: workload.training_loss(
-            {**state.variables, "params": params}, batch
-        )
-        loss, grads, collections = value_and_grad(loss_of, params, batch, AXIS)
-        # What some of Optax's optimizers ask for besides (Sophia's estimate of the curvature).
-        mean_loss = lambda params: mean_over_devices(to_weighted(loss_of(params, batch)[0]), AXIS)
-        more = {"value": loss, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}
-        updates, opt_state = optimizer.update(grads, state.optimizer, params, **more)
-        variables = {**collections, "params": optax.apply_updates(params, updates)}
-        return TrainState(variables, opt_state, state.step + 1), loss
-
-    return update
+    while True:
+        try:
+            return _go_on(runs, progress)
+        except DamagedCheckpoint as damage:
+            progress.say(f"{damage}; going on from the one before")
 
 
-def make_update(
-    workload: Workload, optimizer: optax.GradientTransformation, key: jax.Array, mesh: Mesh
-) -> Callable[[TrainState, PyTree, jax.Array], tuple[TrainState, jax.Array]]:
-    """Compiles one update over all devices; the state's buffers are used again.
-
-    No loop of updates is compiled: on a CPU, XLA's gradients of convolutions are some forty times
-    slower inside one.
-    """
-    specs = (REPLICATED, REPLICATED, SHARDED)
-    update = update_on_device(workload, optimizer, key)
-    return data_parallel(update, mesh, specs, REPLICATED, donate_argnums=(0,))
+def state_at(run: Run, step: int, progress: Progress) -> TrainState:
+    """The state of a run at a step, to which it is trained where there is no whole checkpoint."""
+    while True:
+        go_on([run.with_event(step)], progress)
+        try:
+            return run.checkpoints.restore(step, run.like())
+        except DamagedCheckpoint as damage:
+            progress.say(f"{damage}; it is made again from the one before")
 
 
-@dataclasses.dataclass(frozen=True)
-class Measurement:
-    """Something that is measured of a run at given steps.
-
-    Attributes:
-      kind: `"probe"` or `"evaluation"`.
-      steps: when it is due.
-      measure: variables -> the rows' values behind optimizer, repeat, step and epoch, and a line.
-      row: the rows' type.
-      rows: what has been measured, by step.
-    """
-
-    kind: str
-    steps: tuple[int, ...]
-    measure: Callable[[PyTree], tuple[list[tuple], str]]
-    row: type
-    rows: dict[int, list[Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """One trajectory: an optimizer, from the common initial weights, with one order of the data.
-
-    Attributes:
-      name: the optimizer's name.
-      schedule: when it trains and is probed.
-      update: from `make_update`.
-      initial: makes the state before the first update.
-      like: makes a state of the same structure, shapes and placement.
-      measurements: what is measured along the way.
-      examples: the training examples, on the devices.
-      records: what it has recorded.
-      checkpoints: where its states are kept.
-      keep_all: whether checkpoints at which nothing was measured are kept when later ones exist.
-      preemption: what may ask it to stop.
-    """
-
-    name: str
-    schedule: Schedule
-    update: Callable[..., tuple[TrainState, jax.Array]]
-    initial: Callable[[], TrainState]
-    like: Callable[[], TrainState]
-    measurements: tuple[Measurement, ...]
-    examples: PyTree
-    records: RunRecords
-    checkpoints: Checkpoints
-    keep_all: bool
-    preemption: Preemption
-
-    def go_on(self, progress: Progress) -> None:
-        """Does what is missing: trains to every event without a checkpoint, measures where due.
-
-        Stopped at any moment and called again, it ends with the numbers of an undisturbed run. It
-        stops at the first loss that isn't finite; the loss stays in the records.
-
-        Raises:
-          Preempted: it was asked to stop, and has saved its state.
-        """
-        state = None
-        saved = set(self.checkpoints.steps())
-        for step in self._reachable_events():
-            if step not in saved:
-                state = self._before(step, saved) if state is None else state
-                state = self._train(state, step, progress)
-                self.records.write()
-                if (end := self.records.diverged_at) is not None:
-                    progress.say(
-                        f"{self.name}, repeat {self.schedule.repeat}: diverged, the loss at step "
-                        f"{end} is {self.records.losses[end].loss}; the other runs go on"
-                    )
-                    return
-                self._save(state, saved)
-                if int(state.step) < step:
-                    raise self.preemption.stopped()
-            else:
-                state = None
-            for measurement in self.measurements:
-                if step in measurement.steps and step not in measurement.rows:
-                    if state is None:
-                        state = self.checkpoints.restore(step, self.like())
-                    self._measure(measurement, state, step, progress)
-                    if self.preemption.requested(step):
-                        raise self.preemption.stopped()
-
-    def measure_saved(self, kind: str, progress: Progress) -> None:
-        """Measures one kind where due at checkpoints that exist, and says where there is none."""
-        saved = set(self.checkpoints.steps())
-        for measurement in (m for m in self.measurements if m.kind == kind):
-            for step in sorted(set(measurement.steps) - set(measurement.rows)):
-                if step in saved:
-                    state = self.checkpoints.restore(step, self.like())
-                    self._measure(measurement, state, step, progress)
-                else:
-                    progress.say(
-                        f"{self.name}, repeat {self.schedule.repeat}: no checkpoint at step {step}"
-                    )
-
-    def measured_at(self, kind: str, step: int) -> "Run":
-        """The run with one more step at which something of that kind is due."""
-        measurements = [
-            dataclasses.replace(m, steps=(*m.steps, step)) if m.kind == kind else m
-            for m in self.measurements
+def _go_on(runs: Sequence[Run], progress: Progress) -> None:
+    states: dict[int, TrainState] = {}
+    saved = [run.saved() for run in runs]
+    left = [run.events_left(own) for run, own in zip(runs, saved, strict=True)]
+    for step in sorted({step for own in left for step in own}):
+        live = [
+            k for k, run in enumerate(runs) if step in left[k] and step in run.reachable_events()
         ]
-        return dataclasses.replace(self.with_event(step), measurements=tuple(measurements))
+        behind = [k for k in live if step not in saved[k]]
+        states = {k: states.get(k) or runs[k].before(step, saved[k]) for k in behind}
+        begun = {k: int(state.step) for k, state in states.items()}
+        for start in sorted(set(begun.values())):
+            mates = [k for k in behind if begun[k] == start]
+            ends = _train([runs[k] for k in mates], [states[k] for k in mates], step, progress)
+            states |= dict(zip(mates, ends, strict=True))
+        for k in behind:
+            runs[k].records.write()
+            if _diverged(runs[k], step, progress):
+                del states[k]
+            elif int(states[k].step) > begun[k] or begun[k] == step:
+                runs[k].save(states[k], saved[k])
+        if any(int(state.step) < step for state in states.values()):
+            raise runs[0].preemption.stopped()
+        for k in live:
+            if step in runs[k].reachable_events():
+                runs[k].measure_due(states.get(k), step, progress)
 
-    def with_event(self, step: int) -> "Run":
-        """The run with one more step at which its state is kept."""
-        steps = (*self.schedule.measured_steps, step)
-        schedule = dataclasses.replace(self.schedule, measured_steps=steps)
-        return dataclasses.replace(self, schedule=schedule)
 
-    def missing(self) -> Counter[str]:
-        """Updates (`"step"`) and measurements, by their kind, still to do."""
-        saved, events = set(self.checkpoints.steps()), self._reachable_events()
-        missing, last = Counter(), self.schedule.start
-        for step in events:
-            missing["step"] += 0 if step in saved else step - last
-            last = step
-        for measurement in self.measurements:
-            due = set(measurement.steps) & set(events)
-            missing[measurement.kind] += len(due - set(measurement.rows))
-        return missing
+def _diverged(run: Run, step: int, progress: Progress) -> bool:
+    diverged = step not in run.reachable_events()
+    if diverged:
+        where = f"{run.title}: diverged at step {run.records.diverged_at}"
+        progress.say(f"{where} ({run.records.divergence}); the other runs go on")
+    return diverged
 
-    def _reachable_events(self) -> list[int]:
-        end = self.records.diverged_at
-        return [step for step in self.schedule.events if end is None or step <= end]
 
-    def _before(self, step: int, saved: set[int]) -> TrainState:
-        earlier = [s for s in saved if s < step]
-        if not earlier:
-            return self.initial()
-        return self.checkpoints.restore(max(earlier), self.like())
+def _train(
+    runs: Sequence[Run], states: Sequence[TrainState], stop: int, progress: Progress
+) -> list[TrainState]:
+    """Updates all from one step to `stop`, or to where all diverged or it was asked to stop."""
+    first_run, start = runs[0], int(states[0].step)
+    updates, schedule = first_run.updates, first_run.schedule
+    packed = updates.pack(states)
+    rates = [run.rate for run in runs]
+    fetch, stopping = None, False
 
-    def _save(self, state: TrainState, saved: set[int]) -> None:
-        step = int(state.step)
-        self.checkpoints.save(step, state)
-        if not self.keep_all:
-            wanted = {*self.schedule.measured_steps, self.schedule.steps}
-            for earlier in {s for s in saved if s < step} - wanted:
-                self.checkpoints.drop(earlier)
-                saved.remove(earlier)
-        saved.add(step)
+    def record(first, told):
+        fetched = jax.device_get(told)
+        by_run = [
+            np.stack(part).reshape(len(told), len(runs)).T for part in zip(*fetched, strict=True)
+        ]
+        for run, state, losses, numbers in zip(runs, states, *by_run, strict=True):
+            end = run.records.diverged_at
+            if end is None or first <= end:
+                own = zip(map(float, losses), map(int, numbers), strict=True)
+                run.record(first, own, state)
 
-    def _train(self, state: TrainState, stop: int, progress: Progress) -> TrainState:
-        """Updates to step `stop`, or to where it diverged or was asked to stop."""
-        fetch, stopping = None, False
-        for first, last in self.schedule.blocks(int(state.step), stop):
-            began = time.perf_counter()
-            losses = []
-            for step, rows in enumerate(self.schedule.rows(first, last), start=first + 1):
-                state, loss = in_turn(self.update(state, self.examples, rows))
-                losses.append(loss)
-                if stopping := step < stop and self.preemption.requested(step):
-                    break
-            if fetch is not None:
-                self._record(*fetch)
-            fetch = (first, losses)
-            if stopping or self.records.diverged_at is not None:
-                break
-            doing = f"{self.name}, repeat {self.schedule.repeat}: step {last}"
-            progress.done("step", last - first, time.perf_counter() - began, doing)
-        if fetch is not None:
-            self._record(*fetch)
-        return state
-
-    def _record(self, first: int, losses: list[jax.Array]) -> None:
-        for step, loss in enumerate(map(float, jax.device_get(losses)), start=first):
-            epoch = self.schedule.epoch(step)
-            row = LossRow(self.name, self.schedule.repeat, step, epoch, loss)
-            self.records.losses[step] = row
-            if not math.isfinite(loss):
-                return
-
-    def _measure(
-        self, measurement: Measurement, state: TrainState, step: int, progress: Progress
-    ) -> None:
+    for first, last in schedule.blocks(start, stop):
         began = time.perf_counter()
-        values, said = measurement.measure(state.variables)
-        place = (self.name, self.schedule.repeat, step, self.schedule.epoch(step))
-        measurement.rows[step] = [measurement.row(*place, *value) for value in values]
-        self.records.write()
+        told = []
+        rows = np.stack([run.schedule.rows(first, last) for run in runs], axis=1)
+        for step, own in enumerate(rows, start=first + 1):
+            packed, one = in_turn(updates(packed, first_run.examples, own, rates))
+            told.append(one)
+            if stopping := step < stop and first_run.preemption.requested(step):
+                break
+        if fetch is not None:
+            record(*fetch)
+        fetch = (first, told)
+        ends = [run.records.diverged_at for run in runs]
+        if stopping or all(end is not None and end < last for end in ends):
+            break
+        repeats = ", ".join(run.title for run in runs)
         seconds = time.perf_counter() - began
-        where = f"{self.name}, repeat {self.schedule.repeat}, step {step}"
-        progress.done(measurement.kind, 1, seconds, where)
-        progress.say(
-            f"{where} of {self.schedule.steps}: {said}; {measurement.kind} of {seconds:.1f} s, "
-            f"{progress.estimate()}"
-        )
+        progress.done("step", (last - first) * len(runs), seconds, f"{repeats}: step {last}")
+    if fetch is not None:
+        record(*fetch)
+    return updates.unpack(packed, len(runs))

@@ -6,7 +6,7 @@
 Trains a run for each rate, all from the config's initial weights; the best is the one with the
 lowest mean training loss over the last `--last` of the steps, and those that diverged are marked.
 DIR then holds `tuning.json`, which `--config.sgdm.learning_rate_from=DIR/tuning.json` takes, the
-curve (`figures/tuning.png`) and the runs.
+curve (`figures/tuning.png`, and in `report.html`) and the runs.
 """
 
 import json
@@ -16,12 +16,13 @@ from etils import epath
 from rich.console import Console
 
 from hgeo import figures
-from hgeo.command_line import CONFIG, INTERRUPTED, fail, make_console, parse_flags
+from hgeo.command_line import CONFIG, INTERRUPTED, command_given, fail, make_console, parse_flags
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.optimizers import label
 from hgeo.preemption import Preempted
 from hgeo.records import write_text
+from hgeo.report import write_report
 from hgeo.tables import Table, format_number
 from hgeo.tuning import final_loss, run_name, tuning_config
 from hgeo.workfolder import WorkFolder
@@ -40,8 +41,9 @@ def tune(
     last: float,
     workdir: epath.PathLike,
     console: Console,
+    command: str = "",
 ) -> None:
-    """Trains the grid, and writes what came of it.
+    """Trains the grid, and writes what came of it; the report says `command`.
 
     Raises:
       InputError: bad settings, or every rate diverged.
@@ -49,7 +51,7 @@ def tune(
     from hgeo.experiment import run_experiment  # after the flags: it takes seconds
 
     grid = tuning_config(config, optimizer, rates)
-    run_experiment(grid, workdir, console)
+    run_experiment(grid, workdir, console, command)
     folder = WorkFolder(workdir)
     records = folder.records(grid)
     window = max(1, round(last * config.steps))
@@ -76,9 +78,9 @@ def tune(
         ],
     }
     write_text(folder.path / "tuning.json", json.dumps(result, indent=2) + "\n")
-    (folder.path / "figures").mkdir(parents=True, exist_ok=True)
-    image = figures.png(figures.tuning_curve(label(optimizer), rates, losses))
-    (folder.path / "figures" / "tuning.png").write_bytes(image)
+    curve = figures.tuning_curve(label(optimizer), rates, losses)
+    quiet = Console(quiet=True)  # its tables have been printed
+    write_report(grid, records, folder.path, quiet, command=command, more={"tuning": curve})
     edge = best in (min(rates), max(rates))
     console.print(
         f"best: {best:g}{' (at the edge of the grid: widen it)' if edge else ''}; "
@@ -97,7 +99,8 @@ def main(_: list[str]) -> int:
         return fail(f"--learning_rates must be numbers separated by commas, not {given}")
     try:
         console, workdir = make_console(), str(_WORKDIR.value)
-        tune(CONFIG.value, str(_OPTIMIZER.value), rates, _LAST.value, workdir, console)
+        command = command_given("hgeo.tune")
+        tune(CONFIG.value, str(_OPTIMIZER.value), rates, _LAST.value, workdir, console, command)
     except InputError as error:
         return fail(str(error))
     except KeyboardInterrupt:

@@ -32,8 +32,10 @@ def tuning_config(config: Config, optimizer: str, rates: list[float]) -> Config:
         grid.optimizers = tuple(run_name(optimizer, rate) for rate in rates)
         grid.compare = ()
         grid.probe.steps = ()
+        grid.probe.statistics = ("r_med",)
         grid.evaluation.steps = ()
         grid.same_loss.losses = ()
+        grid.same_loss.of = ""
     grid.lock()
     return grid
 

@@ -17,5 +17,6 @@ def test_says_what_updates_and_probe_need(capsys):
     assert f"parameters: {count:,} in" in said
     updates = re.findall(r"an update of (\S+): ([\d.,]+) GFLOP, .* of temporaries", said)
     assert [name for name, _ in updates] == ["SGD+M", "Adam"]
-    assert len(re.findall(r"  loss \d\.\d{4} in", said)) == 3
+    assert len(re.findall(r"  loss \d\.\d{4} in", said)) == 2
     assert "a probe of 8 layers" in said
+    assert re.search(r"\d s, compilation included; adjoint_weighted", said)

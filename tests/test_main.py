@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 
+from hgeo.accelerators import unused_accelerator
 from tests.experiments import ROOT, load_config, records, run
 
 
@@ -28,8 +29,22 @@ def call(*arguments):
     [
         (["--config=configs/quickstart.py"], "workdir"),
         (["--config=configs/quickstart.py:huge", "--workdir=W"], "unknown scale 'huge'"),
-        (["--config=configs/nothing.py", "--workdir=W"], "configs/nothing.py"),
-        (["--config=configs/lm.py:smoke", "--workdir=W", "--config.stepz=3"], "stepz"),
+        (
+            ["--config=configs/nothing.py", "--workdir=W"],
+            "no config file 'configs/nothing.py'; there are configs/bert.py, ",
+        ),
+        (
+            ["--config=configs/lm.py:smoke", "--workdir=W", "--config.adam.learning_rat=3"],
+            "unknown config key config.adam.learning_rat; did you mean config.adam.learning_rate ",
+        ),
+        (
+            ["--config", "configs/lm.py:smoke", "--workdir=W", "--config.num_coordinates=3"],
+            "config.num_coordinates; did you mean config.probe.num_coordinates?",
+        ),
+        (
+            ["--config=configs/lm.py:smoke", "--workdir=W", "--config.probe=3"],
+            "config.probe is a section of the config; set its keys, as config.probe.KEY=VALUE",
+        ),
         (["--config=configs/lm.py:smoke", "--workdir=W", "--config.steps=0"], "at least 1, not 0"),
         (["--config=configs/lm.py:smoke", "--workdir=W", "extra"], "extra"),
     ],
@@ -42,10 +57,38 @@ def test_bad_command_line_is_one_line(tmp_path, arguments, message):
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+def test_help_says_the_few_things_a_person_needs():
+    result = call("--help")
+    for needed in (
+        "--config=configs/quickstart.py",
+        "--workdir",
+        "Exit codes",
+        "--[no]distributed",
+    ):
+        assert needed in result.stdout
+
+
+def test_an_unused_accelerator_is_told(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    assert unused_accelerator(tmp_path) is None
+    (tmp_path / "dev").mkdir()
+    (tmp_path / "dev" / "accel0").touch()
+    assert "a TPU" in unused_accelerator(tmp_path)
+    assert "pip install -U 'hgeo[tpu]'" in unused_accelerator(tmp_path)
+    (tmp_path / "dev" / "nvidia0").touch()
+    assert "an NVIDIA GPU" in unused_accelerator(tmp_path)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert unused_accelerator(tmp_path) is None, "whoever asked for the CPU has it"
+
+
+@pytest.mark.slow
 def test_one_device_gives_the_numbers_of_eight(tmp_path):
     """The command line sees one CPU device; this process has eight virtual ones."""
-    result = call("--config=configs/quickstart.py:smoke", f"--workdir={tmp_path}/one")
+    arguments = ["--config=configs/quickstart.py:smoke", f"--workdir={tmp_path}/one"]
+    result = call(*arguments)
     assert result.returncode == 0, result.stderr
+    page = (tmp_path / "one" / "report.html").read_text()
+    assert f"<pre>python -m hgeo.main {' '.join(arguments)}</pre>" in page
     assert "layers with ratio > 1" in result.stdout
     run(load_config("quickstart", "smoke"), tmp_path / "eight")
     for one, eight in zip(records(tmp_path / "one"), records(tmp_path / "eight"), strict=True):

@@ -11,7 +11,7 @@ from hgeo.learning_rates import make_factor
 from hgeo.losses import Weighted
 from hgeo.optimizers import OPTIMIZERS, label, make_optimizer
 from hgeo.parallel import make_mesh, place
-from hgeo.train import TrainState, make_update
+from hgeo.updates import TrainState, Updates
 from hgeo.workloads.workload import Workload, without_state
 
 ARGUMENTS = {
@@ -92,14 +92,18 @@ def test_converges_compiles_once_and_survives_a_checkpoint(name, tmp_path):
     x = rng.normal(size=(64, 5)).astype(np.float32)
     y = x @ rng.normal(size=(5, 3)).astype(np.float32)
 
-    def loss(variables, batch):
-        errors = batch["x"] @ variables["params"]["w"] - batch["y"]
+    def outputs(variables, batch):
+        return batch["x"] @ variables["params"]["w"]
+
+    def head(outputs, batch):
+        errors = outputs - batch["y"]
         return Weighted(jnp.sum(errors**2), jnp.float32(errors.shape[0]))
 
     workload = Workload(
         init=lambda key: {"params": {"w": jnp.zeros((5, 3))}},
-        loss=loss,
-        training_loss=without_state(loss),
+        outputs=outputs,
+        head=head,
+        training_loss=without_state(outputs, head),
         metrics=lambda variables, batch: {},
         layer_paths=["w"],
         examples={"x": x, "y": y},
@@ -108,23 +112,26 @@ def test_converges_compiles_once_and_survives_a_checkpoint(name, tmp_path):
         sha256="",
     )
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        optimizer = make_optimizer(name, {"learning_rate": RATES.get(name, 0.1)})
+        arguments = {"learning_rate": RATES.get(name, 0.1)}
+        optimizer = make_optimizer(name, arguments)
         mesh = make_mesh()
-        update = make_update(workload, optimizer, jax.random.key(0), mesh)
+        optimizer_of = lambda rate: make_optimizer(name, arguments, rate=rate)
+        updates = Updates(workload, optimizer_of, jax.random.key(0), mesh)
+        rates = [arguments["learning_rate"]]
         variables = workload.init(jax.random.key(0))
         state = TrainState(variables, optimizer.init(variables["params"]), jnp.int32(0))
         state, examples = place(state, mesh), place(workload.examples, mesh)
         losses = []
         for step in range(60):
             rows = np.random.default_rng(step).permutation(64)[:32].astype(np.int32)
-            state, value = update(state, examples, rows)
-            losses.append(float(value))
+            state, told = updates(state, examples, rows[None], rates)
+            losses.append(float(told.loss))
             if step == 30:
                 checkpoints = Checkpoints(tmp_path)
                 checkpoints.save(step, state)
                 state = checkpoints.restore(step, state)
                 checkpoints.close()
-    assert update._cache_size() == 1
+    assert updates.alone._cache_size() == 1
     assert np.mean(losses[-5:]) < 0.5 * losses[0]
     assert label(name) == (OPTIMIZERS[name].label if name in OPTIMIZERS else name)
 

@@ -1,7 +1,10 @@
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from hgeo.records import GeometryRow, IterateRow, LossRow, RunRecords
-from hgeo.tables import WIDTH, compare, compare_at_losses, format_number
+from hgeo.records import EvaluationRow, GeometryRow, IterateRow, LossRow, RunRecords
+from hgeo.table import SHORTENED, WIDTH, Table
+from hgeo.tables import compare, compare_at_losses, format_number, held_out
 
 
 def make_runs(tmp_path, values, layers=("block0/linear1/kernel",)):
@@ -95,3 +98,71 @@ def test_records_survive_writing_and_reading(tmp_path):
 )  # fmt: skip
 def test_format_number(value, text):
     assert format_number(value) == text
+
+
+CELLS = st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=150)
+
+
+@st.composite
+def any_table(draw):
+    width = draw(st.integers(2, 20))
+    row = st.lists(CELLS, min_size=width, max_size=width)
+    rows = draw(st.lists(row, max_size=4))
+    return Table(draw(CELLS), draw(row), rows, draw(st.lists(CELLS, max_size=2)))
+
+
+@given(any_table())
+def test_no_table_is_wider_than_a_terminal(table):
+    text = table.text()
+    assert max(map(len, text.splitlines())) <= WIDTH
+    short = [cell for row in table.rows for cell in row if len(cell) <= 20]
+    assert all(cell in text for cell in short), "what isn't long is shown whole"
+
+
+@pytest.mark.parametrize("wide", range(5))
+def test_any_one_cell_may_be_long(wide):
+    row = ["long/" * 40 if k == wide else str(k) for k in range(5)]
+    for table in (Table("T", row, [list("abcde")], []), Table("T", list("abcde"), [row], [])):
+        assert max(map(len, table.text().splitlines())) <= WIDTH
+        assert "…" in table.text()
+
+
+@pytest.mark.parametrize("length", [10, 48, 49, 80, 300])
+@pytest.mark.parametrize("optimizer", ["adam", "adam_with_a_name_that_takes_half_of_the_terminal"])
+def test_long_names_are_shortened_in_the_middle_and_that_is_said(tmp_path, length, optimizer):
+    name = "encoder/" + "x" * (length - 14) + "/query"
+    steps = {0: 1.5, 10: 1234.5}
+    runs = make_runs(tmp_path, {"sgdm": [steps], optimizer: [steps | {10: 2.0}]}, [name])
+    (run,) = [run for run in runs if run.geometry[0][0].optimizer == optimizer]
+    run.evaluation[10] = [EvaluationRow(optimizer, 0, 10, 0.0, "m" * length, 0.5)]
+    for table in (*compare(runs, ("sgdm", optimizer), [0, 10]), *held_out(runs)):
+        text = table.text()
+        assert max(map(len, text.splitlines())) <= WIDTH
+        joined = text.replace("\n", " ")
+        cells = [cell for row in [table.header, *table.rows] for cell in row]
+        assert "…" in joined.replace(SHORTENED, "") or all(cell in text for cell in cells)
+        assert ("…" in joined.replace(SHORTENED, "")) == (SHORTENED in joined)
+        assert all(cell in table.markdown() for cell in cells)
+    text = compare(runs, ("sgdm", optimizer), [0, 10])[-1].text()
+    assert "encoder/" in text
+    assert "/query" in text
+    assert name in text or length > 48 or optimizer != "adam"
+    assert name not in text or length < 80
+
+
+def test_columns_that_do_not_fit_go_on_below():
+    header = ["#", "layer", *(f"a column with number {k}" for k in range(9))]
+    table = Table("T", header, [["1", "a/b", *map(str, range(9))]], ["a note " * 20])
+    lines = table.text().splitlines()
+    titles = [line for line in lines if line.startswith("T")]
+    assert titles == ["T", "T (continued)", "T (continued)"]
+    assert sum("a/b" in line for line in lines) == 3
+    assert "".join(lines[-2:]).count("note") == 20, "the notes once, wrapped"
+    assert all(any(name in line for line in lines) for name in header)
+
+
+def test_markdown_cells_may_hold_bars():
+    assert (
+        r"| 1 | a | ρ(\|g\|) |"
+        in Table("T", ["#", "x", "y"], [["1", "a", "ρ(|g|)"]], []).markdown()
+    )

@@ -13,7 +13,10 @@ from typing import Any
 
 import numpy as np
 
-FORMAT = 1
+from hgeo.data.files import digest
+
+FORMAT = 2
+DIGEST = "sha256"
 
 
 def cached_arrays(
@@ -40,7 +43,11 @@ def cached_arrays(
     if path.exists():
         try:
             with np.load(path, allow_pickle=False) as file:
-                return {array: file[array] for array in file.files}
+                arrays = {array: file[array] for array in file.files}
+            # The checksums of zip don't cover all of a file: a shape can change unseen.
+            if arrays.pop(DIGEST).item() != _digest(arrays):
+                raise ValueError("it holds other arrays than were written")
+            return arrays
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
             warnings.warn(f"{path} is damaged ({error}) and is made anew", stacklevel=2)
     arrays = make()
@@ -56,8 +63,16 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, allow_pickle=False, **arrays)
+            whole = {**arrays, DIGEST: np.array(_digest(arrays))}
+            np.savez_compressed(file, allow_pickle=False, **whole)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    parts = []
+    for name, array in sorted(arrays.items()):
+        parts += [f"{name} {array.dtype.str} {array.shape}".encode(), array.tobytes()]
+    return digest(parts)

@@ -80,7 +80,10 @@ def read_settings(folder: Path) -> dict[str, int]:
     try:
         config = json.loads(path.read_bytes())
         settings = {ours: int(config[theirs]) for ours, theirs in SETTINGS.items()}
-    except (UnicodeDecodeError, ValueError, TypeError) as error:
+        below = [SETTINGS[ours] for ours, size in settings.items() if size < 1]
+        if below:
+            raise ValueError(f"{below} must be 1 or more")
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is not a BERT config in JSON: {error}") from error
     except KeyError as error:
         raise InputError(f"{path} lacks the key {error}") from error

@@ -60,8 +60,8 @@ def bert(config: Config) -> Workload:
     def logits(variables, batch):
         return apply_model(model, variables, batch, batch["tokens"], batch["mask"], None)
 
-    def loss(variables, batch):
-        return class_loss(logits(variables, batch), batch["labels"])
+    def head(logits, batch):
+        return class_loss(logits, batch["labels"])
 
     def init(key):
         variables = jax.jit(model.init)(key, jnp.zeros((1, data.max_length), jnp.int32))
@@ -72,8 +72,9 @@ def bert(config: Config) -> Workload:
     cut = f"{train.num_longer} of {len(train.labels)} training reviews cut to {data.max_length}"
     return Workload(
         init=init,
-        loss=loss,
-        training_loss=without_state(loss),
+        outputs=logits,
+        head=head,
+        training_loss=without_state(logits, head),
         metrics=lambda variables, batch: class_metrics(logits(variables, batch), batch["labels"]),
         layer_paths=model.layer_order(),
         examples=_arrays(train),

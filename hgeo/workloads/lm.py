@@ -33,16 +33,17 @@ def language_model(config: Config) -> Workload:
         held_out = _arrays(other, data.random_targets_seed, size)
         digests.append(other.sha256)
 
-    def token_losses(variables, batch):
-        logits = apply_model(model, variables, batch, batch["inputs"])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+    def logits(variables, batch):
+        return apply_model(model, variables, batch, batch["inputs"])
 
-    def loss(variables, batch):
-        losses = token_losses(variables, batch)
+    def head(logits, batch):
+        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
         return Weighted(jnp.sum(losses), jnp.asarray(losses.size, losses.dtype))
 
     def metrics(variables, batch):
-        losses = token_losses(variables, batch)
+        losses = optax.softmax_cross_entropy_with_integer_labels(
+            logits(variables, batch), batch["labels"]
+        )
         return {"loss": Weighted(jnp.sum(losses, axis=1), jnp.sum(jnp.ones_like(losses), axis=1))}
 
     @jax.jit
@@ -51,8 +52,9 @@ def language_model(config: Config) -> Workload:
 
     return Workload(
         init=init,
-        loss=loss,
-        training_loss=without_state(loss),
+        outputs=logits,
+        head=head,
+        training_loss=without_state(logits, head),
         metrics=metrics,
         layer_paths=model.layer_order(),
         examples=_arrays(train, data.random_targets_seed, size),

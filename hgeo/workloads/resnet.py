@@ -45,27 +45,29 @@ def resnet(config: Config) -> Workload:
         )
     model = ResNet(NUM_CLASSES, axis_name=AXIS, **settings)
 
-    def training_loss(variables, batch):
-        logits, updated = model.apply(
-            variables, batch["images"], train=True, mutable=["batch_stats"]
-        )
-        return class_loss(logits, batch["labels"]), updated
+    def head(logits, batch):
+        return class_loss(logits, batch["labels"])
 
-    def logits_in_evaluation(variables, batch) -> Any:
+    def in_training(variables, batch):
+        return model.apply(variables, batch["images"], train=True, mutable=["batch_stats"])
+
+    def training_loss(variables, batch):
+        logits, updated = in_training(variables, batch)
+        return head(logits, batch), updated
+
+    def in_evaluation(variables, batch) -> Any:
         return model.apply(variables, batch["images"])
 
-    def evaluation_loss(variables, batch):
-        return class_loss(logits_in_evaluation(variables, batch), batch["labels"])
-
     def probed_in_training(variables, batch):
-        return training_loss(variables, batch)[0]
+        return in_training(variables, batch)[0]
 
     def metrics(variables, batch):
-        return class_metrics(logits_in_evaluation(variables, batch), batch["labels"])
+        return class_metrics(in_evaluation(variables, batch), batch["labels"])
 
     return Workload(
         init=lambda key: jax.jit(model.init)(key, jnp.zeros((1, 32, 32, 3))),
-        loss=probed_in_training if probe.batch_norm == "train" else evaluation_loss,
+        outputs=probed_in_training if probe.batch_norm == "train" else in_evaluation,
+        head=head,
         training_loss=training_loss,
         metrics=metrics,
         layer_paths=model.layer_order(),

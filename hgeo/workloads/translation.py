@@ -49,8 +49,8 @@ def translation(config: Config) -> Workload:
     def logits(variables, batch):
         return apply_model(model, variables, batch, batch["source"], batch["target"])
 
-    def loss(variables, batch):
-        return token_loss(logits(variables, batch), batch["labels"], PAD)
+    def head(logits, batch):
+        return token_loss(logits, batch["labels"], PAD)
 
     def metrics(variables, batch):
         labels = batch["labels"]
@@ -72,8 +72,9 @@ def translation(config: Config) -> Workload:
     longer = f"{train.num_longer} training pairs longer than {data.max_length} tokens were {did}"
     return Workload(
         init=init,
-        loss=loss,
-        training_loss=without_state(loss),
+        outputs=logits,
+        head=head,
+        training_loss=without_state(logits, head),
         metrics=metrics,
         scores=scores,
         layer_paths=model.layer_order(),

@@ -21,7 +21,9 @@ class Workload:
 
     Attributes:
       init: key -> variables.
-      loss: `loss(variables, batch)`, which is probed; a batch with a `dropout_key` is for training.
+      outputs: `(variables, batch) -> outputs` of the model that is probed; a batch with a
+        `dropout_key` is for training.
+      head: `(outputs, batch) -> loss` of these.
       training_loss: `(variables, batch) -> (loss, the other collections after this batch)`.
       metrics: `(variables, batch) -> {name: Weighted}` with a total and a weight for each example
         of a held-out batch; their sums are divided.
@@ -35,7 +37,8 @@ class Workload:
     """
 
     init: Callable[[jax.Array], PyTree]
-    loss: Loss
+    outputs: Callable[[PyTree, PyTree], PyTree]
+    head: Callable[[PyTree, PyTree], Weighted]
     training_loss: Callable[[PyTree, PyTree], tuple[Any, PyTree]]
     metrics: Callable[[PyTree, PyTree], dict[str, Weighted]]
     layer_paths: list[str]
@@ -47,14 +50,21 @@ class Workload:
     notes: tuple[str, ...] = ()
 
     @property
+    def loss(self) -> Loss:
+        """`loss(variables, batch)`, which is probed."""
+        return lambda variables, batch: self.head(self.outputs(variables, batch), batch)
+
+    @property
     def num_examples(self) -> int:
         """The number of training examples."""
         return len(next(iter(self.examples.values())))
 
 
-def without_state(loss: Loss) -> Callable[[PyTree, PyTree], tuple[Any, PyTree]]:
+def without_state(
+    outputs: Callable[[PyTree, PyTree], PyTree], head: Callable[[PyTree, PyTree], Weighted]
+) -> Callable[[PyTree, PyTree], tuple[Any, PyTree]]:
     """The `training_loss` of a model whose variables are params alone."""
-    return lambda variables, batch: (loss(variables, batch), {})
+    return lambda variables, batch: (head(outputs(variables, batch), batch), {})
 
 
 def apply_model(model: Any, variables: PyTree, batch: PyTree, *inputs: Any) -> Any:

@@ -10,7 +10,7 @@ import pytest
 import hgeo
 from hgeo.optimizers import make_optimizer
 from hgeo.parallel import AXIS, make_mesh
-from hgeo.train import TrainState, make_update, update_on_device
+from hgeo.updates import TrainState, Updates, update_on_device
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config, run
 
@@ -45,19 +45,22 @@ def workload():
 def test_an_update_under_pmap(workload):
     """The per-device function is what `pmap` takes; dropout differs from device to device."""
     with jax.numpy_dtype_promotion("standard"):
-        optimizer = make_optimizer("adam", {"learning_rate": 1e-2})
+        rate = np.float32(1e-2)
+        optimizer_of = lambda rate: make_optimizer("adam", {"learning_rate": 1.0}, rate=rate)
         variables = workload.init(jax.random.key(0))
-        state = TrainState(variables, optimizer.init(variables["params"]), jnp.int32(3))
+        state = TrainState(variables, optimizer_of(rate).init(variables["params"]), jnp.int32(3))
         examples = jax.tree.map(jnp.asarray, workload.examples)
         batch = np.arange(16, dtype=np.int32)
         key = jax.random.key(1)
 
-        function = update_on_device(workload, optimizer, key)
-        mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, None, 0))
-        by_pmap, losses = mapped(state, examples, batch.reshape(8, 2))
+        function = update_on_device(workload, optimizer_of, key)
+        mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, None, 0, None))
+        by_pmap, told = mapped(state, examples, batch.reshape(8, 2), rate)
         copy = jax.tree.map(jnp.copy, state)
-        ours, loss = make_update(workload, optimizer, key, make_mesh())(copy, examples, batch)
-    np.testing.assert_allclose(losses, np.full(8, loss), rtol=1e-6)
+        updates = Updates(workload, optimizer_of, key, make_mesh())
+        ours, one = updates.alone(copy, examples, batch, rate)
+    np.testing.assert_allclose(told.loss, np.full(8, one.loss), rtol=1e-6)
+    np.testing.assert_array_equal(told.not_finite, np.full(8, -1))
     for many, one in zip(jax.tree.leaves(by_pmap), jax.tree.leaves(ours), strict=True):
         assert many.shape == (8, *one.shape)
         np.testing.assert_allclose(many[0], one, rtol=1e-4, atol=1e-6)

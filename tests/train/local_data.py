@@ -42,6 +42,17 @@ class Cifar10(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield n, {"id": f"{n}", "image": png, "label": label}
 
 
+def write_wikitext2(root):
+    """Writes a Wikitext-2 below `root`; returns `root`."""
+    rng = np.random.default_rng(1)
+    folder = root / "wikitext-2"
+    folder.mkdir()
+    for split, count in WIKITEXT.items():
+        words = [ENGLISH[n] for n in rng.integers(0, 10, size=count)]
+        (folder / f"wiki.{split}.tokens").write_text(" ".join(words))
+    return root
+
+
 def write_all(root):
     """Writes all four data sets below `root`."""
     rng = np.random.default_rng(0)
@@ -53,12 +64,7 @@ def write_all(root):
             text = "".join(" ".join(words[n] for n in s) + ".\n" for s in sentences)
             (folder / f"{split}.{language}.gz").write_bytes(gzip.compress(text.encode()))
 
-    folder = root / "wikitext-2"
-    folder.mkdir()
-    for split, count in WIKITEXT.items():
-        words = [ENGLISH[n] for n in rng.integers(0, 10, size=count)]
-        (folder / f"wiki.{split}.tokens").write_text(" ".join(words))
-
+    write_wikitext2(root)
     for split, count in (("train", 40), ("test", 21)):
         for n in range(count):
             good = n % 2

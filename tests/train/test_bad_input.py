@@ -41,6 +41,12 @@ def test_config(tmp_path, changes, message):
     assert not list(tmp_path.rglob("checkpoints/*"))
 
 
+def test_runs_together_are_for_one_process(tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    with pytest.raises(InputError, match=r"runs_together must be 1 .* several processes, not 4"):
+        run(load_config("quickstart", "smoke", runs_together=4), tmp_path)
+
+
 def wikitext(tmp_path, content):
     folder = tmp_path / "data" / "wikitext-2"
     folder.mkdir(parents=True)

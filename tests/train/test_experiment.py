@@ -4,13 +4,12 @@ import csv
 import io
 import json
 import pathlib
-import re
 
 import numpy as np
 import pytest
 
+from hgeo import train
 from hgeo.errors import InputError
-from hgeo.train import Run
 from tests.experiments import load_config, records, run
 
 
@@ -58,11 +57,12 @@ def test_both_optimizers_start_from_the_same_weights_and_coordinates(finished):
 def test_outputs_are_there_and_legible(finished):
     folder, said = finished
     assert json.loads((folder / "config.json").read_text())["config"]["seed"] == 0
-    for name in ("losses", "r_med"):
+    for name in ("losses", "loss_and_r_med", "r_med"):
         assert (folder / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (folder / "figures" / f"{name}.svg").read_bytes()
     page = (folder / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == 2
-    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    assert page.count("data:image/png;base64,") == page.count("data:image/svg+xml;base64,") == 3
+    assert "://" not in page
     table = said[said.index("R_med of SGD+M and Adam") :]
     assert all(len(line) <= 100 for line in table.splitlines() if "report:" not in line)
     assert "block1/linear2" in table
@@ -91,10 +91,14 @@ def calm(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", ["_train", "_measure", "_record"])
+@pytest.mark.parametrize(
+    ("owner", "method"), [(train, "_train"), (train.Run, "_measure"), (train.Run, "record")]
+)
 @pytest.mark.parametrize("call", [2, 4])
-def test_interrupted_run_ends_with_the_same_numbers(calm, tmp_path, monkeypatch, method, call):
-    original, calls = getattr(Run, method), []
+def test_interrupted_run_ends_with_the_same_numbers(
+    calm, tmp_path, monkeypatch, owner, method, call
+):
+    original, calls = getattr(owner, method), []
 
     def stopping(*args):
         calls.append(method)
@@ -103,7 +107,7 @@ def test_interrupted_run_ends_with_the_same_numbers(calm, tmp_path, monkeypatch,
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, method, stopping)
+        patch.setattr(owner, method, stopping)
         with pytest.raises(_StopError):
             run(load_config("quickstart", "smoke", **ONE_LAYER), tmp_path)
     run(load_config("quickstart", "smoke", **ONE_LAYER), tmp_path)
@@ -148,11 +152,12 @@ def test_diverged_run_is_marked_and_the_other_goes_on(tmp_path):
 
 
 def test_repeats_share_the_start_and_differ_in_data(tmp_path):
-    config = load_config(
-        "quickstart", "smoke", repeats=2, optimizers=("adam",), compare=(), **ONE_LAYER
-    )
-    run(config, tmp_path)
+    changes = {"optimizers": ("adam",), "compare": (), **ONE_LAYER}
+    run(load_config("quickstart", "smoke", **changes), tmp_path)
+    alone = rows(records(tmp_path)[0])
+    run(load_config("quickstart", "smoke", repeats=2, **changes), tmp_path)
     losses, geometry = map(rows, records(tmp_path))
+    assert losses[: len(alone)] == alone, "a repeat added later leaves the first as it was"
     by_repeat = [[r["loss"] for r in losses if r["repeat"] == str(k)] for k in (0, 1)]
     assert by_repeat[0] != by_repeat[1]
     start = [

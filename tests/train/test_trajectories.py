@@ -15,12 +15,12 @@ import orbax.checkpoint as ocp
 import pytest
 from rich.console import Console
 
+from hgeo import train
 from hgeo.errors import InputError
 from hgeo.locks import RunLock
 from hgeo.preemption import Preempted
 from hgeo.records import IterateRow, LossRow, RunRecords
 from hgeo.same_loss import first_step_at, smoothed_losses
-from hgeo.train import Run
 from hgeo.tune import tune
 from hgeo.tuning import with_tuned_rates
 from tests.experiments import load_config, records, run
@@ -117,11 +117,14 @@ def test_a_switch_begins_at_the_others_iterate_with_a_fresh_state(tmp_path):
     assert records(tmp_path) == before
 
 
-@pytest.mark.parametrize("call", [3, 5, 8])
+@pytest.mark.parametrize(
+    "call",
+    [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)],
+)
 def test_an_interrupted_switch_ends_with_the_same_numbers(tmp_path, monkeypatch, call):
     config = smoke(adam_after=SWITCH, optimizers=("sgdm", "adam_after"), compare=(), repeats=2)
     run(config, tmp_path / "calm")
-    original, calls = Run._train, []
+    original, calls = train._train, []
 
     def stopping(*args):
         calls.append(1)
@@ -130,7 +133,7 @@ def test_an_interrupted_switch_ends_with_the_same_numbers(tmp_path, monkeypatch,
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_train", stopping)
+        patch.setattr(train, "_train", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "stopped")
     run(config, tmp_path / "stopped")
@@ -186,6 +189,89 @@ def test_equal_losses_are_found_and_probed_from_a_replay(tmp_path):
         assert ours == theirs
 
 
+@pytest.mark.parametrize("keep", [pytest.param("all", marks=pytest.mark.slow), "measured"])
+def test_equal_losses_of_the_probe_batch(tmp_path, keep):
+    config = smoke(
+        same_loss__losses=(4.55, 0.5),
+        same_loss__by="probe",
+        same_loss__every=2,
+        probe__steps=(0, 6),
+        keep_checkpoints=keep,
+    )
+    _, said = run(config, tmp_path)
+    for name in ("sgdm", "adam"):
+        watched = {
+            int(r["step"]): float(r["loss"])
+            for r in rows(tmp_path, "probe_losses")
+            if r["optimizer"] == name
+        }
+        assert list(watched) == [0, 2, 4, 6]
+        step = min(s for s, loss in watched.items() if loss <= 4.55)
+        probed = {
+            int(r["step"]): float(r["loss"])
+            for r in rows(tmp_path, "geometry")
+            if r["optimizer"] == name
+        }
+        assert set(probed) == {0, step, 6}
+        assert {s: watched[s] for s in probed} == probed
+        kept = {
+            int(p.name) for p in (tmp_path / f"runs/{name}/repeat_0/checkpoints").glob("[0-9]*")
+        }
+        assert kept <= {0, step, 6}, "where nothing but the loss was looked at nothing is kept"
+    assert "loss 0.5 was never reached" in said
+    before = records(tmp_path)
+    run(config, tmp_path)
+    assert records(tmp_path) == before
+
+
+def test_equal_losses_to_those_of_another_run(tmp_path):
+    config = smoke(same_loss__of="sgdm", same_loss__by="probe", same_loss__every=1)
+    run(config, tmp_path)
+    targets = {
+        float(r["loss"])
+        for r in rows(tmp_path, "geometry")
+        if r["optimizer"] == "sgdm" and int(r["step"]) in config.probe.steps
+    }
+    assert len(targets) == len(config.probe.steps)
+    looked_for = [r for r in rows(tmp_path, "iterates") if r["optimizer"] == "adam"]
+    assert {float(r["target"]) for r in looked_for} == targets
+    for row in looked_for:
+        assert int(row["step"]) < 0 or float(row["loss"]) <= float(row["target"])
+    assert "at equal training loss" in (tmp_path / "table.md").read_text()
+
+
+@pytest.mark.slow
+def test_an_interrupted_watch_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
+    config = smoke(
+        same_loss__losses=(4.55,),
+        same_loss__by="probe",
+        same_loss__every=1,
+        keep_checkpoints="measured",
+        optimizers=("adam",),
+        compare=(),
+    )
+    run(config, tmp_path / "calm")
+    original, trained = train._train, []
+
+    def stopping(runs, states, stop, progress):
+        if len(trained) == 5:
+            raise KeyboardInterrupt
+        trained.append((int(states[0].step), stop))
+        return original(runs, states, stop, progress)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_train", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "stopped")
+        trained.clear()
+        patch.setattr(
+            train, "_train", lambda *a: trained.append(a[1][0].step.item()) or original(*a)
+        )
+        run(config, tmp_path / "stopped")
+    assert trained[0] == 4, "it goes on where it stopped, though earlier checkpoints were dropped"
+    assert records(tmp_path / "stopped") == records(tmp_path / "calm")
+
+
 def test_smoothing(tmp_path):
     run_records = RunRecords(tmp_path)
     for step, loss in enumerate([6.0, 4.0, 5.0, 1.0, 3.0, math.nan, 0.0]):
@@ -222,7 +308,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
 def test_sigterm_saves_and_the_next_start_goes_on(tmp_path, monkeypatch):
     config = smoke()
     run(config, tmp_path / "calm")
-    original, calls = Run._train, []
+    original, calls = train._train, []
 
     def terminated(*args):
         calls.append(1)
@@ -232,7 +318,7 @@ def test_sigterm_saves_and_the_next_start_goes_on(tmp_path, monkeypatch):
 
     assert threading.current_thread() is threading.main_thread()
     with monkeypatch.context() as patch:
-        patch.setattr(Run, "_train", terminated)
+        patch.setattr(train, "_train", terminated)
         with pytest.raises(Preempted):
             run(config, tmp_path / "stopped")
     saved = {
@@ -243,6 +329,7 @@ def test_sigterm_saves_and_the_next_start_goes_on(tmp_path, monkeypatch):
     assert records(tmp_path / "stopped") == records(tmp_path / "calm")
 
 
+@pytest.mark.slow
 def test_only_measured_checkpoints_are_kept(tmp_path):
     config = smoke(checkpoint_every=1, keep_checkpoints="measured")
     run(config, tmp_path)
@@ -265,6 +352,8 @@ def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):
     assert result["best"] == min((0.01, 0.2), key=curve.get)
     assert "diverged" in console.file.getvalue()
     assert (tmp_path / "figures/tuning.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report.html").read_text()
+    assert "final training loss against learning rate" in page
     last = [r for r in rows(tmp_path, "losses") if r["optimizer"] == "sgdm_0_2"][-1:]
     np.testing.assert_allclose(curve[0.2], float(last[0]["loss"]), rtol=1e-6)
 
@@ -291,7 +380,15 @@ BAD = [
     ({"adam_after": SWITCH, "share": "3/2"}, r"share must be 'i/n' with i from 1 to n"),
     ({"adam_after": SWITCH, "share": "half"}, r"share must be 'i/n'.*not 'half'"),
     ({"adam_after": SWITCH, "keep_checkpoints": "few"}, r"keep_checkpoints must be one of"),
-    ({"adam_after": SWITCH, "same_loss__window": 0}, r"window must be at least 1, not 0"),
+    ({"adam_after": SWITCH, "same_loss__window": 0}, r"window must be .* at least 1, not 0"),
+    ({"adam_after": SWITCH, "same_loss__every": 0}, r"every must be .* at least 1, not 0"),
+    ({"adam_after": SWITCH, "same_loss__by": "luck"}, r"by must be one of .* not 'luck'"),
+    ({"adam_after": SWITCH, "same_loss__of": "adam"}, r"of must be one of .* not 'adam'"),
+    ({"adam_after": SWITCH, "same_loss__of": "adam_after"}, r"of='adam_after' must be the first"),
+    (
+        {"adam_after": SWITCH, "same_loss__of": "sgdm", "same_loss__losses": (1.0,)},
+        r"losses=\(1.0,\) and same_loss.of='sgdm': give one",
+    ),
     ({"adam_after": SWITCH, "sgdm__learning_rate_from": "/no"}, r"is not a tuning result"),
 ]
 

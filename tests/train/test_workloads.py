@@ -111,6 +111,7 @@ def test_recorded_curvature_is_that_of_the_checkpoint(finished):
         )
 
 
+@pytest.mark.slow
 def test_one_device_gives_the_numbers_of_eight(finished, tmp_path, monkeypatch):
     config, folder, _ = finished
     with monkeypatch.context() as patch:
@@ -309,6 +310,7 @@ def test_sizes_that_disagree_with_the_weights(data, weights_folder):
         make_workload(config_of("bert", data, **changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_on_real_data(data_dir, tmp_path, name):
     config = load_config(

@@ -1,0 +1,193 @@
+"""Runs that are killed and damaged again and again, and one that goes on for long.
+
+    python -m experiments.soak --kills=200 --workdir=D
+    python -m experiments.soak --steps=10000 --probes=100 --workdir=D
+
+The first trains the quickstart's smoke model, kills it by `kill -9` at random moments until it is
+done, damages a checkpoint or a record between some of the starts, and begins again in a new folder
+until there were that many kills; every finished folder must hold the records and the last
+checkpoint's arrays of an undisturbed run, bit for bit. The second measures the process's memory and
+the number of compiled programs along one run. Both write what they found to D/soak.json, and exit
+with 1 where a difference was found.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import pathlib
+import random
+import signal
+import sys
+import time
+from typing import Any
+
+import jax
+from rich.console import Console
+
+from configs import quickstart
+from experiments.long_run import long_run
+from hgeo.checkpoints import Checkpoints, digest
+from hgeo.experiment import run_experiment
+from hgeo.plan import make_plans
+from hgeo.setup import initial_state, set_up
+from hgeo.workloads.registry import make_workload
+
+STEPS = 20
+FILES = ("losses.csv", "geometry.csv", "evaluation.csv", "iterates.csv")
+
+# No process is started anew, which takes seconds: a fork of one that has imported all but made no
+# use of JAX yet is as good.
+_fork = multiprocessing.get_context("fork")
+
+
+def soak_config():
+    """A run with an event at every step: training, checkpoints, probes and records in turn."""
+    config: Any = quickstart.get_config("smoke")
+    config.steps = STEPS
+    config.checkpoint_every = 1
+    config.keep_checkpoints = "measured"
+    config.probe.steps = (0, STEPS // 2, STEPS)
+    config.probe.layers = (4,)
+    config.probe.num_coordinates = 2
+    config.lock()
+    return config
+
+
+def soak(workdir: pathlib.Path, kills: int, seed: int) -> dict[str, Any]:
+    """Kills and damages runs until there were `kills`; returns counts and differences."""
+    draw = random.Random(seed)
+    # Filled by the undisturbed run, and only read by the others.
+    jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    _finish(_start(workdir / "calm"))
+    expected = _result(workdir / "calm")
+    began = time.perf_counter()
+    _finish(_start(workdir / "again"))
+    latest = time.perf_counter() - began
+    again = _result(workdir / "again")
+    differences = [f"undisturbed twice: {k}" for k in expected if again[k] != expected[k]]
+    done = {"kills": 0, "damages": 0, "runs": 0, "repairs_said": 0}
+    while done["kills"] < kills:
+        folder = workdir / f"run_{done['runs']}"
+        while done["kills"] < kills:
+            process = _start(folder)
+            if not _killed(process, folder, draw.uniform(0.0, latest)):
+                break
+            done["kills"] += 1
+            if draw.random() < 0.3:
+                done["damages"] += _damage(folder, draw)
+        _finish(_start(folder))
+        done["runs"] += 1
+        done["repairs_said"] += sum(
+            line.count("is damaged") + line.count("ended in half")
+            for line in (folder / "said.txt").read_text().splitlines()
+        )
+        found = _result(folder)
+        differences += [f"{folder}: {name}" for name in expected if found[name] != expected[name]]
+        differences += [f"{folder}: {path} is left over" for path in folder.rglob("*.partial")]
+        print(f"{done}, {len(differences)} differences", flush=True)
+    return done | {"differences": differences}
+
+
+def _start(folder: pathlib.Path) -> Any:
+    process = _fork.Process(target=_run, args=(folder,))
+    process.start()
+    return process
+
+
+def _run(folder: pathlib.Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "said.txt").open("a") as file, (folder / "errors.txt").open("a") as errors:
+        os.dup2(errors.fileno(), sys.stderr.fileno())
+        run_experiment(soak_config(), str(folder), Console(file=file, width=200))
+
+
+def _finish(process) -> None:
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"a run that nobody disturbed ended with {process.exitcode}")
+
+
+def _killed(process, folder: pathlib.Path, delay: float) -> bool:
+    """Kills a run `delay` seconds after it took its lock; false where it had finished."""
+    lock = folder / "runs" / "sgdm" / "repeat_0" / ".lock"
+    while process.is_alive() and not (lock.exists() and f" {process.pid} " in lock.read_text()):
+        time.sleep(0.005)
+    process.join(delay)
+    if process.exitcode == 0:
+        return False
+    if process.exitcode is not None:
+        raise RuntimeError(f"a run went wrong by itself, with exit code {process.exitcode}")
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    return True
+
+
+def _damage(folder: pathlib.Path, draw: random.Random) -> int:
+    """Spoils an unfinished run's newest checkpoint, or cuts a record's end off; 1 if it could."""
+    run = draw.choice(sorted((folder / "runs").glob("*/repeat_0")))
+    steps = sorted((int(p.name), p) for p in (run / "checkpoints").glob("*") if p.name.isdigit())
+    going = steps and steps[-1][0] < STEPS  # or nothing would look at its checkpoints again
+    losses = run / "losses.csv"
+    if draw.random() < 0.5 and going and len(steps) > 1:
+        for path in steps[-1][1].rglob("d/*"):
+            content = bytearray(path.read_bytes())
+            for place in (0.2, 0.5, 0.8):
+                content[int(place * len(content))] ^= 1 << draw.randrange(8)
+            path.write_bytes(content)
+        return 1
+    if losses.exists() and losses.stat().st_size > 200:
+        losses.write_bytes(losses.read_bytes()[: -draw.randrange(1, 30)])
+        return 1
+    return 0
+
+
+def _result(folder: pathlib.Path) -> dict[str, Any]:
+    """What a finished folder holds: the records' bytes and the last checkpoints' digests."""
+    receive, send = _fork.Pipe(duplex=False)
+    process = _fork.Process(target=_digests, args=(folder, send))
+    process.start()
+    send.close()  # or nobody would see that the process ended without an answer
+    digests = receive.recv()
+    process.join()
+    return {name: (folder / name).read_bytes() for name in FILES} | digests
+
+
+def _digests(folder: pathlib.Path, send) -> None:
+    """Sends the digests of the last checkpoints' arrays as they can be restored."""
+    config = soak_config()
+    setup, found = set_up(config, make_workload(config)), {}
+    for plan in make_plans(config):
+        own = Checkpoints(folder / "runs" / plan.name / "repeat_0" / "checkpoints")
+        found[plan.name] = digest(own.restore(STEPS, initial_state(config, setup, plan)))
+        found[f"{plan.name}: steps"] = own.steps()
+        own.close()
+    send.send(found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--workdir", required=True, type=pathlib.Path)
+    parser.add_argument("--kills", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--probes", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    if options.kills < 1 and options.steps < 1:
+        parser.error("give --kills or --steps, 1 or more")
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    began, found = time.perf_counter(), {}
+    if options.kills:
+        found |= soak(options.workdir.absolute(), options.kills, options.seed)
+    if options.steps:
+        found |= long_run(options.workdir / "long", options.steps, options.probes)
+    found["seconds"] = round(time.perf_counter() - began)
+    text = json.dumps(found, indent=2)
+    (options.workdir / "soak.json").write_text(text + "\n")
+    print(text)
+    return 1 if found.get("differences") else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""What a monitor's arguments must be."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hgeo.context import ProbeOptions
+from hgeo.probes.layers import leaves_by_path
+from hgeo.recorded import STATISTICS
+
+PyTree = Any
+
+# The other one is compiled anew each time, and an entry that is not finite would end the loop.
+STATISTICS_OF_LOOPS = tuple(name for name in STATISTICS if name != "condition_number")
+
+
+def check_statistics(names: Sequence[str]) -> None:
+    """Raises a ValueError unless all are names of statistics that a monitor has."""
+    unknown = [name for name in names if name not in STATISTICS_OF_LOOPS]
+    if isinstance(names, str) or unknown or not names:
+        near = difflib.get_close_matches(unknown[0], STATISTICS_OF_LOOPS) if unknown else []
+        raise ValueError(
+            f"statistics must name some of {', '.join(STATISTICS_OF_LOOPS)}, not {names!r}"
+            + (f"; did you mean {near[0]!r}?" if near and not isinstance(names, str) else "")
+        )
+
+
+def to_options(given: Mapping[str, Any]) -> ProbeOptions:
+    """The options of a monitor; a TypeError for an unknown one, a ValueError for a bad value."""
+    known = ProbeOptions.__dataclass_fields__
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise TypeError(f"a monitor has no option {unknown[0]!r}; it has {', '.join(known)}")
+    options = ProbeOptions(**given)
+    options.check()
+    return options
+
+
+def check_arrays(params: PyTree) -> None:
+    """Raises a ValueError unless all leaves are arrays or numbers."""
+    others = [
+        path
+        for path, leaf in leaves_by_path(params).items()
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float))
+    ]
+    if others:
+        raise ValueError(
+            f"params must be a pytree of arrays, but {others[:3]} are none; of an Equinox module "
+            "give eqx.filter(model, eqx.is_inexact_array), and combine it in the loss"
+        )

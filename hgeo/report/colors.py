@@ -1,0 +1,52 @@
+"""Colours of values: light enough for black text, in an order that colour-blind readers see too."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+# Ends of the scales: shares of the values that are no farther out. One layer of 1e8 would else
+# leave a single colour to all the others.
+INNER = (0.05, 0.95)
+
+
+class Scale:
+    """Colours for values, sequential, or diverging from a middle.
+
+    Attributes:
+      low: the value of the first colour; those below have it too.
+      high: the value of the last.
+      is_logarithmic: whether ratios rather than differences are seen.
+    """
+
+    def __init__(self, values: Sequence[float], is_logarithmic: bool, is_diverging: bool):
+        """Takes the ends from `values`; a diverging scale has 1, or 0, in its middle."""
+        self.is_logarithmic = is_logarithmic
+        kept = np.array([v for v in values if np.isfinite(v) and (v > 0 or not is_logarithmic)])
+        places = np.log(kept) if is_logarithmic else kept
+        if not places.size:
+            places = np.zeros(1)
+        if is_diverging:
+            end = float(np.quantile(np.abs(places), INNER[1])) or 1.0
+            self._ends = (-end, end)
+            colors = colormaps["PuOr"](np.linspace(0.22, 0.78, 256))
+        else:
+            self._ends = tuple(map(float, np.quantile(places, INNER)))
+            colors = colormaps["YlGnBu"](np.linspace(0.0, 0.6, 256))
+        self.low, self.high = np.exp(self._ends) if is_logarithmic else self._ends
+        self._colors = [to_hex(color) for color in colors]
+
+    def color(self, value: float) -> str:
+        """The colour of a value, empty for NaN."""
+        if np.isnan(value):
+            return ""
+        with np.errstate(divide="ignore", invalid="ignore"):
+            place = np.log(max(value, 0.0)) if self.is_logarithmic else value
+        low, high = self._ends
+        share = (np.clip(place, low, high) - low) / (high - low) if high > low else 0.0
+        return self._colors[round(float(share) * 255)]
+
+    def sample(self, number: int = 9) -> list[str]:
+        """Colours from the first to the last at equal distances, for a legend."""
+        return [self._colors[k] for k in np.linspace(0, 255, number).round().astype(int)]
