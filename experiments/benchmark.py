@@ -8,9 +8,18 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from experiments.benchmarks import probes
+from experiments.benchmarks import cold, full, growth, memory, probes, repeats, scaling, train
 
-BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {"probes": probes.main}
+BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
+    "cold": cold.main,
+    "full": full.main,
+    "growth": growth.main,
+    "memory": memory.main,
+    "probes": probes.main,
+    "repeats": repeats.main,
+    "scaling": scaling.main,
+    "train": train.main,
+}
 
 
 def main(arguments: Sequence[str]) -> None:

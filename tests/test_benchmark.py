@@ -1,14 +1,19 @@
 import csv
 import importlib.util
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import benchmark
-from experiments.benchmarks import probes
+from experiments.benchmarks import full, growth, limit, probes
 from experiments.benchmarks.probes_table import MODES, ONE_CALL
 
-NUM_LAYERS = 5  # one block and the head
+# CI runs them once, where PyTorch is there.
+pytestmark = pytest.mark.slow
+
+NUM_LAYERS = 9  # two blocks and the head
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +45,7 @@ def test_every_way_is_measured_and_agrees(smoke):
     for mode in MODES:
         measured = [row for row in rows if row["way"] == mode and row["layer"] != ONE_CALL]
         assert len(measured) == NUM_LAYERS
-    assert [row["way"] for row in rows if row["layer"] == ONE_CALL] == ["adjoint_weighted"]
+    assert [row["way"] for row in rows if row["layer"] == ONE_CALL] == list(MODES)
     for row in rows:
         assert 0 < float(row["least_ms_per_coordinate"]) <= float(row["ms_per_coordinate"])
         assert float(row["largest_error"]) <= 1e-4
@@ -72,3 +77,98 @@ def test_unknown_benchmark_is_named(capsys):
     with pytest.raises(SystemExit):
         benchmark.main(["speed"])
     assert "probes" in capsys.readouterr().err
+
+
+def test_full_diagonal_is_timed_checked_and_explained(tmp_path, capsys):
+    benchmark.main(["full", "--smoke", f"--out={tmp_path / 'full.csv'}"])
+    printed = capsys.readouterr().out
+    with (tmp_path / "full.csv").open(newline="") as file:
+        rows = {row["way"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {"full_diagonal", *full.MODES}
+    assert all(float(row["largest_error"]) <= full.TOLERANCE for row in rows.values())
+    ratio = float(rows["adjoint_weighted"]["ms_per_entry"]) / float(
+        rows["full_diagonal"]["ms_per_entry"]
+    )
+    assert abs(float(rows["adjoint_weighted"]["full_is_faster"]) / ratio - 1) < 1e-6
+    assert "R_med of all 128 entries" in printed
+    assert "billion operations a second" in printed
+    for layer in ("attention/in_proj", "linear2", "head"):
+        assert layer in printed
+
+
+def test_full_stops_where_entries_differ(monkeypatch):
+    monkeypatch.setattr(full, "TOLERANCE", -1.0)
+    with pytest.raises(SystemExit, match="entries differ"):
+        benchmark.main(["full", "--smoke"])
+
+
+def test_repeats_are_timed_both_ways_and_agree(tmp_path, capsys):
+    with jax.numpy_dtype_promotion("standard"):
+        benchmark.main(["repeats", "--smoke", f"--out={tmp_path / 'repeats.csv'}"])
+    assert "one by one / together" in capsys.readouterr().out
+    with (tmp_path / "repeats.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert row["workload"] == "quickstart"
+    ratio = float(row["one_by_one_ms"]) / float(row["together_ms"])
+    assert abs(float(row["ratio"]) / ratio - 1) < 1e-6
+
+
+def test_memory_is_counted_from_the_compiled_programs(tmp_path, capsys):
+    benchmark.main(["memory", "--smoke", "--chunks", "1", "2", f"--out={tmp_path / 'm.csv'}"])
+    printed = capsys.readouterr().out
+    assert "a gradient's temporaries" in printed
+    assert "all layers, chunk 1: 3 coordinates a layer" in printed
+    with (tmp_path / "m.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        assert float(row["gradients"]) > 0
+        assert (float(row["each_further"]) > 0) <= (row["chunk"] == "2")
+
+
+def test_probes_of_translation_are_timed_against_their_products(capsys):
+    pytest.importorskip("torch", reason="PyTorch's side of the translation model")
+    benchmark.main(["probes", "--smoke", "--case=translation", "--modes"])
+    printed = capsys.readouterr().out
+    (line,) = [x for x in printed.splitlines() if x.startswith("decoder_0/cross_attention/in_p")]
+    assert line.split()[1:4] == ["-", "-", "-"]
+    assert "shapes" in printed
+    assert "of the limit" in printed
+
+
+def test_products_are_counted_through_loops():
+    def function(x, y):
+        once = jnp.einsum("bij,bjk->bik", x, y)
+        return jax.lax.fori_loop(0, 5, lambda _, z: z @ y, once)
+
+    counts = limit.products(function, jnp.ones((2, 3, 4)), jnp.ones((2, 4, 4)))
+    assert counts == {limit.Shape(2, 3, 4, 4): 6}
+    assert limit.Shape(2, 3, 4, 4).operations == 2 * 2 * 3 * 4 * 4
+    assert limit.least(counts, rounds=1).seconds > 0
+
+
+def test_growth_fits_a_power_law(tmp_path, capsys):
+    benchmark.main(["growth", "--smoke", f"--out={tmp_path / 'growth.csv'}"])
+    assert "coordinates  slope" in capsys.readouterr().out
+    with (tmp_path / "growth.csv").open(newline="") as file:
+        assert [row["size"] for row in csv.DictReader(file)] == ["2", "4"]
+    assert growth.slope([1, 2, 4], [3.0, 12.0, 48.0]) == pytest.approx(2.0)
+
+
+def test_scaling_exchanges_the_results_alone(tmp_path, capsys):
+    benchmark.main(["scaling", "--smoke", f"--out={tmp_path / 'scaling.csv'}"])
+    assert "bytes a coordinate" in capsys.readouterr().out
+    with (tmp_path / "scaling.csv").open(newline="") as file:
+        rows = {(row["devices"], row["program"]): row for row in csv.DictReader(file)}
+    # 27 float32 entries and the weight of the loss.
+    assert rows["2", "probe"]["bytes"] == str(4 * 27 + 4)
+    for program in ("update", "probe"):
+        one, two = (float(rows[devices, program]["gflop"]) for devices in "12")
+        assert 0.45 < two / one < 0.6
+
+
+def test_a_filled_cache_compiles_faster(tmp_path, capsys):
+    benchmark.main(["cold", "--smoke", f"--out={tmp_path / 'cold.csv'}"])
+    assert "filled cache" in capsys.readouterr().out
+    with (tmp_path / "cold.csv").open(newline="") as file:
+        empty, filled = csv.DictReader(file)
+    assert float(filled["compile"]) < float(empty["compile"])

@@ -1,7 +1,8 @@
-"""Time per coordinate of the exact Hessian diagonal: hgeo's three modes and PyTorch's ways.
+"""Time per coordinate of the exact Hessian diagonal: hgeo's modes and PyTorch's ways.
 
-Every way has its best chunk, found for each layer before the rounds that count, and every way's
-entries must agree. What a call computes once (compiled code apart) is shared by its coordinates.
+Every way has its best chunk, found before the rounds that count, and every way's entries must
+agree. What a call computes once (compiled code apart) is shared by its coordinates. Then the limit:
+how long the probe's matrix products take alone.
 """
 
 import argparse
@@ -9,19 +10,21 @@ import csv
 import dataclasses
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
 
 import hgeo
-from experiments.benchmarks import machine
-from experiments.benchmarks.language_model import Case, make_case
+from experiments.benchmarks import limit, machine
+from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.probes_table import MODES, ONE_CALL, Row, table
 from experiments.benchmarks.timing import Timing, measure
 
 # Of the layer's largest |H_ii|, between any way and forward_over_reverse, in float32.
 TOLERANCE = 1e-4
 
+Key = tuple[str, str, str]  # layer, library, way
 Probe = Callable[[], Mapping[str, np.ndarray]]
 
 
@@ -29,60 +32,57 @@ def main(arguments: Sequence[str]) -> None:
     """Runs the benchmark from its command line."""
     parser = argparse.ArgumentParser(prog="experiments.benchmark probes", description=__doc__)
     parser.add_argument("--out", help="CSV file to write")
+    parser.add_argument("--case", choices=sorted(CASES), default="lm")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--coordinates", type=int, default=20, help="of each layer")
-    parser.add_argument("--chunks", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--chunks", type=int, nargs="+", default=[1, 4])
+    parser.add_argument(
+        "--modes",
+        nargs="*",
+        choices=MODES,
+        default=MODES,
+        help="of hgeo, layer by layer; in one call there are always all of them",
+    )
     parser.add_argument("--smoke", action="store_true", help="a tiny model, in seconds")
     options = parser.parse_args(arguments)
+    scale = "cpu"
     if options.smoke:
-        case, chunks, rounds = make_case("smoke", 2, 3, num_blocks=1), [2], 1
-    else:
-        case = make_case("cpu", options.batch_size, options.coordinates, num_blocks=2)
-        chunks, rounds = options.chunks, options.rounds
+        options.batch_size, options.coordinates, options.chunks, options.rounds = 2, 3, [2], 1
+        scale = "smoke"
+    case = CASES[options.case](scale, options.batch_size, options.coordinates)
 
-    length = case.batch["tokens"].shape[1]
     print(machine.describe())
-    print(
-        f"language model of width {case.shape['width']}, {case.shape['num_blocks']} blocks, "
-        f"vocabulary {case.vocabulary_size}; batch {case.batch['tokens'].shape[0]} x {length}; "
-        f"{len(next(iter(case.coordinates.values())).indices)} coordinates a layer; float32"
-    )
-    print(f"median of {rounds} interleaved rounds; {machine.load()} at the start")
-    rows = run(case, chunks, rounds)
+    print(f"{case.about}; {options.coordinates} coordinates a layer; float32")
+    print(f"median of {options.rounds} interleaved rounds; {machine.load()} at the start")
+    rows = run(case, options.modes, options.chunks, options.rounds)
     print(table(rows))
+    print(limit_line(case, rows, options.rounds))
     print(f"{machine.load()} at the end")
     if options.out:
         with open(options.out, "w", newline="") as file:
             names = [field.name for field in dataclasses.fields(Row)]
-            writer = csv.DictWriter(file, [*names, "batch_size", "rounds", "machine"])
+            writer = csv.DictWriter(file, [*names, "about", "rounds", "machine"])
             writer.writeheader()
-            same = {
-                "batch_size": case.batch["tokens"].shape[0],
-                "rounds": rounds,
-                "machine": machine.describe(),
-            }
+            same = {"about": case.about, "rounds": options.rounds, "machine": machine.describe()}
             writer.writerows(dataclasses.asdict(row) | same for row in rows)
 
 
-def run(case: Case, chunks: Sequence[int], rounds: int) -> list[Row]:
+def run(case: Case, modes: Sequence[str], chunks: Sequence[int], rounds: int) -> list[Row]:
     """Finds each way's best chunk, checks its entries, then measures all ways in turns."""
-    probes = hgeo_probes(case) | torch_probes(case)
-    best: dict[tuple[str, str, str], tuple[int, Probe]] = {}
-    entries: dict[tuple[str, str, str], Mapping[str, np.ndarray]] = {}
+    probes = hgeo_probes(case, modes) | torch_probes(case)
+    best: dict[Key, tuple[int, Probe]] = {}
+    entries: dict[Key, Mapping[str, np.ndarray]] = {}
     for key, with_chunk in probes.items():
         calls = {chunk: with_chunk(chunk) for chunk in chunks}
         first = {chunk: call() for chunk, call in calls.items()}
+        chunk = chunks[0]
         if len(chunks) > 1:
             timings = measure(calls, rounds=2)
             chunk = min(chunks, key=lambda c, found=timings: found[c].least)
-        else:
-            chunk = chunks[0]
         best[key], entries[key] = (chunk, calls[chunk]), first[chunk]
 
-    truth = {
-        layer: entries[layer, "hgeo", "forward_over_reverse"][layer] for layer in case.coordinates
-    }
+    truth = entries[ONE_CALL, "hgeo", "forward_over_reverse"]
     errors = {key: largest_error(found, truth) for key, found in entries.items()}
     wrong = {key: error for key, error in errors.items() if not error <= TOLERANCE}
     if wrong:
@@ -92,29 +92,34 @@ def run(case: Case, chunks: Sequence[int], rounds: int) -> list[Row]:
     return [_row(key, best[key][0], timing, errors[key], case) for key, timing in timings.items()]
 
 
-def hgeo_probes(case: Case) -> dict[tuple[str, str, str], Callable[[int], Probe]]:
-    """Each mode on each layer, and the one-sweep mode on all layers in one call."""
-
-    def probe(mode, coordinates, chunk):
-        compiled = jax.jit(
-            lambda params, batch: hgeo.sampled_diagonal(
-                case.loss, params, batch, coordinates, mode=mode, chunk_size=chunk
-            )
-        )
-        return lambda: jax.device_get(jax.block_until_ready(compiled(case.params, case.batch)))
+def hgeo_probes(case: Case, modes: Sequence[str]) -> dict[Key, Callable[[int], Probe]]:
+    """Some modes on each layer, and all of them on all layers in one call."""
 
     def chunked(mode, coordinates):
-        return lambda chunk: probe(mode, coordinates, chunk)
+        def with_chunk(chunk):
+            compiled = jax.jit(diagonal(case, mode, coordinates, chunk))
+            return lambda: jax.device_get(compiled(case.params, case.batch))
+
+        return with_chunk
 
     layers = {
         (name, "hgeo", mode): chunked(mode, {name: chosen})
         for name, chosen in case.coordinates.items()
-        for mode in MODES
+        for mode in modes
     }
-    return layers | {(ONE_CALL, "hgeo", MODES[0]): chunked(MODES[0], case.coordinates)}
+    return layers | {(ONE_CALL, "hgeo", mode): chunked(mode, case.coordinates) for mode in MODES}
 
 
-def torch_probes(case: Case) -> dict[tuple[str, str, str], Callable[[int], Probe]]:
+def diagonal(
+    case: Case, mode: str, coordinates: Mapping[str, hgeo.Coordinates], chunk: int
+) -> Callable[[Any, Any], Any]:
+    """The probe as a function of params and batch."""
+    return lambda params, batch: hgeo.sampled_diagonal(
+        case.loss, params, batch, coordinates, mode=mode, chunk_size=chunk
+    )
+
+
+def torch_probes(case: Case) -> dict[Key, Callable[[int], Probe]]:
     """Each of PyTorch's ways on each layer; none where it is missing or on another device."""
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its columns are left out")
@@ -145,7 +150,21 @@ def largest_error(found: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarra
     )
 
 
-def _row(key, chunk: int, timing: Timing, error: float, case: Case) -> Row:
+def limit_line(case: Case, rows: Sequence[Row], rounds: int) -> str:
+    """How near the call over all layers is to the time of its matrix products alone."""
+    (row,) = [row for row in rows if (row.layer, row.way) == (ONE_CALL, "adjoint_weighted")]
+    probe = diagonal(case, row.way, case.coordinates, row.chunk)
+    counts = limit.products(probe, case.params, case.batch)
+    operations, least = limit.least(counts, rounds)
+    seconds = 1e-3 * row.ms_per_coordinate * row.num_coordinates
+    return (
+        f"{row.layer}, {row.way}: {operations / 1e9:.1f} GFLOP in products of {len(counts)} "
+        f"shapes, {1e3 * least:.0f} ms by themselves ({operations / least / 1e9:.0f} GFLOP/s); "
+        f"the call takes {1e3 * seconds:.0f} ms: {least / seconds:.2f} of the limit"
+    )
+
+
+def _row(key: Key, chunk: int, timing: Timing, error: float, case: Case) -> Row:
     layer, library, way = key
     coordinates = case.coordinates.values() if layer == ONE_CALL else [case.coordinates[layer]]
     num = sum(len(chosen.indices) for chosen in coordinates)

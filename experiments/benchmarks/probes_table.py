@@ -1,7 +1,7 @@
 """The table of the `probes` benchmark."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
 ONE_CALL = "all layers, one call"
@@ -23,29 +23,32 @@ class Row:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Milliseconds per coordinate by layer and way, chunks in brackets, ratios last."""
+    """Milliseconds per coordinate by layer and way, chunks in brackets, ratios last.
+
+    PyTorch's ways take one layer at a time; beside all layers in one call stands their mean.
+    """
     layers: dict[str, dict[str, Row]] = {}
     for row in rows:
         layers.setdefault(row.layer, {})[row.way] = row
-    one_call = layers.pop(ONE_CALL)["adjoint_weighted"]
-    ways = list(next(iter(layers.values())))
-    theirs = [way for way in ways if way not in MODES]
+    ways = list(dict.fromkeys(row.way for row in rows))
+    theirs = list(dict.fromkeys(row.way for row in rows if row.library != "hgeo"))
+    one_call = layers.pop(ONE_CALL)
 
     header = ["ms per coordinate (chunk)", *ways, "reverse / adjoint"]
     lines = [[*header, "best PyTorch / adjoint"] if theirs else header]
-    times = []
     for layer, found in layers.items():
         ms = {way: row.ms_per_coordinate for way, row in found.items()}
-        times.append(ms | {"best": min((ms[way] for way in theirs), default=0.0)})
-        cells = [f"{ms[way]:.2f} ({found[way].chunk})" for way in ways]
-        lines.append([layer, *cells, *_ratios(times[-1], bool(theirs))])
+        lines.append([layer, *_cells(ways, ms, found), *_ratios(ms, theirs)])
     # Every layer has as many coordinates, so that the mean over layers is that over coordinates.
-    mean = {way: sum(ms[way] for ms in times) / len(times) for way in times[0]}
-    cells = [f"{mean[way]:.2f}" for way in ways]
-    lines.append([LAYER_BY_LAYER, *cells, *_ratios(mean, bool(theirs))])
-    mean["adjoint_weighted"] = one_call.ms_per_coordinate
-    cells[ways.index("adjoint_weighted")] = f"{one_call.ms_per_coordinate:.2f} ({one_call.chunk})"
-    lines.append([ONE_CALL, *cells, *_ratios(mean, bool(theirs))])
+    mean = {
+        way: sum(found[way].ms_per_coordinate for found in layers.values()) / len(layers)
+        for way in ways
+        if layers and all(way in found for found in layers.values())
+    }
+    lines.append([LAYER_BY_LAYER, *_cells(ways, mean, {}), *_ratios(mean, theirs)])
+    ms = {way: row.ms_per_coordinate for way, row in one_call.items()}
+    of_theirs = {way: mean[way] for way in theirs}
+    lines.append([ONE_CALL, *_cells(ways, ms, one_call), *_ratios(ms | of_theirs, theirs)])
 
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     padded = [
@@ -56,13 +59,20 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(
         [
             *("  ".join(line) for line in padded),
-            "Only adjoint_weighted is measured in one call; the others' figures are repeated.",
             f"Largest difference from forward_over_reverse: {worst.largest_error:.1e} of a layer's "
             f"largest |H_ii| ({worst.way}, {worst.layer}).",
         ]
     )
 
 
-def _ratios(ms, with_torch: bool) -> list[str]:
-    ratios = [ms["forward_over_reverse"], *([ms["best"]] if with_torch else [])]
-    return [f"{other / ms['adjoint_weighted']:.2f}" for other in ratios]
+def _cells(ways: Sequence[str], ms: Mapping[str, float], rows: Mapping[str, Row]) -> list[str]:
+    chunk = lambda way: f" ({rows[way].chunk})" if way in rows else ""
+    return [f"{ms[way]:.2f}{chunk(way)}" if way in ms else "-" for way in ways]
+
+
+def _ratios(ms: Mapping[str, float], theirs: Sequence[str]) -> list[str]:
+    others = [ms.get("forward_over_reverse")]
+    if theirs:
+        others.append(min(ms[way] for way in theirs))
+    own = ms.get("adjoint_weighted")
+    return [f"{other / own:.2f}" if other and own else "-" for other in others]

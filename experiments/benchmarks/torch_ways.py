@@ -5,42 +5,24 @@ coordinates computed together, and gives the entries.
 """
 
 import importlib.util
-import os
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
-from experiments.benchmarks.language_model import Case
-from experiments.benchmarks.torch_language_model import TorchLanguageModel, parameter_names
+from experiments.benchmarks.cases import Case
+from experiments.benchmarks.original_cases import OriginalCase
 
 Way = Callable[[list[int], int], np.ndarray]
 
 
 class TorchSide:
-    """The case's model, weights and batch in PyTorch, on as many threads as there are."""
+    """The case in PyTorch, its attention in operations that differentiate twice."""
 
     def __init__(self, case: Case):
-        torch.set_num_threads(os.cpu_count() or 1)
-        torch.backends.mha.set_fastpath_enabled(False)  # it has no derivative
-        shape = {
-            name: case.shape[name] for name in ("width", "num_heads", "ffn_width", "num_blocks")
-        }
-        tensor = lambda x: torch.from_numpy(np.array(x))
-        self.tokens = tensor(case.batch["tokens"]).long()
-        self.targets = tensor(case.batch["targets"]).long().flatten()
-        length = self.tokens.shape[1]
-        self.model = TorchLanguageModel(case.vocabulary_size, **shape, length=length)
-        self.names = parameter_names(case.shape["num_blocks"])
-        self.case = case
-
-        state = {}
-        for keys, leaf in jax.tree_util.tree_flatten_with_path(case.params)[0]:
-            path = jax.tree_util.keystr(keys, simple=True, separator="/")
-            state[self.names[path]] = tensor(leaf.T if path.endswith("kernel") else leaf)
-        self.model.load_state_dict(state)
+        self.case, self.original = case, OriginalCase(case)
+        self.model, self.names = self.original.module, self.original.names
 
     def positions(self, path: str) -> list[int]:
         """The layer's coordinates as positions in PyTorch's transposed weight."""
@@ -51,26 +33,30 @@ class TorchSide:
 
     def ways(self, path: str) -> dict[str, Way]:
         """All of them for one layer, by name; curvlinops' where it is installed."""
-        ways = {
-            "double backward": lambda positions, chunk: self._double_backward(
-                path, positions, chunk
-            ),
-            "vmap of jvp over grad": lambda positions, chunk: self._jvp_over_grad(
-                path, positions, chunk
-            ),
+        found = {
+            "double backward": self._double_backward,
+            "vmap of jvp over grad": self._jvp_over_grad,
         }
         if importlib.util.find_spec("curvlinops") is not None:
-            ways["curvlinops"] = lambda positions, chunk: self._curvlinops(path, positions, chunk)
-        return ways
+            found["curvlinops"] = self._curvlinops
+
+        def with_derivatives(way):
+            def call(positions, chunk):
+                with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+                    return way(path, positions, chunk)
+
+            return call
+
+        return {name: with_derivatives(way) for name, way in found.items()}
 
     def _loss(self, logits):
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), self.targets)
+        return self.original.loss(logits, self.original.targets)
 
     def _double_backward(self, path, positions, chunk):
         # One graph of the gradient; a backward pass over it for each coordinate or chunk of them.
         weight = self.model.get_parameter(self.names[path])
         (gradient,) = torch.autograd.grad(
-            self._loss(self.model(self.tokens)), weight, create_graph=True
+            self._loss(self.model(self.original.inputs)), weight, create_graph=True
         )
         entries = []
         for part in _parts(positions, chunk):
@@ -90,8 +76,10 @@ class TorchSide:
         name = self.names[path]
         weight = self.model.get_parameter(name).detach()
 
+        inputs = self.original.inputs
+
         def loss(weight):
-            return self._loss(torch.func.functional_call(self.model, {name: weight}, self.tokens))
+            return self._loss(torch.func.functional_call(self.model, {name: weight}, inputs))
 
         def product(unit):
             return torch.func.jvp(torch.func.grad(loss), (weight,), (unit,))[1]
@@ -108,10 +96,10 @@ class TorchSide:
 
         weight = self.model.get_parameter(self.names[path])
         hessian: Any = curvlinops.HessianLinearOperator(
-            torch.nn.Sequential(self.model, torch.nn.Flatten(0, 1)),
-            torch.nn.CrossEntropyLoss(),
+            self.model,
+            self.original.loss,
             [weight],
-            [(self.tokens, self.targets)],
+            [(self.original.inputs, self.original.targets)],
             check_deterministic=False,
         )
         entries = []

@@ -15,7 +15,8 @@ import numpy as np
 import optax
 import torch
 
-from experiments.benchmarks.torch_language_model import TorchLanguageModel, parameter_names
+from experiments.benchmarks.original_names import language_paths
+from experiments.benchmarks.originals import Language
 from hgeo.models.layers import EncoderBlock
 from hgeo.models.transformer import LanguageModel
 
@@ -25,7 +26,7 @@ class Case:
     """One model on both sides.
 
     Attributes:
-      loss: the loss in JAX, `loss(params, batch)`.
+      outputs: the model in JAX, `outputs(params, batch)` -> logits of shape (rows, classes).
       params: what `loss` takes: the weights of `model`.
       batch: the same inputs and targets as `inputs` and `targets`.
       layers: Flax paths of the weight matrices.
@@ -37,7 +38,7 @@ class Case:
       has_backpack: whether BackPACK's DiagHessian covers the model.
     """
 
-    loss: Callable[[Any, Any], jax.Array]
+    outputs: Callable[[Any, Any], jax.Array]
     params: Any
     batch: dict[str, jax.Array]
     layers: list[str]
@@ -48,6 +49,10 @@ class Case:
     targets: torch.Tensor
     has_backpack: bool
 
+    def loss(self, params: Any, batch: Any) -> jax.Array:
+        """The loss in JAX."""
+        return cross_entropy(self.outputs(params, batch), batch)
+
     def weight(self, path: str) -> torch.nn.Parameter:
         """The PyTorch parameter behind a Flax path."""
         return self.model.get_parameter(self.names[path])
@@ -57,6 +62,11 @@ class Case:
         weight = self.weight(path)
         places = np.arange(weight.numel()).reshape(tuple(weight.shape))
         return self.to_flax[path](places).ravel()[np.asarray(indices)].tolist()
+
+
+def cross_entropy(logits: jax.Array, batch: dict[str, jax.Array]) -> jax.Array:
+    """The mean cross-entropy of the batch's targets."""
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"]))
 
 
 class Mlp(nn.Module):
@@ -148,12 +158,19 @@ def encoder_block(dtype: torch.dtype) -> Case:
     return _case(Block(), TorchBlock(), names, {}, inputs, _identity, 8, False, in_proj)
 
 
+class TwiceDifferentiable(Language):
+    """Its attention written out: PyTorch's fused kernels have no second derivative."""
+
+    def forward(self, tokens):
+        with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+            return super().forward(tokens)
+
+
 def language_model(dtype: torch.dtype) -> Case:
     shape = {"vocabulary_size": 30, "width": 8, "num_heads": 2, "ffn_width": 12, "num_blocks": 1}
     inputs = torch.randint(0, 30, (3, 6))
-    whole = parameter_names(shape["num_blocks"])
-    model = torch.nn.Sequential(TorchLanguageModel(**shape, length=6), torch.nn.Flatten(0, 1))
-    names = {path: f"0.{name}" for path, name in whole.items()}
+    model = torch.nn.Sequential(TwiceDifferentiable(30, 8, 2, 12, 1), torch.nn.Flatten(0, 1))
+    names = {path: f"0.{name}" for name, path in language_paths(1).items()}
     case = _case(
         LanguageModel(**shape), model.to(dtype), {}, {}, inputs, _identity, 30, False, names
     )
@@ -211,16 +228,15 @@ def _case(
         "targets": jnp.asarray(targets.numpy()),
     }
 
-    def loss(params, batch):
+    def outputs(params, batch):
         # Flax's pooling and our float32 position table mix dtypes.
         with jax.numpy_dtype_promotion("standard"):
-            logits = flax.apply({"params": params}, batch["inputs"])
-        logits = logits.reshape(-1, classes)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
-        return jnp.mean(losses)
+            return flax.apply({"params": params}, batch["inputs"]).reshape(-1, classes)
 
     layers = [path for path in names if path.endswith("kernel")]
-    return Case(loss, params, batch, layers, names, to_flax, model, inputs, targets, has_backpack)
+    return Case(
+        outputs, params, batch, layers, names, to_flax, model, inputs, targets, has_backpack
+    )
 
 
 def _layout(path: str) -> Callable[[np.ndarray], np.ndarray]:

@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from experiments.benchmarks import originals
+from experiments.benchmarks.original_names import language_paths, resnet_paths, translation_paths
 from hgeo.models.resnet import ResNet
 from hgeo.models.seq2seq import Seq2Seq, token_loss
 from hgeo.models.transformer import LanguageModel
-from tests.parity import originals
 from tests.parity.copying import (
     check_diagonal,
     check_loss_and_gradients,
@@ -42,78 +43,6 @@ def shuffled(module):
         for parameter in module.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return module.double()
-
-
-BLOCK = {
-    "norm1.weight": "norm1/scale",
-    "norm1.bias": "norm1/bias",
-    "norm2.weight": "norm2/scale",
-    "norm2.bias": "norm2/bias",
-    "linear1.weight": "linear1/kernel",
-    "linear1.bias": "linear1/bias",
-    "linear2.weight": "linear2/kernel",
-    "linear2.bias": "linear2/bias",
-}
-
-
-def attention(theirs, ours):
-    return {
-        f"{theirs}.in_proj_weight": f"{ours}/in_proj/kernel",
-        f"{theirs}.in_proj_bias": f"{ours}/in_proj/bias",
-        f"{theirs}.out_proj.weight": f"{ours}/out_proj/kernel",
-        f"{theirs}.out_proj.bias": f"{ours}/out_proj/bias",
-    }
-
-
-def linear(theirs, ours):
-    return {f"{theirs}.weight": f"{ours}/kernel", f"{theirs}.bias": f"{ours}/bias"}
-
-
-def norm(theirs, ours):
-    return {f"{theirs}.weight": f"{ours}/scale", f"{theirs}.bias": f"{ours}/bias"}
-
-
-def inside(theirs, ours, paths):
-    return {f"{theirs}.{a}": f"{ours}/{b}" for a, b in paths.items()}
-
-
-def translation_paths(blocks):
-    decoder = attention("self_attn", "self_attention")
-    decoder |= attention("multihead_attn", "cross_attention")
-    decoder |= BLOCK | norm("norm3", "norm3")
-    paths = {
-        "src_tok_emb.weight": "source_embedding/embedding",
-        "tgt_tok_emb.weight": "target_embedding/embedding",
-    }
-    paths |= linear("generator", "generator")
-    for part, block in (
-        ("encoder", attention("self_attn", "attention") | BLOCK),
-        ("decoder", decoder),
-    ):
-        paths |= norm(f"transformer.{part}.norm", f"{part}_norm")
-        for n in range(blocks):
-            paths |= inside(f"transformer.{part}.layers.{n}", f"{part}_{n}", block)
-    return paths
-
-
-def language_paths(blocks):
-    paths = {"embedding.weight": "embedding/embedding"} | linear("linear", "head")
-    for n in range(blocks):
-        block = attention("self_attn", "attention") | BLOCK
-        paths |= inside(f"transformer_encoder.layers.{n}", f"block{n}", block)
-    return paths
-
-
-def resnet_paths():
-    paths = {"conv.weight": "stem/kernel"} | norm("bn", "stem_norm") | linear("fc", "classifier")
-    for stage in (1, 2, 3):
-        block = {"conv1.weight": "conv1/kernel", "conv2.weight": "conv2/kernel"}
-        block |= norm("bn1", "norm1") | norm("bn2", "norm2")
-        if stage > 1:
-            block |= {"downsample.0.weight": "shortcut/kernel"}
-            block |= norm("downsample.1", "shortcut_norm")
-        paths |= inside(f"layer{stage}.0", f"stage{stage}_block0", block)
-    return paths
 
 
 def mean_loss(model, apply):

@@ -2,22 +2,26 @@
 
 import math
 
-import torch
-from torch import nn
+import torch  # pyright: ignore[reportMissingImports]
+from torch import nn  # pyright: ignore[reportMissingImports]
 
 
 class Positions(nn.Module):
+    """Sinusoidal positions, added to embeddings."""
+
     def __init__(self, width, max_length=64):
         super().__init__()
-        position = torch.arange(max_length).unsqueeze(1)
-        frequency = torch.exp(torch.arange(0, width, 2) * (-math.log(10000.0) / width))
+        # In float64 until the table holds them, so that the sines are those of the exact angles.
+        position = torch.arange(max_length, dtype=torch.float64).unsqueeze(1)
+        frequency = torch.exp(-math.log(10000.0) * torch.arange(0, width, 2).double() / width)
         table = torch.zeros(max_length, width)
         table[:, 0::2] = torch.sin(position * frequency)
         table[:, 1::2] = torch.cos(position * frequency)
         self.register_buffer("table", table)
 
     def forward(self, x_BxTxD):
-        return x_BxTxD + self.table[: x_BxTxD.shape[1]]
+        table: torch.Tensor = self.table  # pyright: ignore[reportAssignmentType]
+        return x_BxTxD + table[: x_BxTxD.shape[1]]
 
 
 class Translation(nn.Module):
@@ -74,6 +78,8 @@ class Language(nn.Module):
 
 
 class Block(nn.Module):
+    """Two convolutions and a shortcut."""
+
     def __init__(self, channels_in, channels, stride):
         super().__init__()
         conv = lambda a, stride: nn.Conv2d(a, channels, 3, stride, padding=1, bias=False)

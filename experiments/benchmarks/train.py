@@ -1,0 +1,172 @@
+"""Updates a second of each workload under Adam, against its PyTorch original.
+
+All three sides (hgeo, PyTorch eager, PyTorch by `torch.compile`) begin at the same weights, see the
+same batches, and must lose the same before they are timed. Then the train loop itself, with its
+records, against its updates alone.
+"""
+
+import argparse
+import csv
+import importlib
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from experiments.benchmarks import machine
+from experiments.benchmarks.timing import measure
+from hgeo.plan import RunPlan, make_plans
+from hgeo.preemption import Preemption
+from hgeo.progress import Progress
+from hgeo.schedule import MAX_BLOCK
+from hgeo.setup import Setup, initial_state, make_updates, set_up
+from hgeo.team import Team
+from hgeo.workfolder import WorkFolder
+from hgeo.workloads.registry import make_workload
+
+Update = Callable[[], Any]  # one update on the next batch, gives its loss
+
+WORKLOADS = ("translation", "lm", "bert", "resnet")
+TOLERANCE = 1e-3  # of the losses of the first updates
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Runs the benchmark from its command line."""
+    parser = argparse.ArgumentParser(prog="experiments.benchmark train", description=__doc__)
+    parser.add_argument("--data_dir", help="where the workloads' data lie")
+    parser.add_argument("--workloads", nargs="+", default=WORKLOADS)
+    parser.add_argument("--updates", type=int, default=4, help="in a round")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
+    parser.add_argument("--loop", default="lm", help="whose train loop is timed; empty for none")
+    parser.add_argument("--out", help="CSV file to write")
+    parser.add_argument("--smoke", action="store_true", help="a tiny model, in seconds")
+    options = parser.parse_args(arguments)
+    scale = "cpu"
+    if options.smoke:
+        options.workloads, options.loop, scale = ["quickstart"], "quickstart", "smoke"
+        options.updates, options.rounds, options.no_compile = 2, 1, True
+
+    print(machine.describe())
+    print(
+        f"ms of an update; Adam, float32; medians of {options.rounds} interleaved rounds of "
+        f"{options.updates}; {machine.load()} at the start"
+    )
+    print("workload             hgeo    eager  compiled  best PyTorch / hgeo")
+    rows = [of_workload(name, scale, options) for name in options.workloads]
+    if options.loop:
+        print(loop_line(options.loop, scale, options))
+    print(f"{machine.load()} at the end")
+    if options.out:
+        with open(options.out, "w", newline="") as file:
+            writer = csv.DictWriter(file, [*rows[0], "machine"])
+            writer.writeheader()
+            writer.writerows(row | {"machine": machine.describe()} for row in rows)
+
+
+def of_workload(name: str, scale: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measures and prints one workload."""
+    from experiments.benchmarks.original_training import TorchTraining
+
+    config = config_of(name, scale, options.data_dir)
+    setup, plan = _set_up(config)
+    batches = _batches(config, setup, options)
+    sides: dict[str, Update] = {"hgeo": hgeo_update(config, setup, plan, iter(batches))}
+    for side, compiled in (("eager", False), ("compiled", True)):
+        if not (compiled and options.no_compile):
+            training = TorchTraining(config, setup, plan)
+            sides[side] = training.update(iter(batches), compiled=compiled)
+
+    first = {side: [float(update()) for _ in range(3)] for side, update in sides.items()}
+    for side, losses in first.items():
+        if not np.allclose(losses, first["hgeo"], rtol=TOLERANCE):
+            raise SystemExit(f"{name}: the losses differ: {first}, first in {side}")
+
+    def several(update):
+        return lambda: [float(update()) for _ in range(options.updates)]
+
+    timings = measure({side: several(u) for side, u in sides.items()}, options.rounds)
+    ms = {side: 1e3 * timing.median / options.updates for side, timing in timings.items()}
+    ratio = min(value for side, value in ms.items() if side != "hgeo") / ms["hgeo"]
+    compiled = f"{ms['compiled']:9.1f}" if "compiled" in ms else "        -"
+    print(f"{name:16} {ms['hgeo']:8.1f} {ms['eager']:8.1f} {compiled} {ratio:20.2f}", flush=True)
+    row = {f"{side}_ms": ms.get(side, "") for side in ("hgeo", "eager", "compiled")}
+    return {"workload": name, **row, "ratio": ratio}
+
+
+def config_of(name: str, scale: str, data_dir: str | None) -> Any:
+    """A workload's config with Adam alone."""
+    config: Any = importlib.import_module(f"configs.{name}").get_config(scale)
+    config.optimizers, config.compare = ("adam",), ()
+    if data_dir:
+        config.data_dir = data_dir
+    return config
+
+
+def hgeo_update(config: Any, setup: Setup, plan: RunPlan, batches: Any) -> Update:
+    """The update that the train loop does."""
+    update, rate = make_updates(config, setup, plan).alone, np.float32(plan.rate)
+    state = initial_state(config, setup, plan)
+
+    def call():
+        nonlocal state
+        state, told = update(state, setup.examples, next(batches), rate)
+        return told.loss
+
+    return call
+
+
+def loop_line(name: str, scale: str, options: argparse.Namespace) -> str:
+    """What the train loop takes beside its updates."""
+    config = config_of(name, scale, options.data_dir)
+    config.steps, config.checkpoint_every = 4 * MAX_BLOCK, 0
+    config.probe.steps, config.evaluation.steps = (), ()
+    setup, plan = _set_up(config)
+    with tempfile.TemporaryDirectory() as workdir:
+        folder, progress = WorkFolder(workdir), Blocks(Console(quiet=True))
+        folder.take(config, setup.workload, setup.dtypes)
+        with Preemption() as preemption:
+            team = Team(config, folder, setup, preemption)
+            team.go_on(progress)
+            team.close()
+    batches = _batches(config, setup, options, number=2 * MAX_BLOCK)
+    update = hgeo_update(config, setup, plan, iter(batches))
+    float(update())
+    several = lambda: [update() for _ in range(MAX_BLOCK // 2)][-1].block_until_ready()
+    alone = measure({0: several}, rounds=3)[0].median / (MAX_BLOCK // 2)
+    loop = float(np.median(progress.seconds[1:]))
+    return (
+        f"{name}: an update in the train loop {1e3 * loop:.2f} ms, alone {1e3 * alone:.2f} ms: "
+        f"{100 * (loop / alone - 1):.1f}% more"
+    )
+
+
+class Blocks(Progress):
+    """Keeps what an update took in each block of them."""
+
+    def __init__(self, console: Console):
+        """Starts with none."""
+        super().__init__(console)
+        self.seconds: list[float] = []
+
+    def done(self, kind: str, number: int, seconds: float, doing: str) -> None:
+        """As `Progress.done`; keeps the seconds of an update."""
+        super().done(kind, number, seconds, doing)
+        if kind == "step":
+            self.seconds.append(seconds / number)
+
+
+def _set_up(config: Any) -> tuple[Setup, RunPlan]:
+    (plan,) = make_plans(config)
+    return set_up(config, make_workload(config)), plan
+
+
+def _batches(config: Any, setup: Setup, options: argparse.Namespace, number: int = 0) -> list[Any]:
+    """Enough batches for a side, as rows of the examples."""
+    number = number or 3 + options.updates * options.rounds
+    rows = np.random.default_rng(0).integers(
+        setup.workload.num_examples, size=(number, config.batch_size)
+    )
+    return list(rows.astype(np.int32))

@@ -1,0 +1,30 @@
+"""Updates against the PyTorch originals': the losses of the same weights and batches."""
+
+import csv
+
+import jax
+import pytest
+
+from experiments import benchmark
+from experiments.benchmarks import train
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    with jax.numpy_dtype_promotion("standard"):  # Optax needs it
+        yield
+
+
+def test_updates_are_timed_where_losses_agree(tmp_path, capsys):
+    benchmark.main(["train", "--smoke", f"--out={tmp_path / 'train.csv'}"])
+    printed = capsys.readouterr().out
+    assert "an update in the train loop" in printed
+    with (tmp_path / "train.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["ratio"]) == pytest.approx(float(row["eager_ms"]) / float(row["hgeo_ms"]))
+
+
+def test_it_stops_where_they_differ(monkeypatch):
+    monkeypatch.setattr(train, "TOLERANCE", 0.0)
+    with pytest.raises(SystemExit, match="the losses differ"):
+        benchmark.main(["train", "--smoke"])
