@@ -1,72 +1,98 @@
-"""The paper's experiments by name: `python -m experiments.reproduce theorem1 --workdir=DIR`.
+"""The paper's experiments by id: `python -m experiments.reproduce table2a --workdir=DIR`.
 
-Each writes NAME.csv, NAME.md and figures (PNG and SVG) into the work folder and ends with a
-verdict. Runs that the folder already holds are not trained again. `--list` shows the names.
+Each writes ID.csv, ID.md and figures (PNG and SVG) into the work folder, ends with a verdict, and
+joins the folder's report.html. Runs that the folder already holds are not trained again, whichever
+experiment they were for. `--list` shows the ids.
 """
 
 import argparse
-import importlib
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 
 from etils import epath
 from rich.console import Console
 
-from experiments.paper.result import write_result
 from hgeo.command_line import INTERRUPTED, fail
 from hgeo.errors import InputError
-
-# By name: the module of `experiments.paper` that has `run(scale, folder, console) -> Result`, and
-# what it shows.
-EXPERIMENTS = {
-    "theorem1": "R_med of a two-layer linear network: SGD+M's grows like log d, Adam's tends to 1",
-    "corollary1": "the same at equal loss",
-    "theorem2": "R_diag of its whole Hessian falls during training",
-    "linear_limits": "where the phenomenon stops: large rates, large initial weights, depth",
-}
+from hgeo.preemption import Preempted
+from hgeo.table import WIDTH
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the experiments that are named; returns the exit code."""
     parser = argparse.ArgumentParser(prog="experiments.reproduce", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, in this order")
+    parser.add_argument("names", nargs="*", metavar="ID", help="experiments, in this order; or all")
     parser.add_argument("--workdir", help="where runs and results are kept")
-    parser.add_argument("--scale", default="cpu", help="the config's scale: paper, cpu or smoke")
-    parser.add_argument("--list", action="store_true", help="show the names and end")
+    parser.add_argument("--scale", default="cpu", help="the configs' scale: paper, cpu or smoke")
+    parser.add_argument("--data_dir", default="", help="the data sets' root")
+    parser.add_argument("--repeats", type=int, help="of every run, in the place of their own")
+    parser.add_argument("--list", action="store_true", help="show the ids and end")
     options = parser.parse_args(arguments)
+    # After the arguments: it takes seconds.
+    from experiments.paper.registry import EXPERIMENTS
+
     console = Console(soft_wrap=True)
     if options.list:
-        for name, shows in EXPERIMENTS.items():
-            console.print(f"{name:14} {shows}", highlight=False)
+        _list(console)
         return 0
-    unknown = [name for name in options.names if name not in EXPERIMENTS]
-    if unknown or not options.names:
+    names = list(EXPERIMENTS) if options.names == ["all"] else options.names
+    unknown = [name for name in names if name not in EXPERIMENTS]
+    if unknown or not names:
         return fail(f"experiments are {', '.join(EXPERIMENTS)}; not {unknown or 'none'}")
     if not options.workdir:
         return fail("--workdir=DIR is missing")
+    if options.repeats is not None and options.repeats < 1:
+        return fail(f"--repeats must be at least 1, not {options.repeats}")
     try:
-        return _run_all(options.names, options.scale, epath.Path(options.workdir), console)
+        return _run_all(names, options, console)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on after the last finished run")
         return INTERRUPTED
+    except Preempted as event:
+        console.print(f"stopped by {event} and saved; the same command goes on from here")
+        return event.exit_code
 
 
-def _run_all(names: Sequence[str], scale: str, folder: epath.Path, console: Console) -> int:
+def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console) -> int:
+    from experiments.paper.page import write_page
+    from experiments.paper.registry import EXPERIMENTS
+    from experiments.paper.result import write_result
+    from experiments.paper.training import Place, describe
+
+    folder = epath.Path(options.workdir)
+    place = Place(folder, options.scale, console, options.data_dir, options.repeats)
+    repeats = "" if options.repeats is None else f" --repeats={options.repeats}"
     for name in names:
         start = time.monotonic()
-        console.print(f"{name}: {EXPERIMENTS[name]}", highlight=False)
-        module = importlib.import_module(f"experiments.paper.{name}")
+        experiment = EXPERIMENTS[name]
+        console.print(f"{name}: {experiment.shows}", highlight=False)
+        command = f"python -m experiments.reproduce {name} --scale={options.scale}{repeats}"
+        command += " --data_dir=DIR --workdir=D" if experiment.runs else " --workdir=D"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            result = module.run(scale, folder, console)
-            write_result(folder, name, result)
+            result = experiment.run(place)
+            write_result(folder, name, result, command)
+            write_page(folder, name, result, command, describe(experiment.runs, place))
         except (InputError, OSError) as error:
             return fail(str(error))
         console.print(result.table.text(), highlight=False, markup=False)
         console.print(f"{name}: {result.verdict}", highlight=False, markup=False)
         console.print(f"{name}: {time.monotonic() - start:.0f} s, in {folder}\n", highlight=False)
     return 0
+
+
+def _list(console: Console) -> None:
+    from experiments.paper.registry import EXPERIMENTS, is_published
+
+    console.print(f"{'id':21} {'smoke':6} {'cpu':8} {'paper':7} {'published':17} shows")
+    for name, experiment in EXPERIMENTS.items():
+        smoke, cpu, paper = (experiment.cost(scale) for scale in ("smoke", "cpu", "paper"))
+        published = "yes" if is_published(name) else "not yet published"
+        start = f"{name:21} {smoke:6} {cpu:8} {paper:7} {published:17} "
+        lines = textwrap.wrap(experiment.shows, WIDTH - len(start))
+        console.print(start + f"\n{'':{len(start)}}".join(lines), highlight=False)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +10,8 @@ from typing import Any
 from etils import epath
 from matplotlib.figure import Figure
 
-from hgeo.figures import png
-from hgeo.records import write_text
+from hgeo.figures import Image, render
+from hgeo.records import write_bytes, write_text
 from hgeo.tables import Table
 
 
@@ -30,19 +31,30 @@ class Result:
     figures: Mapping[str, Figure]
     verdict: str
 
+    @functools.cached_property
+    def images(self) -> dict[str, Image]:
+        """The figures, drawn once for files and page."""
+        return {name: render(figure) for name, figure in self.figures.items()}
 
-def write_result(folder: epath.Path, name: str, result: Result) -> None:
-    """Writes `NAME.csv`, `NAME.md`, and every figure as PNG and SVG."""
+
+def judge(outcomes: Sequence[bool]) -> str:
+    """The first word of a verdict: whether what is claimed was found in all of some cases."""
+    return "agrees" if all(outcomes) else "agrees in part" if any(outcomes) else "NOT MET"
+
+
+def write_result(folder: epath.Path, name: str, result: Result, command: str) -> None:
+    """Writes `NAME.csv`, `NAME.md` with the command, and every figure as PNG and SVG."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(result.rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(
+        buffer, list(dict.fromkeys(key for row in result.rows for key in row)), lineterminator="\n"
+    )
     writer.writeheader()
     for row in result.rows:
         writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
     write_text(folder / f"{name}.csv", buffer.getvalue())
-    write_text(folder / f"{name}.md", f"{result.table.markdown()}\n{result.verdict}\n")
-    for figure_name, figure in result.figures.items():
-        path = folder / f"{figure_name}.png"
-        path.write_bytes(png(figure))
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-        write_text(folder / f"{figure_name}.svg", text.getvalue())
+    write_text(
+        folder / f"{name}.md", f"{result.table.markdown()}\n{result.verdict}\n\n`{command}`\n"
+    )
+    for figure_name, image in result.images.items():
+        write_bytes(folder / f"{figure_name}.png", image.png)
+        write_bytes(folder / f"{figure_name}.svg", image.svg)

@@ -1,0 +1,141 @@
+"""Figures of how gradients and updates align with the curvature of their coordinates."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.paper.comparison import Side
+from experiments.paper.ranks import rank_correlation
+from experiments.paper.result import Result, judge
+from experiments.paper.training import Place, train
+from hgeo.figures import COLORS
+from hgeo.optimizers import label
+from hgeo.tables import Table
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """What is drawn.
+
+    Attributes:
+      title: of the figure.
+      sides: without, and with, adaptivity.
+      layer: by the paper's number, where the model has it; else the last but one that was probed.
+    """
+
+    title: str
+    sides: tuple[Side, Side]
+    layer: int
+
+
+SETTINGS = {
+    "figure4": Setting(
+        "Figure 4: BERT, layer 12", (Side("bert", "sgdm"), Side("bert", "adam")), 12
+    ),
+    "figure11": Setting(
+        "Figure 11: language model, SGD and Adagrad",
+        (Side("lm_uniform", "sgd"), Side("lm_uniform", "adagrad")),
+        7,
+    ),
+    "figure12": Setting(
+        "Figure 12: translation",
+        (Side("translation", "sgdm"), Side("translation", "adam")),
+        15,
+    ),
+}
+
+
+def run(name: str, place: Place) -> Result:
+    """Draws |g| and |u| of one layer, sorted by |H_ii|, and sums up ρ of all layers."""
+    setting = SETTINGS[name]
+    rows, cells, medians = [], [], {}
+    figure = Figure(figsize=(8.6, 5.4), layout="constrained")
+    panels = figure.subplots(2, 2, sharex=True)
+    for column, side in enumerate(setting.sides):
+        trained = train(side.runs, place)
+        record, step = trained.of(side.optimizer)[0], max(trained.config.probe.steps)
+        layers = {r.layer_number: r.layer for r in record.geometry[step]}
+        shown = setting.layer if setting.layer in layers else list(layers)[-2]
+        arrays = record.read_arrays(step)
+        for number, layer in layers.items():
+            dotted = layer.replace("/", ".")
+            keys = ("diagonal", "gradient", "adaptive_gradient")
+            entries, gradient, adaptive = (np.abs(arrays[f"{dotted}.{key}"]) for key in keys)
+            rho = [rank_correlation(entries, array)[0] for array in (gradient, adaptive)]
+            spread = [_spread(array) for array in (gradient, adaptive)]
+            rows.append(
+                {
+                    "optimizer": side.optimizer,
+                    "step": step,
+                    "layer": number,
+                    "name": layer.removesuffix("/kernel"),
+                    "coordinates": len(entries),
+                    "rho_gradient": rho[0],
+                    "rho_update": rho[1],
+                    "spread_gradient": spread[0],
+                    "spread_update": spread[1],
+                }
+            )
+            cells.append(
+                [str(number), rows[-1]["name"], label(side.optimizer), str(step)]
+                + [f"{value:.2f}" for value in (*rho, *spread)]
+            )
+            if number == shown:
+                order = np.argsort(entries)
+                _draw(panels[:, column], entries[order], gradient[order], adaptive[order])
+                panels[0, column].set_title(
+                    f"{label(side.optimizer)}, step {step}, layer {number}", fontsize=10
+                )
+        own = [row for row in rows if row["optimizer"] == side.optimizer]
+        medians[side] = {key: _median(own, key) for key in ("rho_update", "spread_update")}
+    for axes in panels[1]:
+        axes.set_xlabel("coordinates, sorted by |H_ii|")
+    header = ["#", "layer", "optimizer", "step", "ρ(|g|, |H_ii|)", "ρ(|u|, |H_ii|)"]
+    header += ["decades of |g|", "decades of |u|"]
+    note = (
+        "ρ: Spearman's; u: the update over minus the learning rate; decades: log10 of the 95% over "
+        "the 5% quantile. First repeat, last probed step."
+    )
+    plain, adaptive = (medians[side] for side in setting.sides)
+    holds = adaptive["rho_update"] < plain["rho_update"]
+    holds = holds and adaptive["spread_update"] < plain["spread_update"]
+    names = [label(side.optimizer) for side in setting.sides]
+    verdict = (
+        f"{judge([holds])}: the paper claims that adaptive updates are more "
+        "uniform and align less with the curvature; medians over layers: ρ(|u|, |H_ii|) "
+        f"{plain['rho_update']:.2f} ({names[0]}), {adaptive['rho_update']:.2f} ({names[1]}); "
+        f"decades of |u| {plain['spread_update']:.2f}, {adaptive['spread_update']:.2f}"
+    )
+    return Result(rows, Table(setting.title, header, cells, [note]), {name: figure}, verdict)
+
+
+def _spread(values: np.ndarray) -> float:
+    low, high = np.quantile(values, (0.05, 0.95))
+    return float(np.log10(high / low)) if low > 0 else float("inf")
+
+
+def _median(rows: Sequence[dict], key: str) -> float:
+    return float(np.nanmedian([row[key] for row in rows]))
+
+
+def _draw(panels, entries: np.ndarray, gradient: np.ndarray, adaptive: np.ndarray) -> None:
+    for axes, values, color, text in (
+        (panels[0], gradient, COLORS[1], "|g|"),
+        (panels[1], adaptive, COLORS[0], "|u|"),
+    ):
+        x = np.arange(len(values))
+        positive = values > 0
+        axes.plot(x[positive], values[positive], ".", color=color, label=text)
+        curvature = axes.twinx()
+        curvature.plot(x, np.maximum(entries, 1e-30), color="gray", linewidth=1, label="|H_ii|")
+        curvature.set_yscale("log")
+        curvature.tick_params(labelsize=7, colors="gray")
+        curvature.set_ylabel("|H_ii| (log scale)", fontsize=8, color="gray")
+        axes.set_yscale("log")
+        axes.set_ylabel(f"{text} (log scale)", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(alpha=0.3)
+        axes.set_zorder(curvature.get_zorder() + 1)
+        axes.patch.set_visible(False)

@@ -1,0 +1,210 @@
+"""Two optimizers' R_med beside the paper's, layer by layer and checkpoint by checkpoint."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.paper import paper_numbers
+from experiments.paper.ranks import rank_correlation
+from experiments.paper.training import Place, Trained, train
+from hgeo.tables import Measured
+
+Moment = tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """One optimizer's runs.
+
+    Attributes:
+      runs: the run set.
+      optimizer: its name in it.
+      series: the paper's name for it in its table; empty, the optimizer's.
+    """
+
+    runs: str
+    optimizer: str
+    series: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What is set beside one of the paper's tables.
+
+    Attributes:
+      table: the paper's, as in `tables.csv`.
+      first: the optimizer above the fraction line.
+      second: that below it.
+      checkpoints: the paper's checkpoints, each with its share of training (numerator,
+        denominator), or with its place (from 0) in `same_loss.losses` of the runs.
+      matches: the scales at which the layers are the paper's, by number.
+      setting: what tells it apart from others in the same table.
+      statistic: the one that is compared.
+    """
+
+    table: str
+    first: Side
+    second: Side
+    checkpoints: Mapping[str, Moment | int]
+    matches: tuple[str, ...] = ("paper", "cpu")
+    setting: str = ""
+    statistic: str = "r_med"
+
+    @property
+    def series(self) -> tuple[str, str]:
+        """The paper's names of both sides."""
+        first, second = ((side.series or side.optimizer) for side in (self.first, self.second))
+        return first, second
+
+
+def epochs(total: int, *chosen: int) -> dict[str, Moment]:
+    """Checkpoints named by epochs of a training of `total`."""
+    return {f"epoch {epoch}": (epoch, total) for epoch in chosen}
+
+
+def rows(comparison: Comparison, place: Place) -> list[dict[str, Any]]:
+    """A row for each checkpoint and layer that was probed."""
+    sides = (comparison.first, comparison.second)
+    trained = [train(side.runs, place) for side in sides]
+    measured = [
+        Measured(runs.of(side.optimizer), comparison.statistic)
+        for runs, side in zip(trained, sides, strict=True)
+    ]
+    paper = paper_numbers.of_table(comparison.table)
+    found = []
+    for checkpoint, moment in comparison.checkpoints.items():
+        at = [_steps(moment, *pair) for pair in zip(trained, sides, strict=True)]
+        for layer, name in measured[0].layers.items():
+            values = [
+                m.values(side.optimizer, steps, layer)
+                for m, side, steps in zip(measured, sides, at, strict=True)
+            ]
+            matched = place.scale in comparison.matches
+            known = paper if matched else {}
+            of_paper = [known.get((checkpoint, layer, series)) for series in comparison.series]
+            theirs, theirs_std = paper_numbers.ratio(known, checkpoint, layer, comparison.series)
+            found.append(
+                {
+                    "setting": comparison.setting,
+                    "checkpoint": checkpoint,
+                    "our_checkpoint": _ours_of(moment, trained[0]),
+                    "step": _text(at[0]),
+                    "step_of_second": _text(at[1]),
+                    "loss": _mean(measured[0].losses(sides[0].optimizer, at[0])),
+                    "loss_of_second": _mean(measured[1].losses(sides[1].optimizer, at[1])),
+                    "layer": layer,
+                    "name": name.removesuffix("/kernel"),
+                    "first": sides[0].optimizer,
+                    "second": sides[1].optimizer,
+                    "paper_first": of_paper[0].value if of_paper[0] else None,
+                    "paper_second": of_paper[1].value if of_paper[1] else None,
+                    "paper_ratio": theirs,
+                    "paper_ratio_std": theirs_std,
+                    **_ours(*values),
+                }
+            )
+    return found
+
+
+def _ours(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
+    repeats = min(len(first), len(second))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = first[:repeats] / second[:repeats]
+    return {
+        "repeats": repeats,
+        "ours_first": _mean(first),
+        "ours_first_std": _std(first),
+        "ours_second": _mean(second),
+        "ours_second_std": _std(second),
+        "ours_ratio": _mean(ratios),
+        "ours_ratio_std": _std(ratios),
+        "repeats_above_1": int((ratios > 1).sum()),
+    }
+
+
+def _steps(moment: Moment | int, trained: Trained, side: Side) -> int | dict[int, int]:
+    """The step of a moment in training, or each repeat's own at a loss."""
+    if not isinstance(moment, int):
+        return round(trained.config.steps * moment[0] / moment[1])
+    losses = trained.config.same_loss.losses
+    if moment >= len(losses):
+        return {}
+    rows = [run.iterates.get(("same_loss", losses[moment])) for run in trained.of(side.optimizer)]
+    return {row.repeat: row.step for row in rows if row is not None and row.step >= 0}
+
+
+def _ours_of(moment: Moment | int, trained: Trained) -> str:
+    """What stands in the place of the paper's checkpoint."""
+    config = trained.config
+    if not isinstance(moment, int):
+        return f"step {round(config.steps * moment[0] / moment[1])} of {config.steps}"
+    losses = config.same_loss.losses
+    return f"loss {losses[moment]:g}" if moment < len(losses) else "none"
+
+
+def _text(at: int | dict[int, int]) -> str:
+    if isinstance(at, int):
+        return str(at)
+    return " ".join(str(step) for step in at.values()) or "never reached"
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def _std(values: np.ndarray) -> float | None:
+    with np.errstate(invalid="ignore"):
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+
+def agreement(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """How far rows agree with the paper.
+
+    Rows at which both optimizers have the same numbers (the common start) say nothing about a
+    ratio; they count for R_med alone.
+
+    Returns:
+      `agree` of `compared` ratios on the same side of 1; `above` of `known` ratios of ours above 1
+      and their `median`, and the paper's `paper_above`, `paper_known` and `paper_median`;
+      Spearman's ρ with the paper's numbers over all rows that have them, of the `first` and
+      `second` optimizer's R_med and of the `ratio` (NaN for fewer than three).
+    """
+    apart = [row for row in found if not _is_common(row)]
+    ours = [row for row in apart if _is_number(row["ours_ratio"])]
+    both = [row for row in ours if _is_number(row["paper_ratio"])]
+    papers = [row for row in apart if _is_number(row["paper_ratio"])]
+    same = sum((row["ours_ratio"] > 1) == (row["paper_ratio"] > 1) for row in both)
+    return {
+        "agree": same,
+        "compared": len(both),
+        "above": sum(row["ours_ratio"] > 1 for row in ours),
+        "known": len(ours),
+        "paper_above": sum(row["paper_ratio"] > 1 for row in papers),
+        "paper_known": len(papers),
+        "median": _median(row["ours_ratio"] for row in ours),
+        "paper_median": _median(row["paper_ratio"] for row in papers),
+        "first": _rank_correlation(found, "paper_first", "ours_first"),
+        "second": _rank_correlation(found, "paper_second", "ours_second"),
+        "ratio": _rank_correlation(both, "paper_ratio", "ours_ratio"),
+    }
+
+
+def _rank_correlation(found: Sequence[Mapping[str, Any]], *keys: str) -> float:
+    pairs = [[row[key] for key in keys] for row in found]
+    known = [pair for pair in pairs if all(value is not None for value in pair)]
+    return rank_correlation([a for a, _ in known], [b for _, b in known])[0]
+
+
+def _median(values: Iterable[float]) -> float:
+    known = list(values)
+    return float(np.median(known)) if known else float("nan")
+
+
+def _is_common(row: Mapping[str, Any]) -> bool:
+    return row["step"] == row["step_of_second"] == "0"
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and not np.isnan(value)

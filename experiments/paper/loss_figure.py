@@ -1,0 +1,183 @@
+"""Figures of training losses, and how much faster one optimizer is than another."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.paper.comparison import Side
+from experiments.paper.result import Result, judge
+from experiments.paper.training import Place, train
+from hgeo.figures import COLORS
+from hgeo.optimizers import label
+from hgeo.records import RunRecords
+from hgeo.same_loss import first_step_at, smoothed_losses
+from hgeo.tables import Table, format_number
+
+POINTS = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Panel:
+    """Runs whose losses are drawn together.
+
+    Attributes:
+      title: above them.
+      baseline: whose final loss the others are to reach.
+      others: the others.
+      since_start: counts steps from each run's own first one.
+    """
+
+    title: str
+    baseline: Side
+    others: tuple[Side, ...]
+    since_start: bool = False
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        """All, the baseline first."""
+        return (self.baseline, *self.others)
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One optimizer's smoothed losses, on common steps.
+
+    Attributes:
+      steps: (N,).
+      losses: (repeats, N).
+      diverged: whether a repeat did.
+    """
+
+    steps: np.ndarray
+    losses: np.ndarray
+    diverged: bool
+
+
+def loss_figure(
+    name: str, title: str, panels: Sequence[Panel], place: Place, claim: str, faster: bool = True
+) -> Result:
+    """The result of a figure of losses.
+
+    Args:
+      name: the experiment's id.
+      title: of its table.
+      panels: what it draws.
+      place: where it runs.
+      claim: what the paper says.
+      faster: whether that is that all others are faster than their baseline (else that none is).
+    """
+    table_rows, found, lines, holds = [], [], [], []
+    figure = Figure(figsize=(4.8 * len(panels), 3.6), layout="constrained")
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        runs = {side: train(side.runs, place).of(side.optimizer) for side in panel.sides}
+        windows = {side: _window(train(side.runs, place).config.steps) for side in panel.sides}
+        for k, side in enumerate(panel.sides):
+            curve = make_curve(runs[side], windows[side], panel.since_start)
+            _draw(axes, curve, side, k)
+            found += _rows(panel.title, side, curve)
+            ratio = speed_ratio(runs[panel.baseline], runs[side], windows[side])
+            final = curve.losses[:, -1]
+            cells = [_with_std(final), "–" if k == 0 else _times(ratio)]
+            heading = [str(len(table_rows) + 1), f"{panel.title}: {_name(side)}"]
+            table_rows.append([*heading, str(len(final)), *cells])
+            if k:
+                holds.append((ratio is not None and ratio > 1) == faster)
+                lines.append(f"{panel.title}, {_name(side)}: {_times(ratio)} (loss {cells[0]})")
+        axes.set(xlabel="step (updates)", ylabel="training loss (nats)")
+        axes.set_title(panel.title, fontsize=10)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    header = ["#", "run", "repeats", "final loss", "steps of the baseline / own, to its final loss"]
+    note = (
+        f"At `{place.scale}` scale; losses are means over a window of steps; the baseline is the "
+        "first run of each panel."
+    )
+    told = "; ".join(lines)
+    verdict = f"{judge(holds)}: {claim}; ours, in times the baseline's speed: {told}"
+    return Result(found, Table(title, header, table_rows, [note]), {name: figure}, verdict)
+
+
+def make_curve(records: Sequence[RunRecords], window: int, since_start: bool) -> Curve:
+    """The smoothed losses of some repeats up to the step that all of them have."""
+    curves = [smoothed_losses(run, window) for run in records]
+    diverged = any(run.diverged_at is not None for run in records)
+    length = min(len(steps) for steps, _ in curves)
+    chosen = np.unique(np.linspace(0, length - 1, min(POINTS, length)).round().astype(int))
+    steps = curves[0][0][chosen]
+    losses = np.array([values[chosen] for _, values in curves])
+    return Curve(steps - steps[0] if since_start else steps, losses, diverged)
+
+
+def speed_ratio(
+    baseline: Sequence[RunRecords], other: Sequence[RunRecords], window: int
+) -> float | None:
+    """How many times fewer steps the other needs to come to the baseline's final loss.
+
+    The geometric mean over the repeats, of the steps of the baseline over those of the other, each
+    counted from its own start, to the larger of both runs' lowest smoothed losses; below 1 where
+    the other is slower. `None` where there is nothing to compare.
+    """
+    logs = []
+    for first, second in zip(baseline, other, strict=False):
+        curves = [smoothed_losses(run, window) for run in (first, second)]
+        if not all(len(losses) for _, losses in curves):
+            continue
+        level = max(float(losses.min()) for _, losses in curves)
+        at = [first_step_at(run, level, window)[0] for run in (first, second)]
+        if None in at:
+            continue
+        since = [
+            int(step or 0) - int(steps[0]) for step, (steps, _) in zip(at, curves, strict=True)
+        ]
+        logs.append(np.log((since[0] + 1) / (since[1] + 1)))
+    return float(np.exp(np.mean(logs))) if logs else None
+
+
+def _window(steps: int) -> int:
+    return max(1, steps // 24)
+
+
+def _draw(axes, curve: Curve, side: Side, k: int) -> None:
+    mean, color = curve.losses.mean(axis=0), COLORS[k % len(COLORS)]
+    note = " (diverged)" if curve.diverged else ""
+    axes.plot(curve.steps, mean, color=color, label=_name(side) + note)
+    if len(curve.losses) > 1:
+        std = curve.losses.std(axis=0, ddof=1)
+        axes.fill_between(curve.steps, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
+
+
+def _rows(panel: str, side: Side, curve: Curve) -> list[dict[str, Any]]:
+    many = len(curve.losses) > 1
+    return [
+        {
+            "panel": panel,
+            "runs": side.runs,
+            "optimizer": side.optimizer,
+            "repeats": len(curve.losses),
+            "step": int(step),
+            "loss": float(values.mean()),
+            "loss_std": float(values.std(ddof=1)) if many else None,
+        }
+        for step, values in zip(curve.steps, curve.losses.T, strict=True)
+    ]
+
+
+def _name(side: Side) -> str:
+    known = {
+        "adam_after_sgd": "Adam after SGD",
+        "sgdm_from_sgdm": "SGD+M from SGD+M's iterate",
+        "sgdm_from_adam": "SGD+M from Adam's iterate",
+    }
+    return known.get(side.optimizer, label(side.optimizer))
+
+
+def _with_std(values: np.ndarray) -> str:
+    std = f" ({format_number(float(np.std(values, ddof=1)))})" if len(values) > 1 else ""
+    return format_number(float(np.mean(values))) + std
+
+
+def _times(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.2f}×"

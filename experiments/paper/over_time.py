@@ -1,0 +1,124 @@
+"""A statistic of two optimizers over time, layer by layer."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.paper.comparison import Side
+from experiments.paper.training import Place, Trained, train
+from hgeo.figures import COLORS, MARKERS, STYLE
+from hgeo.optimizers import label
+from hgeo.tables import Measured, format_number
+
+
+def values_over_time(
+    sides: Sequence[Side], statistic: str, place: Place, layers: Sequence[int] = ()
+) -> list[dict[str, Any]]:
+    """A row for each side, layer and step: mean and standard deviation over the repeats."""
+    found = []
+    for side in sides:
+        found += _rows(train(side.runs, place), side, statistic, layers)
+    return found
+
+
+def _rows(
+    trained: Trained, side: Side, statistic: str, layers: Sequence[int]
+) -> list[dict[str, Any]]:
+    measured = Measured(trained.of(side.optimizer), statistic)
+    chosen = {n: name for n, name in measured.layers.items() if not layers or n in layers}
+    rows = []
+    for layer, name in (chosen or measured.layers).items():
+        for step in trained.config.probe.steps:
+            values = measured.values(side.optimizer, step, layer)
+            if len(values):
+                rows.append(
+                    {
+                        "statistic": statistic,
+                        "optimizer": side.optimizer,
+                        "layer": layer,
+                        "name": name.removesuffix("/kernel"),
+                        "step": step,
+                        "repeats": len(values),
+                        "mean": float(values.mean()),
+                        "std": float(values.std(ddof=1)) if len(values) > 1 else None,
+                    }
+                )
+    return rows
+
+
+def panels_over_time(rows: Sequence[dict[str, Any]], ylabel: str, log: bool = True) -> Figure:
+    """A panel for each layer, a line for each (optimizer, statistic)."""
+    layers = dict.fromkeys((row["layer"], row["name"]) for row in rows)
+    lines = list(dict.fromkeys((row["optimizer"], row["statistic"]) for row in rows))
+    names = len({statistic for _, statistic in lines})
+    optimizers = list(dict.fromkeys(optimizer for optimizer, _ in lines))
+    columns = min(4, len(layers))
+    height = math.ceil(len(layers) / columns)
+    figure = Figure(figsize=(2.7 * columns + 0.5, 2.2 * height + 0.8), layout="constrained")
+    panels = figure.subplots(height, columns, sharex=True, squeeze=False).ravel()
+    for axes, (layer, name) in zip(panels, layers, strict=False):
+        for k, (optimizer, statistic) in enumerate(lines):
+            own = [r for r in rows if (r["optimizer"], r["statistic"]) == (optimizer, statistic)]
+            own = [r for r in own if r["layer"] == layer and np.isfinite(r["mean"])]
+            which = optimizers.index(optimizer)
+            text = label(optimizer) + (f", {statistic}" if names > 1 else "")
+            mean = np.array([r["mean"] for r in own])
+            std = np.array([r["std"] or 0.0 for r in own])
+            bars = np.array([np.minimum(std, 0.9 * mean) if log else std, std])
+            axes.errorbar(
+                [r["step"] for r in own],
+                mean,
+                bars if std.any() else None,
+                linestyle=("-", "--", ":")[(k // len(optimizers)) % 3 if names > 1 else 0],
+                color=COLORS[which % len(COLORS)],
+                marker=MARKERS[which % len(MARKERS)],
+                label=text,
+                **STYLE,
+            )
+        if log:
+            axes.set_yscale("log")
+            plain_ticks(axes.yaxis)
+        axes.tick_params(which="both", labelsize=7)
+        axes.grid(alpha=0.3)
+        axes.set_title(f"{layer}: {name}", fontsize=8)
+    for axes in panels[len(layers) :]:
+        axes.set_visible(False)
+    figure.supxlabel("step (updates)", fontsize=9)
+    figure.supylabel(ylabel + (" (log scale)" if log else ""), fontsize=9)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=max(2, columns), fontsize=8)
+    return figure
+
+
+def plain_ticks(axis) -> None:
+    """Plain numbers at a log axis's ticks; where there are few, also at their 2 and 5 times."""
+
+    def minor(value: float, _) -> str:
+        low, high = axis.get_view_interval()
+        return f"{value:g}" if high < 100 * low and f"{value:e}"[0] in "25" else ""
+
+    axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axis.set_minor_formatter(minor)
+
+
+def table_rows(rows: Sequence[dict[str, Any]], steps: Sequence[int]) -> list[list[str]]:
+    """Cells of a table: a line for each layer, optimizer and statistic, a column for each step."""
+    values = {(r["layer"], r["optimizer"], r["statistic"], r["step"]): r["mean"] for r in rows}
+    lines = dict.fromkeys((r["layer"], r["name"], r["optimizer"], r["statistic"]) for r in rows)
+    return [
+        [
+            str(layer),
+            name,
+            label(optimizer),
+            statistic,
+            *(_cell(values.get((layer, optimizer, statistic, step))) for step in steps),
+        ]
+        for layer, name, optimizer, statistic in lines
+    ]
+
+
+def _cell(value: float | None) -> str:
+    return "–" if value is None else format_number(value)

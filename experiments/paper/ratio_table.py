@@ -1,0 +1,184 @@
+"""Tables of R_med: the paper's numbers and ours side by side, a figure of the ratios, a verdict."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.paper.comparison import Comparison, agreement, rows
+from experiments.paper.result import Result
+from experiments.paper.training import Place
+from hgeo.figures import COLORS
+from hgeo.optimizers import label
+from hgeo.tables import Table, format_number
+
+
+def ratio_table(
+    name: str, title: str, comparisons: Sequence[Comparison], place: Place, claim: str = ""
+) -> Result:
+    """The result of a table of the paper.
+
+    Args:
+      name: the experiment's id.
+      title: of the table.
+      comparisons: what it compares.
+      place: where it runs.
+      claim: what the paper says of the ratios, for the verdict; empty, that most are above 1.
+    """
+    found = [row for comparison in comparisons for row in rows(comparison, place)]
+    settings = list(dict.fromkeys(row["setting"] for row in found))
+    notes = _notes(found, place)
+    table = Table(title, _header(settings), [_cells(row, settings) for row in _shown(found)], notes)
+    lines = [_verdict([row for row in found if row["setting"] == s], s) for s in settings]
+    claimed = claim or "the paper claims ratios above 1 but in the first layers"
+    verdict = f"{claimed}. " + "; ".join(lines)
+    return Result(found, table, {name: _figure(found)}, verdict)
+
+
+def _shown(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows that the paper has too; all where it has none of these layers."""
+    both = [row for row in found if row["paper_first"] is not None]
+    return both or list(found)
+
+
+def _header(settings: Sequence[str]) -> list[str]:
+    return [
+        "#",
+        "layer",
+        *(["setting"] if len(settings) > 1 else []),
+        "paper at",
+        "ours at",
+        "paper: first",
+        "second",
+        "ratio",
+        "ours: first",
+        "second",
+        "ratio",
+        "same side of 1",
+    ]
+
+
+def _cells(row: Mapping[str, Any], settings: Sequence[str]) -> list[str]:
+    steps = dict.fromkeys((row["step"], row["step_of_second"]))
+    told = agreement([row])
+    same = "–" if not told["compared"] else "yes" if told["agree"] else "no"
+    return [
+        str(row["layer"]),
+        row["name"],
+        *([row["setting"]] if len(settings) > 1 else []),
+        row["checkpoint"],
+        row["our_checkpoint"] + (f" ({', '.join(steps)})" if "loss" in row["checkpoint"] else ""),
+        *(with_std(row[f"paper_{key}"]) for key in ("first", "second")),
+        with_std(row["paper_ratio"], row["paper_ratio_std"]),
+        *(with_std(row[f"ours_{k}"], row[f"ours_{k}_std"]) for k in ("first", "second", "ratio")),
+        same,
+    ]
+
+
+def with_std(value: float | None, std: float | None = None) -> str:
+    """A number with its standard deviation in brackets; a dash where there is none."""
+    if value is None:
+        return "–"
+    return format_number(value) + ("" if std is None else f" ({format_number(std)})")
+
+
+def _notes(found: Sequence[Mapping[str, Any]], place: Place) -> list[str]:
+    pairs = dict.fromkeys((row["first"], row["second"]) for row in found)
+    sides = "; ".join(f"first: {_name(a)}, second: {_name(b)}" for a, b in pairs)
+    repeats = sorted({row["repeats"] for row in found})
+    counts = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
+    notes = [
+        f"R_med of two optimizers and the first's over the second's ({sides}), at `{place.scale}` "
+        f"scale: means over {counts} repeat(s), standard deviations in brackets. Checkpoints are "
+        "those at the same share of training, but for equal losses."
+    ]
+    absent = {row["checkpoint"] for row in found if row["ours_ratio"] is None}
+    if absent:
+        notes.append(f"Without a number of ours: {', '.join(sorted(absent))}.")
+    if any(row["ours_ratio"] in (0.0, np.inf) for row in found):
+        notes.append(
+            "inf: the median entry is zero (dead units); a ratio of 0 or inf is at the figure's "
+            "edge, hollow."
+        )
+    return notes
+
+
+def _name(optimizer: str) -> str:
+    return label(optimizer).replace("_", " ")
+
+
+def _verdict(found: Sequence[Mapping[str, Any]], setting: str) -> str:
+    told = agreement(found)
+    counted = f"{told['above']} of {told['known']} (layer, checkpoint), median {told['median']:.2f}"
+    parts = [f"ours are above 1 in {counted}"]
+    if told["paper_known"]:
+        counted = f"{told['paper_above']} of {told['paper_known']}"
+        parts.append(f"the paper's in {counted}, median {told['paper_median']:.2f}")
+    if told["compared"]:
+        parts.append(f"the same side of 1 in {told['agree']} of {told['compared']}")
+        parts.append(
+            "Spearman's ρ with the paper's over layers and checkpoints: "
+            f"{told['first']:.2f} (first's R_med), {told['second']:.2f} (second's), "
+            f"{told['ratio']:.2f} (ratio)"
+        )
+    else:
+        parts.append("the model's layers are not the paper's, so that no layer is compared")
+    return (f"{setting}: " if setting else "") + ", ".join(parts)
+
+
+def _figure(found: Sequence[Mapping[str, Any]]) -> Figure:
+    """The ratio against the layer: a row of panels for each setting, a panel a checkpoint."""
+    groups = list(dict.fromkeys(row["setting"] for row in found))
+    moments = list(dict.fromkeys((r["setting"], r["checkpoint"]) for r in found if _apart(r)))
+    columns = max((sum(g == s for g, _ in moments) for s in groups), default=1) or 1
+    size = (3.4 * columns + 0.6, 2.5 * len(groups) + 0.7)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(groups), columns, sharey=True, sharex=True, squeeze=False)
+    for line, group in zip(panels, groups, strict=True):
+        own = [checkpoint for setting, checkpoint in moments if setting == group]
+        for axes, checkpoint in zip(line, own, strict=False):
+            drawn = [r for r in found if (r["setting"], r["checkpoint"]) == (group, checkpoint)]
+            _panel(axes, drawn)
+            first, second = (_name(drawn[0][key]) for key in ("first", "second"))
+            heading = f"{group}: " if group else ""
+            axes.set_title(f"{heading}{first} / {second}, {checkpoint}", fontsize=8)
+        for axes in line[len(own) :]:
+            axes.set_visible(False)
+    figure.supxlabel("layer", fontsize=9)
+    figure.supylabel("ratio of R_med (log scale)", fontsize=9)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
+    return figure
+
+
+def _panel(axes, drawn: Sequence[Mapping[str, Any]]) -> None:
+    axes.axhline(1, color="black", linewidth=0.8)
+    for key, color, marker, shift in (
+        ("ours", COLORS[1], "s", 0.12),
+        ("paper", COLORS[0], "o", -0.12),
+    ):
+        known = [row for row in drawn if row[f"{key}_ratio"] is not None]
+        own = [row for row in known if 0 < row[f"{key}_ratio"] < np.inf]
+        look = {"marker": marker, "color": color, "markersize": 4}
+        for row in known:  # a median of zero: at the edge, hollow
+            if row not in own:
+                at = (row["layer"] + shift, 0 if row[f"{key}_ratio"] == 0 else 1)
+                where = {"transform": axes.get_xaxis_transform(), "clip_on": False}
+                axes.plot(*at, fillstyle="none", linestyle="none", **look, **where)
+        if not own:
+            continue
+        value = np.array([row[f"{key}_ratio"] for row in own])
+        std = np.array([row[f"{key}_ratio_std"] or 0.0 for row in own])
+        # Downwards a bar ends where a log axis still shows it.
+        bars = np.array([np.minimum(std, 0.9 * value), std]) if std.any() else None
+        x = [row["layer"] + shift for row in own]
+        axes.errorbar(x, value, bars, label=key, linestyle="none", elinewidth=1, **look)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(labelsize=8)
+    axes.grid(alpha=0.3)
+
+
+def _apart(row: Mapping[str, Any]) -> bool:
+    return not row["step"] == row["step_of_second"] == "0"

@@ -1,0 +1,334 @@
+"""The paper's sets of runs: which config each takes, and what it changes in it.
+
+A set is trained by hgeo's own `run_experiment`, in a folder that its config's hash names: whoever
+asks for the same set again, for another table, finds it there.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hgeo.config import Config
+from hgeo.errors import InputError
+from hgeo.workfolder import FREE
+
+SCALES = ("paper", "cpu", "smoke")
+
+# Of one repeat of two optimizers at `cpu` scale, as measured for `experiments/README.md`.
+MINUTES = {"lm": 3, "resnet": 10, "translation": 13, "bert": 14}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSet:
+    """Runs that are trained together.
+
+    Attributes:
+      config: the file below `configs/` that they start from.
+      shows: what they are, in a few words.
+      changes: the values of keys (`probe.eps`) or blocks of the config that differ from the file's.
+      at: more of them by scale.
+      moments: where they are probed, as shares of training in exact fractions (numerator,
+        denominator): those of the paper's checkpoints, and what lies between.
+      derived: gives more changes from the config that all others have made.
+      repeats: by scale.
+      probes_of: another set, whose checkpoints are probed as this one says; nothing is trained.
+    """
+
+    config: str
+    shows: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    at: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    moments: tuple[tuple[int, int], ...] = ()
+    derived: Callable[[Config], Mapping[str, Any]] = lambda config: {}
+    repeats: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    probes_of: str = ""
+
+
+TRANSLATION_STATISTICS = ("r_med", "r_med_spread", "alignment", "preconditioned", "low_rank")
+STATISTICS = ("r_med", "r_med_spread", "alignment", "preconditioned")
+
+_EPOCHS_OF_60 = tuple((epoch, 60) for epoch in (0, 10, 20, 30, 40, 55))
+_TRANSLATION = {"probe.statistics": TRANSLATION_STATISTICS}
+_PAIR = {"optimizers": ("sgdm", "adam"), "compare": (("sgdm", "adam"),)}
+_SGD_ADAGRAD = {"optimizers": ("sgd", "adagrad"), "compare": (("sgd", "adagrad"),)}
+
+
+def _lm(initializer: str, gain: float, shows: str, **changes: Any) -> RunSet:
+    return RunSet(
+        "lm",
+        shows,
+        {
+            "probe.statistics": STATISTICS,
+            "model.initializer": initializer,
+            "model.gain": gain,
+            **_SGD_ADAGRAD,
+            **{key.replace("__", "."): value for key, value in changes.items()},
+        },
+        moments=((0, 40), (1, 40), (20, 40), (40, 40)),
+    )
+
+
+def _switch(config: Config) -> dict[str, Any]:
+    adam = config.adam.to_dict()
+    block = {"optimizer": "adam", "start_run": "sgd", "start_step": config.steps // 2, **adam}
+    return {"adam_after_sgd": block}
+
+
+def _branch(config: Config) -> dict[str, Any]:
+    sgdm = {"optimizer": "sgdm", "start_loss": config.same_loss.losses[0], **config.sgdm.to_dict()}
+    return {
+        "same_loss.losses": (),
+        "sgdm_from_sgdm": {**sgdm, "start_run": "sgdm"},
+        "sgdm_from_adam": {**sgdm, "start_run": "adam"},
+    }
+
+
+def _gain(gain: float) -> RunSet:
+    # Narrow enough for all eigenvalues of a layer's Hessian (4,096 weights).
+    changes = {
+        "probe.statistics": ("r_med", "spectrum", "condition_number"),
+        "probe.layers": (2, 6),
+        "probe.batch_size": 16,
+        "probe.microbatch_size": None,
+        "optimizers": ("sgd",),
+        "compare": (),
+        "evaluation.steps": (),
+        "steps": 1,
+        "model.initializer": "xavier_uniform",
+        "model.gain": gain,
+    }
+    at = {"paper": {"model.width": 64}, "cpu": {"model.width": 64}}
+    return RunSet("lm", f"language model at its start, gain {gain:g}", changes, at, ((0, 1),))
+
+
+def _size(width: int, depth: int) -> RunSet:
+    """A language model of another size; `smoke` keeps its own, but for the depth."""
+    layers = tuple(range(1, 4 * depth + 1))
+    changes = {**_PAIR, "model.num_blocks": depth, "probe.layers": layers}
+    sizes = {"model.width": width, "model.ffn_width": width}
+    shows = f"language model of width {width} and {depth} blocks"
+    return RunSet("lm", shows, changes, {"cpu": sizes, "paper": sizes}, ((20, 40), (40, 40)))
+
+
+def _decay(weight_decay: float) -> RunSet:
+    return RunSet(
+        "translation",
+        f"translation with weight decay {weight_decay:g}",
+        {
+            "probe.statistics": STATISTICS,
+            "sgdm.weight_decay": weight_decay,
+            "adam.weight_decay": weight_decay,
+        },
+        moments=((0, 60), (30, 60), (55, 60)),
+    )
+
+
+# Rates that Optax's optimizers are usually given; AdamW has Adam's.
+_NEW = {
+    "optimizers": ("adamw", "lion", "muon"),
+    "compare": (("adamw", "lion"),),
+    "adamw": {
+        "learning_rate": 1e-3,
+        "b1": 0.9,
+        "b2": 0.98,
+        "eps": 1e-9,
+        "weight_decay": 1e-2,
+    },
+    "lion": {"learning_rate": 1e-4, "b1": 0.9, "b2": 0.99, "weight_decay": 0.0},
+    "muon": {"learning_rate": 1e-2, "adam_learning_rate": 1e-3},
+}
+
+RUN_SETS = {
+    "lm_uniform_2": _lm("xavier_uniform", 2.0, "language model, uniform initial weights, gain 2"),
+    "lm_uniform": _lm("xavier_uniform", 1.0, "language model, uniform initial weights, gain 1"),
+    "lm_normal_2": _lm("xavier_normal", 2.0, "language model, normal initial weights, gain 2"),
+    "lm_normal": _lm("xavier_normal", 1.0, "language model, normal initial weights, gain 1"),
+    "lm_random": _lm(
+        "xavier_uniform",
+        1.0,
+        "language model, random targets",
+        data__random_targets_seed=0,
+        probe__eps=1e-6,
+    ),
+    "lm_adam": _lm("xavier_uniform", 1.0, "language model under SGD+M and Adam", **_PAIR),
+    "resnet": RunSet(
+        "resnet",
+        "ResNet on CIFAR-10",
+        {"probe.statistics": ("r_med", "r_med_spread", "preconditioned")},
+        moments=((0, 41), (10, 41), (20, 41), (40, 41)),
+    ),
+    "translation": RunSet(
+        "translation",
+        "translation under SGD+M and Adam",
+        _TRANSLATION,
+        moments=_EPOCHS_OF_60,
+        repeats={"paper": 8, "cpu": 3, "smoke": 2},
+    ),
+    "translation_random": RunSet(
+        "translation",
+        "translation, random targets",
+        {
+            "probe.statistics": STATISTICS,
+            "data.random_targets_seed": 0,
+            "probe.eps": 1e-6,
+            "evaluation.steps": (),
+        },
+        {"paper": {"sgdm.learning_rate": 0.015, "adam.learning_rate": 5e-5}},
+        moments=((0, 60), (30, 60), (55, 60)),
+        repeats={"paper": 8, "cpu": 3, "smoke": 2},
+    ),
+    "bert": RunSet(
+        "bert",
+        "BERT fine-tuned on IMDB",
+        {"probe.statistics": STATISTICS},
+        moments=((0, 2500), (750, 2500), (1250, 2500), (2500, 2500)),
+        repeats={"paper": 12, "cpu": 3, "smoke": 2},
+    ),
+    "bert_same_loss": RunSet(
+        "bert",
+        "BERT at equal training loss: the same runs, probed elsewhere",
+        {"probe.statistics": STATISTICS},
+        {
+            "paper": {"same_loss.losses": (0.251, 0.170, 0.133)},
+            "cpu": {"same_loss.losses": (0.68, 0.65, 0.62)},
+            "smoke": {"same_loss.losses": (0.69,), "same_loss.window": 1},
+        },
+        moments=((0, 2500), (750, 2500), (1250, 2500), (2500, 2500)),
+    ),
+    "translation_weight_decay": _decay(1e-3),
+    "translation_weight_decay_01": _decay(1e-2),
+    "translation_weight_decay_1": _decay(1e-1),
+    "translation_adaptive": RunSet(
+        "translation",
+        "translation under RMSprop and AMSGrad",
+        _TRANSLATION | {"optimizers": ("rmsprop", "amsgrad"), "compare": (("rmsprop", "amsgrad"),)},
+        moments=((10, 60), (20, 60), (40, 60)),
+    ),
+    "translation_switch": RunSet(
+        "translation",
+        "translation under SGD without momentum, and Adam from its middle on",
+        _TRANSLATION
+        | {"optimizers": ("sgd", "adam_after_sgd"), "compare": (("sgd", "adam_after_sgd"),)},
+        moments=((30, 60), (55, 60)),
+        derived=_switch,
+    ),
+    "translation_same_loss": RunSet(
+        "translation",
+        "translation at equal training loss: the same runs, probed elsewhere",
+        _TRANSLATION | {"same_loss.losses": (3.72, 2.78, 1.90)},
+        {"smoke": {"same_loss.losses": (4.0,), "same_loss.window": 1}},
+        moments=_EPOCHS_OF_60,
+    ),
+    "translation_branch": RunSet(
+        "translation",
+        "SGD+M from iterates of SGD+M and of Adam with the same loss",
+        {
+            "optimizers": ("sgdm", "adam", "sgdm_from_sgdm", "sgdm_from_adam"),
+            "compare": (("sgdm_from_sgdm", "sgdm_from_adam"),),
+            "evaluation.steps": (),
+            "probe.layers": (3, 12, 15, 21, 28),
+            "same_loss.losses": (3.72,),
+        },
+        {"smoke": {"probe.layers": (3, 7), "same_loss.losses": (4.5,), "same_loss.window": 1}},
+        moments=((60, 60),),
+        derived=_branch,
+    ),
+    **{f"section31_{gain:g}": _gain(gain) for gain in (1.0, 10.0, 100.0, 800.0)},
+    "bert_rows": RunSet(
+        "bert",
+        "BERT's rows: r_diag within and across four layers",
+        {
+            "probe.statistics": ("r_diag", "r_diag_across"),
+            "probe.layers": (6, 12, 17, 22),
+        },
+        {
+            "cpu": {"probe.num_coordinates": 8},
+            "smoke": {"probe.layers": (6, 12), "probe.num_coordinates": 2},
+        },
+        moments=((0, 2500), (750, 2500), (1250, 2500), (2500, 2500)),
+        probes_of="bert",
+    ),
+    "lm_full": RunSet(
+        "lm",
+        "the language model's whole diagonals, last block",
+        {"probe.statistics": ("r_med", "r_med_spread", "full"), "probe.layers": (6, 7, 8)},
+        moments=((0, 40), (1, 40), (20, 40), (40, 40)),
+        probes_of="lm_uniform",
+    ),
+    "lm_new": _lm("xavier_uniform", 1.0, "language model under AdamW, Lion and Muon", **_NEW),
+    "translation_new": RunSet(
+        "translation",
+        "translation under AdamW, Lion and Muon",
+        _TRANSLATION | _NEW,
+        moments=((30, 60), (55, 60)),
+    ),
+    **{
+        f"lm_size_{width}_{depth}": _size(width, depth)
+        for width, depth in ((32, 2), (64, 2), (128, 2), (64, 1), (64, 4))
+    },
+}
+
+
+def load_config(name: str, scale: str, repeats: int | None = None) -> Config:
+    """The locked config of a run set at a scale.
+
+    Args:
+      name: one of `RUN_SETS`.
+      scale: `paper`, `cpu` or `smoke`.
+      repeats: in the place of the set's own number.
+
+    Raises:
+      InputError: an unknown scale.
+    """
+    if scale not in SCALES:
+        raise InputError(f"unknown scale {scale!r}; scales are {', '.join(SCALES)}")
+    run_set = RUN_SETS[name]
+    base = RUN_SETS[run_set.probes_of or name]
+    config = importlib.import_module(f"configs.{run_set.config}").get_config(scale)
+    for changes in (
+        base.changes,
+        base.at.get(scale, {}),
+        run_set.changes,
+        run_set.at.get(scale, {}),
+    ):
+        for key, value in changes.items():
+            _set(config, key, value)
+    if run_set.probes_of:
+        config.probe_only = name
+    for key, value in run_set.derived(config).items():
+        _set(config, key, value)
+    if run_set.moments:
+        steps = {round(config.steps * part / whole) for part, whole in run_set.moments}
+        config.probe.steps = tuple(sorted(steps))
+    config.repeats = repeats or run_set.repeats.get(scale, 1)
+    config.lock()
+    return config
+
+
+def config_hash(config: Config) -> str:
+    """Eight digits that tell configs apart whose runs differ."""
+    flat = {k: v for k, v in _flat(config.to_dict()).items() if k not in FREE}
+    text = json.dumps(flat, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def _set(config: Config, key: str, value: Any) -> None:
+    *groups, last = key.split(".")
+    for group in groups:
+        config = config[group]
+    if groups and last not in config:
+        raise KeyError(f"the config has no {key}")
+    config[last] = value
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

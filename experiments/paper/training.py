@@ -1,0 +1,107 @@
+"""Trains a set of runs where the work folder lacks it, and gives its records."""
+
+import dataclasses
+import functools
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from etils import epath
+from rich.console import Console
+
+from experiments.paper.runs import RUN_SETS, config_hash, load_config
+from hgeo.config import Config
+from hgeo.experiment import run_experiment
+from hgeo.moments import with_steps
+from hgeo.records import RunRecords
+from hgeo.workfolder import WorkFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """Where and how large experiments run.
+
+    Attributes:
+      folder: the work folder of all of them.
+      scale: `paper`, `cpu` or `smoke`.
+      console: for messages.
+      data_dir: the data sets' root; empty, where the environment says.
+      repeats: of every run set; `None`, each set's own number.
+    """
+
+    folder: epath.Path
+    scale: str
+    console: Console
+    data_dir: str = ""
+    repeats: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A finished set of runs.
+
+    Attributes:
+      name: of the set.
+      config: as it ran.
+      folder: of its runs.
+    """
+
+    name: str
+    config: Config
+    folder: epath.Path
+
+    def of(self, optimizer: str) -> list[RunRecords]:
+        """The records of one optimizer's repeats."""
+        folder = WorkFolder(self.folder)
+        repeats = range(self.config.repeats)
+        return [RunRecords(folder.run_folder(optimizer, repeat)) for repeat in repeats]
+
+
+def train(name: str, place: Place) -> Trained:
+    """The runs of a set, trained where they are missing.
+
+    Training says what it does in `log.txt` of the set's folder.
+
+    Raises:
+      InputError: the data or the folder can't be used.
+    """
+    return _train(name, place)
+
+
+@functools.cache
+def _train(name: str, place: Place) -> Trained:
+    config = load_config(name, place.scale, place.repeats)
+    with config.unlocked():
+        config.data_dir = place.data_dir
+    of = RUN_SETS[name].probes_of
+    if of:
+        folder = _train(of, place).folder
+    else:
+        folder = place.folder / f"{RUN_SETS[name].config}-{config_hash(config)}"
+        folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    place.console.print(
+        f"runs {name} ({RUN_SETS[name].shows}), {config.repeats} repeats: {folder}/log.txt",
+        highlight=False,
+    )
+    with (folder / "log.txt").open("a") as log:
+        run_experiment(config, folder, Console(file=log, width=200))
+    place.console.print(f"runs {name}: {time.monotonic() - start:.0f} s", highlight=False)
+    work = WorkFolder(folder / "probes" / name if of else folder)
+    config = with_steps(config, work.num_examples())
+    return Trained(name, config, work.path)
+
+
+def forget() -> None:
+    """Looks into the work folders again for sets that this process has seen finished."""
+    _train.cache_clear()
+
+
+def describe(names: Sequence[str], place: Place) -> dict[str, Any]:
+    """The configs of some sets, as plain values, with the folder that each ran in."""
+    found = {}
+    for name in names:
+        trained = train(name, place)
+        found[f"{name} ({trained.folder.name})"] = json.loads(json.dumps(trained.config.to_dict()))
+    return found

@@ -1,0 +1,84 @@
+"""The paper's run sets: that their configs hold what the experiments ask of them."""
+
+import pytest
+
+from experiments.paper import paper_numbers
+from experiments.paper.comparison import epochs
+from experiments.paper.losses import FIGURES
+from experiments.paper.registry import EXPERIMENTS
+from experiments.paper.runs import RUN_SETS, SCALES, config_hash, load_config
+from experiments.paper.tables import TABLES
+from hgeo.errors import InputError
+from hgeo.plan import make_plans
+from hgeo.settings import check_config
+
+COMPARISONS = [
+    pytest.param(comparison, id=f"{name} {comparison.setting}")
+    for name, (_, comparisons) in TABLES.items()
+    for comparison in comparisons
+]
+
+
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("name", RUN_SETS)
+def test_configs_are_sound(name, scale):
+    config = load_config(name, scale)
+    check_config(config)
+    make_plans(config)
+
+
+@pytest.mark.parametrize("comparison", COMPARISONS)
+def test_comparisons_probe_where_the_paper_did(comparison):
+    table = paper_numbers.of_table(comparison.table)
+    assert set(comparison.checkpoints) <= {checkpoint for checkpoint, *_ in table}
+    for side, series in zip((comparison.first, comparison.second), comparison.series, strict=True):
+        assert any(known == series for *_, known in table)
+        for scale in SCALES:
+            config = load_config(side.runs, scale)
+            assert side.optimizer in config.optimizers
+            for moment in comparison.checkpoints.values():
+                if not isinstance(moment, int):
+                    step = round(config.steps * moment[0] / moment[1])
+                    assert step in config.probe.steps, (scale, step)
+        layers = {layer for _, layer, known in table if known == series}
+        for scale in comparison.matches:
+            if scale != "smoke":
+                assert layers <= set(load_config(side.runs, scale).probe.layers)
+
+
+def test_all_of_the_papers_checkpoints_are_compared():
+    shown = {(c.values[0].table, k) for c in COMPARISONS for k in c.values[0].checkpoints}
+    assert shown == {(n.table, n.checkpoint) for n in paper_numbers.numbers()}
+
+
+def test_paper_scale_has_the_papers_steps():
+    assert load_config("translation", "paper").probe.steps == (0, 300, 600, 900, 1200, 1650)
+    assert load_config("bert", "paper").probe.steps[:3] == (0, 750, 1250)
+    assert load_config("resnet", "paper").probe.steps == (0, 500, 1000, 2000)
+    assert epochs(60, 30, 55) == {"epoch 30": (30, 60), "epoch 55": (55, 60)}
+
+
+def test_every_design_id_is_there():
+    numbered = [f"table{n}" for n in (1, "2a", "2b", 3, 4, 5, 6, 7, 8, 9, 10)]
+    figures = ("1a", "1b", 2, "3a", "3b", 4, 5, 6, 7, 8, 9, 10, 11, 12, "13a", "13b", 14)
+    numbered += [f"figure{n}" for n in figures]
+    others = ["section31", "theorem1", "corollary1", "theorem2", "extra_weight_decay", "claim"]
+    assert {*numbered, *others} <= set(EXPERIMENTS)
+    assert set(FIGURES) <= set(EXPERIMENTS)
+    assert all(set(e.runs) <= set(RUN_SETS) for e in EXPERIMENTS.values())
+
+
+def test_hash_is_that_of_the_runs():
+    config = load_config("translation", "cpu")
+    assert config_hash(config) == config_hash(load_config("translation", "cpu", repeats=7))
+    assert config_hash(config) == config_hash(load_config("translation_same_loss", "cpu"))
+    hashes = {config_hash(load_config(name, scale)) for name in RUN_SETS for scale in SCALES}
+    shared = {"translation_same_loss", "bert_same_loss"}
+    probes = {name for name, run_set in RUN_SETS.items() if run_set.probes_of}
+    least = len(SCALES) * len(set(RUN_SETS) - shared - probes)
+    assert len(hashes) >= least
+
+
+def test_unknown_scale_is_named():
+    with pytest.raises(InputError, match="unknown scale 'huge'; scales are paper, cpu, smoke"):
+        load_config("lm_uniform", "huge")
