@@ -3,6 +3,8 @@
 import pathlib
 import re
 
+import jax
+
 README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 
 
@@ -15,9 +17,13 @@ def test_top_two_commands():
     assert commands[1] == "pip install -e '.[test]' && pytest"
 
 
-def test_example_runs(capsys):
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(example, {})
-    printed = capsys.readouterr().out
-    assert "layers_0/kernel" in printed
-    assert "layers_2/kernel" in printed
+def test_examples_run_one_after_the_other(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # one of them writes
+    names = {}
+    for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
+        with jax.numpy_dtype_promotion("standard"):  # as its reader has it; Optax needs it
+            exec(example, names)
+        printed = capsys.readouterr().out
+        assert "layers_0/kernel" in printed
+        assert "layers_2/kernel" in printed
+    assert (tmp_path / "runs" / "mine" / "geometry.csv").exists()
