@@ -31,9 +31,12 @@ class OneInput(torch.nn.Module):
         return self.module(*given).flatten(0, 1)
 
 
-def threads() -> None:
-    """Gives PyTorch as many threads as JAX has."""
+def device() -> torch.device:
+    """The device that JAX computes on: its GPU, else the CPU on as many threads as JAX has."""
+    if jax.default_backend() == "gpu":
+        return torch.device("cuda")
     torch.set_num_threads(os.cpu_count() or 1)
+    return torch.device("cpu")
 
 
 def original(model: LanguageModel | Seq2Seq | ResNet) -> tuple[Any, dict[str, str]]:
@@ -77,14 +80,14 @@ class OriginalCase:
     """
 
     def __init__(self, case: Case):
-        """Builds it, on as many threads as JAX has."""
-        threads()
+        """Builds it, on the device that JAX computes on."""
+        where = device()
         torch.backends.mha.set_fastpath_enabled(False)  # it has no derivative
         module, paths = original(case.model)
         load(module, paths, case.params)
-        tensor = lambda array: torch.from_numpy(np.array(array)).long()
+        tensor = lambda array: torch.from_numpy(np.array(array)).long().to(where)
         parts = [tensor(case.batch[name]) for name in ("source", "tokens") if name in case.batch]
         self.inputs, self.targets = torch.cat(parts, 1), tensor(case.batch["labels"]).flatten()
-        self.module = OneInput(module, parts[0].shape[1] if len(parts) > 1 else 0)
+        self.module = OneInput(module.to(where), parts[0].shape[1] if len(parts) > 1 else 0)
         self.names = {path: f"module.{name}" for name, path in paths.items()}
         self.loss = torch.nn.CrossEntropyLoss(ignore_index=PAD)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
-from experiments.benchmarks.original_cases import load, original, threads
+from experiments.benchmarks.original_cases import device, load, original
+from hgeo.data.files import given_root
 from hgeo.data.multi30k import PAD
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import find_weights, read_settings, torch_names
@@ -21,14 +22,18 @@ class TorchTraining:
     """A workload's original, at the initial weights, and its Adam."""
 
     def __init__(self, config: Any, setup: Setup, plan: RunPlan):
-        """Builds both, on as many threads as JAX has."""
-        threads()
+        """Builds both, on the device and at the precision of products that JAX has by itself."""
+        self._device = device()
+        if self._device.type == "cuda":
+            torch.set_float32_matmul_precision("high")  # TF32, as JAX has it there
         params = setup.variables["params"]
         self._examples = {
-            name: torch.from_numpy(array) for name, array in setup.workload.examples.items()
+            name: torch.from_numpy(array).to(self._device)
+            for name, array in setup.workload.examples.items()
         }
         self._module, self._logits, paths = MODELS[config.workload](config, params)
         load(self._module, paths, params)
+        self._module.to(self._device)
         constants = plan.arguments
         self._optimizer = torch.optim.Adam(
             self._module.parameters(),
@@ -52,7 +57,7 @@ class TorchTraining:
         loss_of = torch.compile(loss_of) if compiled else loss_of
 
         def call():
-            rows = torch.from_numpy(next(batches)).long()
+            rows = torch.from_numpy(next(batches)).long().to(self._device)
             batch = {name: tensor[rows] for name, tensor in self._examples.items()}
             self._optimizer.zero_grad()
             loss = loss_of(batch)
@@ -86,7 +91,7 @@ def _resnet(config: Any, params: Any):
 def _bert(config: Any, params: Any):
     import transformers  # pyright: ignore[reportMissingImports]
 
-    folder = find_weights(config.model.weights)
+    folder = find_weights(config.model.weights, given_root(config.data_dir))
     settings = transformers.BertConfig.from_pretrained(
         folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )

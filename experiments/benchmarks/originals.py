@@ -46,11 +46,10 @@ class Translation(nn.Module):
 
     def forward(self, source, target, pad_id):
         embed = lambda table, tokens: self.positions(table(tokens) * math.sqrt(self.width))
-        length = target.shape[1]
         out = self.transformer(
             embed(self.src_tok_emb, source),
             embed(self.tgt_tok_emb, target),
-            tgt_mask=torch.triu(torch.ones(length, length, dtype=torch.bool), diagonal=1),
+            tgt_mask=_future(target),
             src_key_padding_mask=source == pad_id,
             tgt_key_padding_mask=target == pad_id,
             memory_key_padding_mask=source == pad_id,
@@ -72,9 +71,13 @@ class Language(nn.Module):
 
     def forward(self, tokens):
         x = self.positions(self.embedding(tokens) * math.sqrt(self.width))
-        length = tokens.shape[1]
-        future = torch.triu(torch.ones(length, length, dtype=torch.bool), diagonal=1)
-        return self.linear(self.transformer_encoder(x, mask=future))
+        return self.linear(self.transformer_encoder(x, mask=_future(tokens)))
+
+
+def _future(tokens):
+    length = tokens.shape[1]
+    everywhere = torch.ones(length, length, dtype=torch.bool, device=tokens.device)
+    return torch.triu(everywhere, diagonal=1)
 
 
 class Block(nn.Module):

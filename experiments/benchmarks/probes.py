@@ -120,12 +120,9 @@ def diagonal(
 
 
 def torch_probes(case: Case) -> dict[Key, Callable[[int], Probe]]:
-    """Each of PyTorch's ways on each layer; none where it is missing or on another device."""
+    """Each of PyTorch's ways on each layer; none where it is missing."""
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its columns are left out")
-        return {}
-    if jax.default_backend() != "cpu":
-        print("PyTorch's ways are written for the CPU: its columns are left out")
         return {}
     from experiments.benchmarks.torch_ways import TorchSide
 

@@ -70,7 +70,7 @@ class TorchSide:
                     gradient, weight, units, retain_graph=True, is_grads_batched=True
                 )
                 entries.append(rows.reshape(len(part), -1)[range(len(part)), part])
-        return torch.cat(entries).numpy()
+        return torch.cat(entries).cpu().numpy()
 
     def _jvp_over_grad(self, path, positions, chunk):
         name = self.names[path]
@@ -89,7 +89,7 @@ class TorchSide:
             units = _units(weight, part)
             rows = torch.func.vmap(product)(units) if chunk > 1 else product(units[0])[None]
             entries.append(rows.reshape(len(part), -1)[range(len(part)), part])
-        return torch.cat(entries).detach().numpy()
+        return torch.cat(entries).detach().cpu().numpy()
 
     def _curvlinops(self, path, positions, chunk):
         import curvlinops  # pyright: ignore[reportMissingImports]
@@ -106,7 +106,7 @@ class TorchSide:
         for part in _parts(positions, chunk):
             columns = hessian @ _units(weight, part).reshape(len(part), -1).T
             entries.append(columns[part, range(len(part))])
-        return torch.cat(entries).detach().numpy()
+        return torch.cat(entries).detach().cpu().numpy()
 
 
 def _parts(positions, chunk):
@@ -114,6 +114,6 @@ def _parts(positions, chunk):
 
 
 def _units(weight, part):
-    units = torch.zeros(len(part), weight.numel())
+    units = torch.zeros(len(part), weight.numel(), device=weight.device)
     units[range(len(part)), part] = 1.0
     return units.view(len(part), *weight.shape)

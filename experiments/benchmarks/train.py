@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 from rich.console import Console
 
@@ -29,7 +30,8 @@ from hgeo.workloads.registry import make_workload
 Update = Callable[[], Any]  # one update on the next batch, gives its loss
 
 WORKLOADS = ("translation", "lm", "bert", "resnet")
-TOLERANCE = 1e-3  # of the losses of the first updates
+# Of the losses of the first updates: in float32, and where products are TF32's.
+TOLERANCE, TF32_TOLERANCE = 1e-3, 1e-2
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -51,8 +53,8 @@ def main(arguments: Sequence[str]) -> None:
 
     print(machine.describe())
     print(
-        f"ms of an update; Adam, float32; medians of {options.rounds} interleaved rounds of "
-        f"{options.updates}; {machine.load()} at the start"
+        f"ms of an update; Adam, float32, products at JAX's default precision; medians of "
+        f"{options.rounds} interleaved rounds of {options.updates}; {machine.load()} at the start"
     )
     print("workload             hgeo    eager  compiled  best PyTorch / hgeo")
     rows = [of_workload(name, scale, options) for name in options.workloads]
@@ -80,12 +82,13 @@ def of_workload(name: str, scale: str, options: argparse.Namespace) -> dict[str,
             sides[side] = training.update(iter(batches), compiled=compiled)
 
     first = {side: [float(update()) for _ in range(3)] for side, update in sides.items()}
+    tolerance = TF32_TOLERANCE if jax.default_backend() == "gpu" else TOLERANCE
     for side, losses in first.items():
-        if not np.allclose(losses, first["hgeo"], rtol=TOLERANCE):
+        if not np.allclose(losses, first["hgeo"], rtol=tolerance):
             raise SystemExit(f"{name}: the losses differ: {first}, first in {side}")
 
     def several(update):
-        return lambda: [float(update()) for _ in range(options.updates)]
+        return lambda: float([update() for _ in range(options.updates)][-1])
 
     timings = measure({side: several(u) for side, u in sides.items()}, options.rounds)
     ms = {side: 1e3 * timing.median / options.updates for side, timing in timings.items()}

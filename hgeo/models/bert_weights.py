@@ -53,13 +53,15 @@ EMBEDDINGS = {
 }
 
 
-def find_weights(source: str) -> Path:
-    """The folder with the weights: `source` itself, or inside the Python package of that name.
+def find_weights(source: str, root: str = "") -> Path:
+    """The folder with the weights: `source` below `root`, or itself, or the package of that name.
 
     Raises:
       InputError: neither is there, or files are missing in the folder.
     """
-    folder = Path(source)
+    folder = Path(root) / source
+    if not folder.is_dir():
+        folder = Path(source)
     if not folder.is_dir():
         folder = _in_package(source)
     missing = [name for name in (CONFIG, WEIGHTS, VOCABULARY) if not (folder / name).is_file()]

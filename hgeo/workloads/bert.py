@@ -1,7 +1,6 @@
 """Sentiment of IMDB reviews, by fine-tuning BERT."""
 
 import functools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -28,8 +27,7 @@ def bert(config: Config) -> Workload:
     source = given.pop("weights")
     folder, vocabulary = None, None
     if source:
-        below = Path(given_root(config.data_dir)) / source
-        folder = find_weights(str(below) if below.is_dir() else source)
+        folder = find_weights(source, given_root(config.data_dir))
         given = _agreed(given, read_settings(folder), source)
         vocabulary = read_vocabulary(folder, given["vocabulary_size"])
     lacking = [key for key, value in given.items() if value is None]

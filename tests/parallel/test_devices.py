@@ -1,6 +1,7 @@
 """The same numbers on any number of devices, and under `jax.pmap`."""
 
 import csv
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,14 @@ import pytest
 
 import hgeo
 from hgeo.optimizers import make_optimizer
-from hgeo.parallel import AXIS, make_mesh
+from hgeo.parallel import (
+    AXIS,
+    PROBES_ON_GPU,
+    REPLICATED,
+    compiler_options,
+    data_parallel,
+    make_mesh,
+)
 from hgeo.updates import TrainState, Updates, update_on_device
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config, run
@@ -82,3 +90,18 @@ def test_a_probe_under_pmap(workload):
     ours = hgeo.make_probe(loss, coordinates)(params, batch)
     for name, entries in ours.items():
         np.testing.assert_allclose(by_pmap[name][0], entries, rtol=1e-5, atol=1e-7)
+
+
+def test_compiler_options_of_probes():
+    mesh = make_mesh(jax.devices()[:1])
+    assert compiler_options(mesh, [1.0]) is None
+    gpu = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
+    assert compiler_options(gpu, [1.0]) == PROBES_ON_GPU
+    within = []
+    jax.jit(lambda x: within.append(compiler_options(gpu, [{"x": x}])))(1.0)
+    assert within == [None]
+    # XLA knows their names on every platform, and refuses one that it does not know.
+    program = data_parallel(
+        lambda x: 2 * x, mesh, (REPLICATED,), REPLICATED, compiler_options=PROBES_ON_GPU
+    )
+    assert program(jnp.float32(3.0)) == 6.0
