@@ -78,7 +78,7 @@ SCALES = {
         "batch_size": 128,
         "learning_rates": {
             "sgd": 0.2,
-            "sgdm": 0.1,
+            "sgdm": 0.05,
             "adam": 1e-3,
             "rmsprop": 5e-5,
             "amsgrad": 1e-3,
