@@ -142,7 +142,7 @@ def _figure(found: Sequence[Mapping[str, Any]]) -> Figure:
             _panel(axes, drawn)
             first, second = (_name(drawn[0][key]) for key in ("first", "second"))
             heading = f"{group}: " if group else ""
-            axes.set_title(f"{heading}{first} / {second}, {checkpoint}", fontsize=8)
+            axes.set_title(f"{heading}{first} / {second}, {moment(drawn[0])}", fontsize=8)
         for axes in line[len(own) :]:
             axes.set_visible(False)
     figure.supxlabel("layer", fontsize=9)
@@ -150,6 +150,16 @@ def _figure(found: Sequence[Mapping[str, Any]]) -> Figure:
     handles, labels = panels[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
     return figure
+
+
+def moment(row: Mapping[str, Any]) -> str:
+    """The checkpoint; where the losses of the two sides differ, ours and the paper's."""
+    paper, ours = row["checkpoint"], row["our_checkpoint"]
+    both_losses = paper.startswith("loss ") and ours.startswith("loss ")
+    loss = lambda text: float(text.removeprefix("loss "))
+    if both_losses and loss(paper) != loss(ours):
+        return f"{ours} (paper's {loss(paper):g})"
+    return paper
 
 
 def _panel(axes, drawn: Sequence[Mapping[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from experiments.paper.comparison import agreement
 from experiments.paper.gaps import speed_gap, uniformity_gap
 from experiments.paper.loss_figure import make_curve, speed_ratio
 from experiments.paper.low_rank_figures import leading_share
+from experiments.paper.ratio_table import moment
 from experiments.paper.result import judge
 from hgeo.records import LossRow, RunRecords
 
@@ -45,6 +46,20 @@ def test_agreement_counts_sides_of_one():
 def test_agreement_leaves_the_common_start_out_of_ratios():
     told = agreement([row(1.0, 1.0, step="0")])
     assert told["compared"] == told["known"] == told["paper_known"] == 0
+
+
+@pytest.mark.parametrize(
+    ("paper", "ours", "title"),
+    [
+        ("loss 3.72", "loss 3.72", "loss 3.72"),
+        ("loss 1.90", "loss 1.9", "loss 1.90"),
+        ("loss 0.251", "loss 0.68", "loss 0.68 (paper's 0.251)"),
+        ("loss 0.251", "none", "loss 0.251"),
+        ("epoch 30", "step 300 of 600", "epoch 30"),
+    ],
+)
+def test_panels_name_our_losses(paper, ours, title):
+    assert moment({"checkpoint": paper, "our_checkpoint": ours}) == title
 
 
 def records(folder, losses, optimizer="sgd", start=0):
