@@ -1,0 +1,128 @@
+"""What a config plans: grids of rates, repeats, moments, probes of checkpoints; and bad plans."""
+
+import io
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+
+from hgeo.errors import InputError
+from hgeo.tune import tune
+from hgeo.tuning import with_tuned_rates
+from tests.experiments import records, run
+from tests.train.trajectories import SWITCH, rows, smoke
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    run(smoke(), folder)
+    return folder
+
+
+def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    with jax.numpy_dtype_promotion("standard"):
+        tune(smoke(), "sgdm", [0.01, 0.2, 1e30], 0.2, tmp_path, console)
+    result = json.loads((tmp_path / "tuning.json").read_text())
+    assert result["optimizer"] == "sgdm"
+    curve = {point["learning_rate"]: point["loss"] for point in result["curve"]}
+    assert curve[1e30] is None
+    assert result["best"] == min((0.01, 0.2), key=curve.get)
+    assert "diverged" in console.file.getvalue()
+    assert (tmp_path / "figures/tuning.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "report.html").read_text()
+    assert "final training loss against learning rate" in page
+    last = [r for r in rows(tmp_path, "losses") if r["optimizer"] == "sgdm_0_2"][-1:]
+    np.testing.assert_allclose(curve[0.2], float(last[0]["loss"]), rtol=1e-6)
+
+    config = smoke(sgdm__learning_rate_from=str(tmp_path / "tuning.json"))
+    assert with_tuned_rates(config).sgdm.learning_rate == result["best"]
+    assert with_tuned_rates(config).adam.learning_rate == config.adam.learning_rate
+    with pytest.raises(InputError, match=r"adam\.learning_rate_from=.* is the tuning of 'sgdm'"):
+        run(smoke(adam__learning_rate_from=str(tmp_path / "tuning.json")), tmp_path / "work")
+
+
+def test_repeats_give_a_standard_deviation(tmp_path):
+    run(smoke(repeats=2), tmp_path)
+    table = (tmp_path / "table.md").read_text()
+    assert "(" in table.split("block0/linear2")[1].splitlines()[0]
+
+
+BAD = [
+    ({"adam_after": SWITCH | {"start_run": "adam"}}, r"start_run must be one of the runs before"),
+    ({"adam_after": SWITCH | {"start_step": 6}}, r"start_step must lie between 0 and steps=6"),
+    ({"adam_after": SWITCH | {"start_loss": 3.0}}, r"must give one of start_step and start_loss"),
+    ({"adam_after": SWITCH | {"optimizer_state": "kept"}}, r"optimizer_state must be one of"),
+    ({"adam_after": SWITCH | {"optimizer": "adamm"}}, r"unknown optimizer 'adamm'"),
+    ({"adam_after": SWITCH | {"beta": 1}}, r"config\.adam_after has \['beta'\], but takes only"),
+    ({"adam_after": SWITCH, "share": "3/2"}, r"share must be 'i/n' with i from 1 to n"),
+    ({"adam_after": SWITCH, "share": "half"}, r"share must be 'i/n'.*not 'half'"),
+    ({"adam_after": SWITCH, "keep_checkpoints": "few"}, r"keep_checkpoints must be one of"),
+    ({"adam_after": SWITCH, "same_loss__window": 0}, r"window must be .* at least 1, not 0"),
+    ({"adam_after": SWITCH, "same_loss__every": 0}, r"every must be .* at least 1, not 0"),
+    ({"adam_after": SWITCH, "same_loss__by": "luck"}, r"by must be one of .* not 'luck'"),
+    ({"adam_after": SWITCH, "same_loss__of": "adam"}, r"of must be one of .* not 'adam'"),
+    ({"adam_after": SWITCH, "same_loss__of": "adam_after"}, r"of='adam_after' must be the first"),
+    (
+        {"adam_after": SWITCH, "same_loss__of": "sgdm", "same_loss__losses": (1.0,)},
+        r"losses=\(1.0,\) and same_loss.of='sgdm': give one",
+    ),
+    ({"adam_after": SWITCH, "sgdm__learning_rate_from": "/no"}, r"is not a tuning result"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=lambda value: str(value)[-60:])
+def test_bad_plans(tmp_path, changes, message):
+    with pytest.raises(InputError, match=message):
+        run(smoke(**changes, optimizers=("sgdm", "adam_after"), compare=()), tmp_path)
+
+
+@pytest.mark.parametrize("rates", [[0.1], [0.1, 0.1]])
+def test_bad_grids(tmp_path, rates):
+    with pytest.raises(InputError, match="a grid needs two or more learning rates"):
+        tune(smoke(), "sgdm", rates, 0.1, tmp_path, Console(file=io.StringIO()))
+    with pytest.raises(InputError, match=r"no config\.lion to tune"):
+        tune(smoke(), "lion", [1.0, 2.0], 0.1, tmp_path, Console(file=io.StringIO()))
+
+
+def test_moments_as_epochs_and_percentages(tmp_path):
+    config = smoke(steps=8, probe__steps=("50%", 0, "100%"), optimizers=("adam",), compare=())
+    run(config, tmp_path)
+    assert {r["step"] for r in rows(tmp_path, "geometry")} == {"0", "4", "8"}
+    per_epoch = 8 / float(rows(tmp_path, "geometry")[-1]["epoch"])
+    moments = (f"{2 / per_epoch} epochs", f"{4 / per_epoch} epochs", 8)
+    later = smoke(steps=8, probe__steps=moments, optimizers=("adam",), compare=())
+    run(later, tmp_path)
+    assert {r["step"] for r in rows(tmp_path, "geometry")} == {"0", "2", "4", "8"}
+    with pytest.raises(InputError, match=r"probe\.steps takes steps .*not 'late'"):
+        run(smoke(probe__steps=("late",)), tmp_path / "other")
+    with pytest.raises(InputError, match=r"probe\.steps must lie in 0 to steps=6; outside"):
+        run(smoke(probe__steps=("90 epochs",)), tmp_path / "other")
+
+
+def test_checkpoints_are_probed_otherwise_and_apart(finished, tmp_path):
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    before = records(folder)
+    changes = {"probe__layers": (2, 9), "probe__num_coordinates": 3, "probe__steps": (3, 5, 6)}
+    config = smoke(probe_only="head", **changes)
+    _, said = run(config, folder)
+    assert "adam, repeat 0: no checkpoint at step 5" in said
+    assert records(folder) == before
+    probed = rows(folder / "probes/head", "geometry")
+    assert {(r["layer_number"], r["step"]) for r in probed} == {
+        (layer, step) for layer in "29" for step in "36"
+    }
+    assert {r["value"] for r in probed if r["statistic"] == "num_entries"} == {"3"}
+    run(config, folder)
+    assert rows(folder / "probes/head", "geometry") == probed
+    with pytest.raises(InputError, match=r"probe\.num_coordinates: 3 there, 4 now"):
+        run(smoke(probe_only="head", **changes | {"probe__num_coordinates": 4}), folder)
+    with pytest.raises(InputError, match=r"adam\.learning_rate"):
+        run(smoke(probe_only="other", adam__learning_rate=0.7), folder)
+    with pytest.raises(InputError, match="probe_only must be a name"):
+        run(smoke(probe_only="../up"), folder)

@@ -1,0 +1,70 @@
+"""Work that is shared out, asked to stop, and kept in part."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from hgeo import train
+from hgeo.errors import InputError
+from hgeo.locks import RunLock
+from hgeo.preemption import Preempted
+from tests.experiments import records, run
+from tests.train.trajectories import SWITCH, smoke
+
+
+def test_shares_fill_one_folder(tmp_path):
+    whole = smoke(repeats=2, adam_after=SWITCH, optimizers=("sgdm", "adam", "adam_after"))
+    run(whole, tmp_path / "whole")
+    for share in ("2/3", "1/3", "3/3"):
+        config = smoke(repeats=2, adam_after=SWITCH, optimizers=whole.optimizers, share=share)
+        _, said = run(config, tmp_path / "shared")
+        assert ("no report yet; other shares still have to do" in said) == (share != "3/3")
+    assert records(tmp_path / "shared") == records(tmp_path / "whole")
+
+
+def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
+    config = smoke(optimizers=("adam",), compare=())
+    lock = RunLock(tmp_path / "runs/adam/repeat_0")
+    with pytest.raises(InputError, match=rf"being worked on by process {os.getpid()} on "):
+        run(config, tmp_path)
+    lock.release()
+    finite, _ = run(config, tmp_path)
+    assert finite
+
+
+def test_sigterm_saves_and_the_next_start_goes_on(tmp_path, monkeypatch):
+    config = smoke()
+    run(config, tmp_path / "calm")
+    original, calls = train._train, []
+
+    def terminated(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    assert threading.current_thread() is threading.main_thread()
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "_train", terminated)
+        with pytest.raises(Preempted):
+            run(config, tmp_path / "stopped")
+    saved = {
+        int(p.name) for p in (tmp_path / "stopped/runs/sgdm/repeat_0/checkpoints").glob("[0-9]*")
+    }
+    assert saved == {0, 1}, "it saved at the next update, which no event asks for"
+    run(config, tmp_path / "stopped")
+    assert records(tmp_path / "stopped") == records(tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_only_measured_checkpoints_are_kept(tmp_path):
+    config = smoke(checkpoint_every=1, keep_checkpoints="measured")
+    run(config, tmp_path)
+    kept = {int(p.name) for p in (tmp_path / "runs/adam/repeat_0/checkpoints").glob("[0-9]*")}
+    assert kept == {0, 3, 6}
+    run(smoke(checkpoint_every=1), tmp_path / "all")
+    kept = {int(p.name) for p in (tmp_path / "all/runs/adam/repeat_0/checkpoints").glob("[0-9]*")}
+    assert kept == set(range(7))
+    assert records(tmp_path) == records(tmp_path / "all")

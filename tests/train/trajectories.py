@@ -1,0 +1,54 @@
+"""Runs of the quickstart at `smoke` scale, changed, and what they wrote."""
+
+import csv
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from tests.experiments import load_config
+
+SWITCH = {
+    "optimizer": "adam",
+    "start_run": "sgdm",
+    "start_step": 4,
+    "learning_rate": 1e-3,
+}
+
+
+def smoke(**changes):
+    config = load_config("quickstart", "smoke", probe__layers=(4,))
+    blocks = {k: changes.pop(k) for k in list(changes) if isinstance(changes[k], dict)}
+    with config.unlocked():
+        for name, block in blocks.items():
+            config[name] = block
+    for key, value in changes.items():
+        *groups, last = key.split("__")
+        part = config
+        for group in groups:
+            part = part[group]
+        with part.ignore_type():
+            part[last] = value
+    return config
+
+
+def rows(folder, name):
+    with (folder / f"{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def stored(folder, name, step):
+    manager = ocp.CheckpointManager((folder / f"runs/{name}/repeat_0/checkpoints").absolute())
+    state = manager.restore(step, args=ocp.args.StandardRestore())
+    manager.close()
+    return state
+
+
+def losses_of(folder, name):
+    return {
+        int(r["step"]): float(r["loss"]) for r in rows(folder, "losses") if r["optimizer"] == name
+    }
+
+
+def same(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
