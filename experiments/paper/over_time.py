@@ -89,16 +89,24 @@ def panels_over_time(rows: Sequence[dict[str, Any]], ylabel: str, log: bool = Tr
     figure.supxlabel("step (updates)", fontsize=9)
     figure.supylabel(ylabel + (" (log scale)" if log else ""), fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=max(2, columns), fontsize=8)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper center",
+        ncols=max(2, columns),
+        fontsize=8,
+        handlelength=4,
+    )
     return figure
 
 
 def plain_ticks(axis) -> None:
-    """Plain numbers at a log axis's ticks; where there are few, also at their 2 and 5 times."""
+    """Plain numbers at a log axis's ticks, and between them the more the fewer these are."""
 
     def minor(value: float, _) -> str:
         low, high = axis.get_view_interval()
-        return f"{value:g}" if high < 100 * low and f"{value:e}"[0] in "25" else ""
+        told = "25" if high < 100 * low else ""
+        return f"{value:.4g}" if high < 3 * low or f"{value:e}"[0] in told else ""
 
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_formatter(minor)
