@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 PyTree = Any
@@ -103,7 +104,7 @@ def compiler_options(mesh: Mesh, arguments: Sequence[PyTree]) -> dict[str, Any] 
 
     JAX takes them for a whole program alone, not for a part of one that is being traced.
     """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(arguments))
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
     on_gpu = mesh.devices.flat[0].platform == "gpu"
     return PROBES_ON_GPU if on_gpu and not traced else None
 
