@@ -53,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
 
     print(machine.describe())
     print(
-        f"ms of an update; Adam, float32, products at JAX's default precision; medians of "
+        "ms of an update; Adam, float32, products at JAX's default precision; medians of "
         f"{options.rounds} interleaved rounds of {options.updates}; {machine.load()} at the start"
     )
     print("workload             hgeo    eager  compiled  best PyTorch / hgeo")
