@@ -1,12 +1,13 @@
 """From the start of a process to the first table of R_med: the translation model, all its layers.
 
-Each start is a process of its own: without the persistent compilation cache, with an empty one, and
-with the one that the start before has filled.
+Each start is a process of its own: without the persistent compilation cache, with an empty one,
+with the one that the start before has filled, and without a cache where no layers share a loop.
 """
 
 import argparse
 import csv
 import json
+import math
 import os
 import subprocess
 import sys
@@ -15,8 +16,14 @@ import time
 from collections.abc import Sequence
 
 PHASES = ("python", "import", "weights", "trace", "compile", "run")
-STARTS = ("no cache", "empty cache", "filled cache")
-CODE = "from experiments.benchmarks.cold import one_start; one_start({began!r}, {sizes!r})"
+# By name: whether the cache is used, and whether each layer has a loop of its own.
+STARTS = {
+    "no cache": (False, False),
+    "empty cache": (True, False),
+    "filled cache": (True, False),
+    "layers apart": (False, True),
+}
+CODE = "from experiments.benchmarks import cold; cold.one_start({began!r}, {sizes!r}, {apart!r})"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -28,14 +35,15 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--smoke", action="store_true", help="a tiny model, in seconds")
     options = parser.parse_args(arguments)
     sizes = ("cpu", options.batch_size, options.coordinates)
-    starts = STARTS
+    starts = list(STARTS)
     if options.smoke:
-        sizes, starts = ("smoke", 2, 3), STARTS[1:]
+        sizes, starts = ("smoke", 2, 3), starts[1:3]
 
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         for start in starts:
-            rows.append({"start": start, **_start(sizes, "" if start == STARTS[0] else cache)})
+            cached, apart = STARTS[start]
+            rows.append({"start": start, **_start(sizes, cache if cached else "", apart)})
     print(rows[0].pop("about"))
     for row in rows[1:]:
         row.pop("about")
@@ -51,11 +59,11 @@ def main(arguments: Sequence[str]) -> None:
             writer.writerows(rows)
 
 
-def _start(sizes: tuple[str, int, int], cache: str) -> dict:
+def _start(sizes: tuple[str, int, int], cache: str, apart: bool) -> dict:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
     if cache:
         environment["JAX_COMPILATION_CACHE_DIR"] = cache
-    code = CODE.format(began=time.time(), sizes=sizes)
+    code = CODE.format(began=time.time(), sizes=sizes, apart=apart)
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -66,7 +74,7 @@ def _ratio(row: dict) -> float:
     return (row["trace"] + row["compile"]) / row["run"]
 
 
-def one_start(began: float, sizes: tuple[str, int, int]) -> None:
+def one_start(began: float, sizes: tuple[str, int, int], apart: bool) -> None:
     """What the process does; prints the seconds of each phase as JSON."""
     marks = [began, time.time()]
 
@@ -76,7 +84,10 @@ def one_start(began: float, sizes: tuple[str, int, int]) -> None:
     import hgeo
     from experiments.benchmarks import machine
     from experiments.benchmarks.cases import translation_model
+    from hgeo.probes import adjoint_weighted
 
+    if apart:
+        adjoint_weighted.SHORTER = math.inf
     marks.append(time.time())
     case = translation_model(*sizes)
     probe = jax.jit(lambda p, b: hgeo.sampled_diagonal(case.loss, p, b, case.coordinates))

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.probes.mapping import mapped
 from hgeo.probes.program import Program, active, reaching
 from hgeo.probes.separable import places
 from hgeo.probes.units import UnitProduct
@@ -164,7 +165,7 @@ def cut_entries(
     _, positions, channels = cut.sizes
     units, inputs = product.sizes.units, product.sizes.inputs
     x_ESI = product.inputs(x)[0]
-    jacobian_UESC, curve_UES = jax.lax.map(local, jnp.arange(units), batch_size=chunk_size)
+    jacobian_UESC, curve_UES = mapped(local, jnp.arange(units), chunk_size)
     jacobian_ESCU = jnp.moveaxis(jacobian_UESC, 0, -1)
 
     def of_position(total_IU, position):
@@ -172,8 +173,7 @@ def cut_entries(
             one = jnp.zeros(cut.sizes, zeros.dtype).at[:, position, channel].set(1.0)
             return cut.grouped(push(zeros + cut.ungrouped(one, zeros)))
 
-        together = min(chunk_size, channels)
-        columns_CEST = jax.lax.map(column, jnp.arange(channels), batch_size=together)
+        columns_CEST = mapped(column, jnp.arange(channels), chunk_size)
         right = jnp.einsum("cesd,esdu->escu", columns_CEST, jacobian_ESCU)
         left_ECU = jax.lax.dynamic_index_in_dim(jacobian_ESCU, position, 1, keepdims=False)
         curvature_ESU = jnp.sum(right * left_ECU[:, None], axis=2)

@@ -1,16 +1,12 @@
 """Directions: vectors of a layer along which its curvature is looked at."""
 
 import dataclasses
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from hgeo.probes.layers import Layer
-
-# By layer name: a point of a layer's coordinates or directions -> the form along it, a scalar.
-Forms = dict[str, Callable[[jax.Array], jax.Array]]
 
 
 @jax.tree_util.register_dataclass

@@ -11,7 +11,7 @@ from hgeo.losses import Loss
 from hgeo.probes.averaging import averaged
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.directions import Directions
-from hgeo.probes.memory import ChunkSize, checked_chunk_size, chunk_of
+from hgeo.probes.memory import ChunkSize, checked_chunk_size
 from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose
 
 PyTree = Any
@@ -39,12 +39,7 @@ def forms_and_choice(
 
     def forms(total, params, piece):
         choices.append(choose(mode, total, params, along))
-        values = []
-        for name, form in MODES[choices[-1].mode](total, params, along).items():
-            points = along[name].points
-            size = chunk_of(chunk, name, form, points)
-            values.append(jax.lax.map(form, points, batch_size=size))
-        return values
+        return MODES[choices[-1].mode](total, params, along).at_all_points(chunk)
 
     values = averaged(
         forms,

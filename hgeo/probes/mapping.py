@@ -7,39 +7,58 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+PyTree = Any
+
+
+def even_chunks(num: int, most: int) -> tuple[int, int]:
+    """How many chunks of at most `most` points, and the size of each: as even as may be."""
+    chunks = max(1, math.ceil(num / most))
+    return chunks, math.ceil(num / chunks)
+
+
+def in_chunks(points: jax.Array, most: int) -> jax.Array:
+    """Points as chunks of at most `most`, the last filled up with the last point.
+
+    A smaller last chunk would be compiled as a program of its own, which takes as long as that of
+    all others; what is filled up is to be cut off from the results.
+    """
+    num = points.shape[0]
+    chunks, size = even_chunks(num, most)
+    filled = points[jnp.minimum(jnp.arange(chunks * size), num - 1)]
+    return filled.reshape(chunks, size, *points.shape[1:])
+
 
 def mapped(
-    function: Callable[[jax.Array], jax.Array],
+    function: Callable[[jax.Array], PyTree],
     points: jax.Array,
-    size: int,
+    most: int,
     report: Callable[[Any], None] | None = None,
     per_point: int = 1,
-) -> jax.Array:
-    """`function` of every point, `size` of them together.
+) -> PyTree:
+    """`function` of every point, at most `most` of them together.
 
     Args:
       function: of one point.
       points: along the leading axis.
-      size: points in a chunk, which are vmapped.
+      most: points in a chunk, which are vmapped.
       report: called by the running program with `per_point` times the number of points done.
       per_point: what one point counts for.
     """
-    if report is None:
-        return jax.lax.map(function, points, batch_size=size)
     num = points.shape[0]
-    chunks = math.ceil(num / size)
-    # The last chunk is filled up with its last point, whose results are cut off.
-    padded = points[jnp.minimum(jnp.arange(chunks * size), num - 1)]
+    if report is None and num <= most:
+        return jax.vmap(function)(points)
+    chunks = in_chunks(points, most)
 
     def of_chunk(numbered):
         number, chunk = numbered
         results = jax.vmap(function)(chunk)
-        done = jnp.minimum((number + 1) * size, num) * per_point
+        if report is None:
+            return results
+        done = jnp.minimum((number + 1) * chunks.shape[1], num) * per_point
         # It waits for the results, so that it tells what is done and not what is begun.
         results, done = jax.lax.optimization_barrier((results, done))
         jax.debug.callback(report, done)
         return results
 
-    numbered = jnp.arange(chunks), padded.reshape(chunks, size, *points.shape[1:])
-    results = jax.lax.map(of_chunk, numbered)
-    return results.reshape(chunks * size, *results.shape[2:])[:num]
+    results = jax.lax.map(of_chunk, (jnp.arange(len(chunks)), chunks))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num], results)

@@ -1,13 +1,14 @@
 """Memory: how many coordinates are computed together, under a budget of bytes."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 from jax.extend import core
+
+from hgeo.probes.mapping import even_chunks
 
 # On a CPU more than about four coordinates at once leave the caches and gain nothing.
 MOST_ON_CPU = 4
@@ -65,22 +66,38 @@ def chunk_of(
     """
     if isinstance(chunk_size, int):
         return chunk_size
+    one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
+    most = most_together(chunk_size, name, lambda: temporary_bytes(form, one))
+    return even_chunks(points.shape[0], most)[1]
+
+
+def most_together(chunk_size: int | ChunkSize, name: str, one: Callable[[], int]) -> int:
+    """How many coordinates or directions of one layer may be computed together.
+
+    Args:
+      chunk_size: a number, or a budget to work it out from.
+      name: of the layer, for the error.
+      one: gives the bytes of one of them; called if it matters.
+
+    Raises:
+      ValueError: the budget is below what one coordinate takes.
+    """
+    if isinstance(chunk_size, int):
+        return chunk_size
     on_cpu = jax.default_backend() == "cpu"
     most = MOST_ON_CPU if on_cpu else MOST_ELSEWHERE
     budget = chunk_size.budget
     if budget is None and not on_cpu:
         budget = BUDGET_ELSEWHERE
     if budget is not None:
-        one = temporary_bytes(form, jax.ShapeDtypeStruct(points.shape[1:], points.dtype))
-        if one > budget and chunk_size.budget is not None:
+        taken = one()
+        if taken > budget and chunk_size.budget is not None:
             raise ValueError(
-                f"one coordinate of layer {name!r} takes about {one} bytes of temporaries, "
+                f"one coordinate of layer {name!r} takes about {taken} bytes of temporaries, "
                 f"but memory_budget is {budget}; take a smaller microbatch_size"
             )
-        most = max(1, min(most, budget // max(one, 1)))
-    num = max(1, points.shape[0])
-    # As few rounds as `most` allows, all of about one size.
-    return math.ceil(num / math.ceil(num / most))
+        most = max(1, min(most, budget // max(taken, 1)))
+    return most
 
 
 def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:

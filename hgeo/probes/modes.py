@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-from hgeo.probes.adjoint_weighted import adjoint_weighted, trace_loss
+from hgeo.probes.adjoint_weighted import AdjointWeighted, trace_loss
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.directions import Directions
 from hgeo.probes.nested import forward_over_forward, forward_over_reverse
@@ -16,7 +16,7 @@ PyTree = Any
 Total = Callable[[PyTree], jax.Array]
 
 MODES = {
-    "adjoint_weighted": adjoint_weighted,
+    "adjoint_weighted": AdjointWeighted,
     "forward_over_reverse": forward_over_reverse,
     "forward_over_forward": forward_over_forward,
 }

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.directions import Directions, Forms
+from hgeo.probes.directions import Directions
+from hgeo.probes.layer_forms import Form, Forms
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
@@ -45,7 +46,7 @@ def forward_over_forward(
 
 
 def _each(form, total, params, along):
-    forms = {}
+    forms: dict[str, Form] = {}
     for name, chosen in along.items():
         layer = chosen.layer
         f = lambda weights, layer=layer: total(layer.replace(params, weights))
@@ -54,4 +55,4 @@ def _each(form, total, params, along):
         forms[name] = lambda point, f=f, weights=weights, chosen=chosen: form(
             f, weights, chosen.tangent(point, weights)
         )
-    return forms
+    return Forms(forms, along)

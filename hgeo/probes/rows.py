@@ -11,6 +11,7 @@ from hgeo.losses import Loss
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
+from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import checked_chunk_size, chunk_of
 from hgeo.probes.sums import total
 
@@ -102,7 +103,7 @@ def row_dominance(
             return value.astype(layer.dtype)
 
         size = chunk_of(chunk, name, dominance, chosen.indices)
-        values = jax.lax.map(dominance, chosen.indices, batch_size=size)
+        values = mapped(dominance, chosen.indices, size)
         results[name] = jnp.where(chosen.inside(), values, jnp.nan)
     return results
 

@@ -1,4 +1,4 @@
-"""One layer's tangent sweep: what can be computed before it, and what each coordinate costs.
+"""A tangent sweep over some equations: what is computed before it, what each coordinate costs.
 
 A variable's tangent is kept as a factor times the tangent of a *root*, du = c ∘ dr, for as long as
 only elementwise equations lie between them. Factors, and the weights of every quadratic term
@@ -27,7 +27,7 @@ State = dict[int, Tangent]
 
 
 class Sweep:
-    """A plan for the tangent sweeps of one layer; call it with the tangents of its leaves."""
+    """A plan for tangent sweeps over one leg of a layer's way to the loss."""
 
     def __init__(
         self,
@@ -36,6 +36,7 @@ class Sweep:
         values: Mapping[int, Any],
         adjoints: Mapping[int, Any],
         sources: Sequence[int],
+        targets: Sequence[int],
         num: Mapping[int, int],
         shared: dict[Any, Any],
     ):
@@ -46,9 +47,10 @@ class Sweep:
           equations: from `active`.
           values: of every variable.
           adjoints: of the outputs of every equation that is not linear in what moves.
-          sources: the layer's leaves among the program's inputs.
+          sources: the variables whose tangents are given.
+          targets: those whose tangents are asked for.
           num: by output variable of an equation, of how many coordinates it lies on the way.
-          shared: what has been computed for other layers of the program; added to.
+          shared: what has been computed for other sweeps over the program; added to.
         """
         self._rules, self._values, self._adjoints = rules, values, adjoints
         self._shared = shared
@@ -69,20 +71,27 @@ class Sweep:
         self._repeated: dict[int, int] = {}  # roots that repeat a variable along some axes
         for equation, free in equations:
             self._plan(equation, free)
+        self.num_equations, self._targets = len(equations), tuple(targets)
+        for variable in targets:
+            self._reads(self._view[variable][0])
         self._fold(num)
 
-    def __call__(self, sources: Mapping[int, Tangent]) -> jax.Array:
-        """eᵀHe for the tangent e whose parts are given by input; a scalar."""
+    def __call__(self, sources: Mapping[int, Tangent]) -> tuple[jax.Array, dict[int, Tangent]]:
+        """What the equations add to eᵀHe, a scalar, and the tangents of the targets.
+
+        Args:
+          sources: the tangents of the sources, by variable.
+        """
         state = dict(sources)
         for step in self._steps:
             step(state)
         parts = [term(state) for term in self._terms]
         for (r, s), weight in self._weights.items():
             parts.append(quadratic(weight, self._at(state, r), self._at(state, s)))
-        return sum_of(parts)
+        return sum_of(parts), {v: self._tangent(state, v) for v in self._targets}
 
     def _once(self, key: tuple[Any, ...], read: Sequence[Any], make: Callable[[], Any]) -> Any:
-        """What `make` gives, made once for all layers that have this key and read these arrays."""
+        """What `make` gives, made once for all sweeps that have this key and read these arrays."""
         full = (key, *map(id, read))
         if full not in self._shared:
             self._shared[full] = (read, make())  # held, so that their ids stay their own
@@ -162,7 +171,7 @@ class Sweep:
             weight = self._weights.pop((root, root), None)
             if weight is None:
                 continue
-            # The weight may differ between layers: where another path moves too, some terms are of
+            # The weight may differ between sweeps: where another path moves too, some terms are of
             # another root. The factors of a term's inputs depend on its root alone.
             square = self._once(
                 ("square", root, *self._origins[root]),

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.probes.mapping import mapped
 from hgeo.probes.program import FLAT, Equation, Program, moving, reaching
 from hgeo.probes.separable import mixing
 
@@ -222,7 +223,7 @@ def unit_entries(
 
     def entries(unit):
         of_position = lambda position: column(unit, position)
-        columns = jax.lax.map(of_position, positions, batch_size=min(chunk_size, len(positions)))
+        columns = mapped(of_position, positions, chunk_size)
         group = unit // product.sizes.units
         x_ESI = jax.lax.dynamic_index_in_dim(inputs, group, 0, keepdims=False)
         mixed = jnp.einsum("tes,esi->eti", columns.astype(x_ESI.dtype), x_ESI)

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import hgeo
-from hgeo.probes.adjoint_weighted import Sweeps
+from hgeo.probes.adjoint_weighted import AdjointWeighted
 from hgeo.probes.head import Product
 
 
@@ -91,8 +91,8 @@ def test_a_wide_head_is_exact(head, folds, few, monkeypatch):
             hidden = jnp.tanh(jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"])
             return head(hidden @ params["w3"], batch["y"])
 
-        sweeps = Sweeps(lambda p: loss(p, batch), params, coordinates)
-        folded = [bool(sweep._folded) for sweep in sweeps._sweeps.values()]
+        forms = AdjointWeighted(lambda p: loss(p, batch), params, coordinates)
+        folded = [bool(sweep._folded) for sweep, _ in forms._first.values()]
         assert folded == [folds, folds, False]
         assert bool(with_gram) == (folds and not few)
 

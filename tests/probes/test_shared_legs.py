@@ -1,0 +1,181 @@
+"""Layers that go on together: the same values, from a program that grows with the depth alone."""
+
+import functools
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import hgeo
+from hgeo.probes import adjoint_weighted, routes
+from hgeo.probes.cost import bodies
+from tests.probes.dense import quick, slow
+from tests.probes.families import FAMILIES
+from tests.probes.test_oracle import check, dense_diagonals, draw
+
+QUICKER = ("gelu_mlp", "tied_autoencoder")
+
+
+@pytest.fixture
+def always(monkeypatch):
+    """Sharing wherever it can be done, in the place of where it pays."""
+    monkeypatch.setattr(adjoint_weighted, "SHORTER", 0.0)
+    monkeypatch.setattr(routes, "LAYERS_BETWEEN_STOPS", 1)
+
+
+def blocks(depth, width=6, seed=0):
+    """Residual blocks of two layers behind an encoder that each reads again, and a tied head."""
+    keys = iter(jax.random.split(jax.random.key(seed), 3 * depth + 4))
+    new = lambda *shape: jax.random.normal(next(keys), shape, jnp.result_type(float)) / 2
+    params = {"embedding": new(11, width), "memory": new(width, width)}
+    for k in range(depth):
+        params[f"up_{k:02}"], params[f"down_{k:02}"] = new(width, 2 * width), new(2 * width, width)
+    batch = {"x": jnp.arange(8) % 11, "y": (3 * jnp.arange(8)) % 11}
+
+    def loss(params, batch):
+        x = params["embedding"][batch["x"]]
+        memory = jnp.tanh(x @ params["memory"])
+        for k in range(depth):
+            inner = jnp.tanh((x + memory) @ params[f"up_{k:02}"])
+            x = x + inner @ params[f"down_{k:02}"]
+            x = x - jnp.mean(x, axis=-1, keepdims=True)
+        logits = x @ params["embedding"].T
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), batch["y"][:, None], axis=-1)
+        return -jnp.mean(picked)
+
+    return loss, params, batch, hgeo.find_layers(params, lambda path, leaf: True)
+
+
+def conditions(jaxpr):
+    """How many there are in a program, and its equations in all."""
+    equations = len(jaxpr.eqns)
+    found = sum(eqn.primitive.name == "cond" for eqn in jaxpr.eqns)
+    for eqn in jaxpr.eqns:
+        for body in bodies(eqn.params):
+            more, length = conditions(body)
+            found, equations = found + more, equations + length
+    return found, equations
+
+
+def program(depth, num=8):
+    loss, params, batch, layers = blocks(depth)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that small layers give all they have
+        chosen = hgeo.sample_coordinates(layers, num, jax.random.key(1))
+    probe = lambda p, b: hgeo.sampled_diagonal(loss, p, b, chosen)
+    return conditions(jax.make_jaxpr(probe)(params, batch).jaxpr)
+
+
+def test_a_deep_network_is_compiled_in_legs_and_a_flat_one_is_not():
+    (few, short), (many, long), (_, longer) = (program(depth) for depth in (2, 12, 24))
+    assert few == 0
+    assert many > 4
+    # Twice the depth, twice the program; with a way of its own from each layer four times.
+    assert longer < 2.2 * long
+    assert long < 6 * short
+
+
+def test_many_points_on_a_cpu_keep_loops_of_their_own(monkeypatch):
+    assert program(12, adjoint_weighted.FEW_POINTS)[0] > 0
+    assert program(12, adjoint_weighted.FEW_POINTS + 1)[0] == 0
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert program(12, adjoint_weighted.FEW_POINTS + 1)[0] > 0
+
+
+@pytest.mark.parametrize(("seed", "chunk"), [(0, 1), (1, 3), (2, "auto")])
+def test_a_deep_network_agrees_with_the_dense_hessian(seed, chunk):
+    with jax.enable_x64(True):
+        loss, params, batch, layers = blocks(9, width=3, seed=seed)
+        # No multiple of a chunk, and more than the smallest layer has.
+        chosen = draw(layers, seed)
+        probe = lambda p, b: hgeo.sampled_diagonal(loss, p, b, chosen, chunk_size=chunk)
+        assert conditions(jax.make_jaxpr(probe)(params, batch).jaxpr)[0] > 0
+        found = quick(probe)(params, batch)
+        expected = quick(functools.partial(dense_diagonals, loss))(params, batch, chosen)
+        check(found, expected, 1e-10, 1e-9, np.float64)
+
+
+@pytest.mark.parametrize("family", slow(FAMILIES, sorted(set(FAMILIES) - set(QUICKER))))
+def test_every_family_agrees_with_the_dense_hessian(family, always):
+    with jax.enable_x64(True):
+        loss = FAMILIES[family](jax.random.key(0)).loss
+        options = {"mode": "adjoint_weighted", "chunk_size": 3}
+        probe = quick(functools.partial(hgeo.sampled_diagonal, loss, **options))
+        dense = quick(functools.partial(dense_diagonals, loss))
+        for seed in (0, 1, 2):
+            case = FAMILIES[family](jax.random.key(seed))
+            given = case.params, case.batch, draw(case.layers, seed)
+            check(probe(*given), dense(*given), 1e-10, 1e-9, np.float64)
+
+
+def test_directions_and_layers_of_several_leaves_share_too(always):
+    with jax.enable_x64(True):
+        loss, params, batch, _ = blocks(5)
+        paths = {f"block_{k}": [f"up_{k:02}", f"down_{k:02}"] for k in range(5)}
+        layers = hgeo.find_layers(params, paths)
+        directions = {
+            name: hgeo.Directions(layer, jax.random.normal(jax.random.key(k), (5, layer.size)))
+            for k, (name, layer) in enumerate(layers.items())
+        }
+        forms = lambda mode: quick(
+            lambda p, b: hgeo.quadratic_forms(loss, p, b, directions, mode=mode, chunk_size=2)
+        )(params, batch)
+        found, expected = forms("adjoint_weighted"), forms("forward_over_reverse")
+        for name in directions:
+            np.testing.assert_allclose(found[name], expected[name], rtol=1e-10)
+
+
+def test_devices_share_legs_whose_loss_has_collectives(always):
+    with jax.enable_x64(True):
+        _, params, batch, layers = blocks(6)
+        chosen = hgeo.sample_coordinates(layers, 7, jax.random.key(2))
+
+        def loss(params, batch, axis=None):
+            x = params["embedding"][batch["x"]]
+            for k in range(6):
+                x = x + jnp.tanh(x @ params[f"up_{k:02}"]) @ params[f"down_{k:02}"]
+                mean = jnp.mean(x, axis=0, keepdims=True)
+                x = x - (mean if axis is None else jax.lax.pmean(mean, axis))
+            return jnp.mean((x @ params["memory"]) ** 4)
+
+        split = lambda p, b: loss(p, b, "data")
+        found = hgeo.make_probe(split, chosen, devices=jax.devices()[:4], chunk_size=3)
+        expected = quick(
+            lambda p, b: hgeo.sampled_diagonal(loss, p, b, chosen, mode="forward_over_reverse")
+        )(params, batch)
+        for name, entries in found(params, batch).items():
+            np.testing.assert_allclose(entries, expected[name], rtol=1e-9, atol=1e-13)
+
+
+def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes(always):
+    loss, params, batch, _ = blocks(4)
+    params["up_03"] = params["up_03"].astype(jnp.bfloat16)
+
+    def mixed(params, batch):
+        return loss(params | {"up_03": params["up_03"].astype(jnp.float32)}, batch)
+
+    layers = hgeo.find_layers(params, lambda path, leaf: True)
+    chosen = hgeo.sample_coordinates(layers, 6, jax.random.key(3))
+    probe = lambda mode: quick(
+        lambda p, b: hgeo.sampled_diagonal(mixed, p, b, chosen, mode=mode, chunk_size=4)
+    )(params, batch)
+    found, expected = probe("adjoint_weighted"), probe("forward_over_forward")
+    for name in chosen:
+        assert found[name].dtype == params[name].dtype
+        tolerance = 1e-2 if name == "up_03" else 1e-4
+        scale = float(jnp.max(jnp.abs(expected[name])))
+        difference = found[name].astype(jnp.float32) - expected[name].astype(jnp.float32)
+        assert float(jnp.max(jnp.abs(difference))) < tolerance * scale, name
+
+
+def test_a_memory_budget_below_one_coordinate_names_the_layer(always):
+    loss, params, batch, layers = blocks(4)
+    chosen = hgeo.sample_coordinates(layers, 6, jax.random.key(3))
+    with pytest.raises(ValueError, match=r"layer '\w+' takes about \d+ bytes.*budget is 100"):
+        hgeo.sampled_diagonal(loss, params, batch, chosen, memory_budget=100)
+    enough = quick(lambda p: hgeo.sampled_diagonal(loss, p, batch, chosen, memory_budget=10**6))
+    plain = quick(lambda p: hgeo.sampled_diagonal(loss, p, batch, chosen, chunk_size=1))
+    for name, entries in enough(params).items():
+        np.testing.assert_allclose(entries, plain(params)[name], rtol=1e-4, atol=1e-6)
