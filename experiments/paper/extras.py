@@ -5,6 +5,7 @@ from experiments.paper.gaps import Gap, gap_rows, gap_table, number, scatter
 from experiments.paper.result import Result
 from experiments.paper.runs import RUN_SETS
 from experiments.paper.training import Place
+from hgeo.optimizers import label
 
 _NEW = ("adamw", "lion", "muon")
 _LM = [Gap("LM", Side("lm_adam", "sgdm"), Side("lm_new", name)) for name in _NEW]
@@ -38,12 +39,11 @@ def optimizers(place: Place) -> Result:
     rows = gap_rows([*_KNOWN, *_LM, *_MT], place)
     last = _last(rows)
     told = ", ".join(
-        f"{row['setting']} {row['second']} {row['above_1']} of {row['layers']} layers"
+        f"{row['setting']} {label(row['second'])} {row['above_1']} of {row['layers']} layers"
         for row in last
     )
     verdict = f"at the last common step SGD+M's R_med is above that of: {told}"
-    groups = [row["second"] for row in rows]
-    figure = scatter(rows, groups)
+    figure = scatter(rows, [label(row["second"]) for row in rows])
     title = "Newer optimizers: R_med of SGD+M over theirs"
     return Result(rows, gap_table(title, rows), {"extra_optimizers": figure}, verdict)
 
