@@ -99,7 +99,7 @@ class AdjointWeighted(Forms):
         for name, sources in self._sources.items():
             for stop in [*routes.stops(sources), None]:
                 self._first[name] = sweep(sources, 0, stop), stop
-                if self._is_dense(name):
+                if stop is None or self._is_dense(name):
                     break
             while stop is not None and stop not in self._next:
                 ahead = next(iter(routes.stops(stop.variables, stop.position)), None)

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 
 from hgeo.losses import Loss
 from hgeo.probes.averaging import averaged
-from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.directions import Directions
+from hgeo.probes.layer_forms import Along
 from hgeo.probes.memory import ChunkSize, checked_chunk_size
 from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose
 
@@ -21,7 +20,7 @@ def forms_and_choice(
     loss: Loss,
     params: PyTree,
     batch: PyTree,
-    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+    along: Along,
     *,
     mode: str,
     chunk_size: int | str,

@@ -22,13 +22,13 @@ class Forms(Mapping[str, Form]):
         """Takes the forms, and the points at which they will be asked for."""
         self._forms, self._along = forms, along
 
-    def __getitem__(self, name: str) -> Form:  # noqa: D105
+    def __getitem__(self, name: str) -> Form:  # noqa: D105 - as `Mapping` has it
         return self._forms[name]
 
-    def __iter__(self) -> Iterator[str]:  # noqa: D105
+    def __iter__(self) -> Iterator[str]:  # noqa: D105 - as `Mapping` has it
         return iter(self._forms)
 
-    def __len__(self) -> int:  # noqa: D105
+    def __len__(self) -> int:  # noqa: D105 - as `Mapping` has it
         return len(self._forms)
 
     def at_all_points(self, chunk: int | ChunkSize) -> list[jax.Array]:

@@ -1,14 +1,13 @@
 """Modes: which way to a Hessian diagonal a loss allows, and which is the best of them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 from jax.extend import core
 
 from hgeo.probes.adjoint_weighted import AdjointWeighted, trace_loss
-from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.directions import Directions
+from hgeo.probes.layer_forms import Along
 from hgeo.probes.nested import forward_over_forward, forward_over_reverse
 from hgeo.probes.program import Equation, as_equation, is_inexact, moving, reaching
 
@@ -52,7 +51,7 @@ def choose(
     mode: str,
     total: Total,
     params: PyTree,
-    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+    along: Along,
 ) -> ModeChoice:
     """The mode to take for one loss, where `mode` may be "auto".
 

@@ -4,15 +4,13 @@ Both differentiate the probed layer alone and close over every other weight, so 
 above the layer is differentiated twice.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.directions import Directions
-from hgeo.probes.layer_forms import Form, Forms
+from hgeo.probes.layer_forms import Along, Form, Forms
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
@@ -21,7 +19,7 @@ Total = Callable[[PyTree], jax.Array]
 def forward_over_reverse(
     total: Total,
     params: PyTree,
-    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+    along: Along,
 ) -> Forms:
     """vᵀHv = ⟨v, ∂/∂ε ∇f(w + ε v)⟩ at ε = 0: `jax.jvp` over `jax.grad`."""
 
@@ -34,7 +32,7 @@ def forward_over_reverse(
 def forward_over_forward(
     total: Total,
     params: PyTree,
-    along: Mapping[str, Coordinates] | Mapping[str, Directions],
+    along: Along,
 ) -> Forms:
     """vᵀHv = d²/dε² f(w + ε v) at ε = 0: `jax.jvp` over `jax.jvp`, no backward pass."""
 
