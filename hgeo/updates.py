@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
+from hgeo.contractions import with_single_contractions
 from hgeo.finite import first_not_finite
 from hgeo.losses import mean_over_devices, to_weighted, value_and_grad
 from hgeo.parallel import AXIS, REPLICATED, RUNS, SHARDED, data_parallel, place, with_runs
@@ -62,7 +63,8 @@ def update_on_device(
         loss_of = lambda params, batch: workload.training_loss(
             {**state.variables, "params": params}, batch
         )
-        loss, grads, collections = value_and_grad(loss_of, params, batch, AXIS)
+        gradient = with_single_contractions(lambda p, b: value_and_grad(loss_of, p, b, AXIS))
+        loss, grads, collections = gradient(params, batch)
         # What some of Optax's optimizers ask for besides (Sophia's estimate of the curvature).
         mean_loss = lambda params: mean_over_devices(to_weighted(loss_of(params, batch)[0]), AXIS)
         more = {"value": loss, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}

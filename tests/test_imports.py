@@ -26,7 +26,7 @@ ROWS = [
         "probe_target",
     },
     {"workloads", "tables", "locks", "plan", "preemption"},
-    {"context", "geometry_file", "layer_table"},
+    {"context", "contractions", "geometry_file", "layer_table"},
     {"adaptive", "recorded"},
     {"measurement", "monitor_arguments"},
     {
