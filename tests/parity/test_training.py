@@ -21,6 +21,7 @@ def test_updates_are_timed_where_losses_agree(tmp_path, capsys):
     assert "an update in the train loop" in printed
     with (tmp_path / "train.csv").open(newline="") as file:
         (row,) = csv.DictReader(file)
+    assert 0 < float(row["products_ms"]) < float(row["eager_ms"])
     assert float(row["ratio"]) == pytest.approx(float(row["eager_ms"]) / float(row["hgeo_ms"]))
 
 
