@@ -131,7 +131,8 @@ def gap_table(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] =
             number(row["loss_second"]),
             number(row["second_median"]),
             number(row["ratio_median"]),
-            f"{row['above_1']} of {row['layers']}",
+            f"{row['above_1']} of {row['layers']}"
+            + (f" ({row['not_finite']} not finite)" if row["not_finite"] else ""),
             number(row["speed_ratio"]),
         ]
         for k, row in enumerate(rows)
