@@ -96,7 +96,7 @@ def of_workload(name: str, scale: str, options: argparse.Namespace) -> dict[str,
     timings = measure({side: several(u) for side, u in sides.items()}, options.rounds)
     ms = {side: 1e3 * timing.median / options.updates for side, timing in timings.items()}
     counts = hgeo_products(config, setup, plan, batches[0])
-    least = 1e3 * limit.least(counts, options.rounds).seconds
+    least = 1e3 * limit.least(counts, options.rounds, precision=None).seconds
     best = min(value for side, value in ms.items() if side != "hgeo")
     ratios = best / ms["hgeo"], best / least if least else math.nan
     compiled = f"{ms['compiled']:9.1f}" if "compiled" in ms else "        -"
