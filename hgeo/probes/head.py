@@ -5,6 +5,7 @@ Where z = x·W is wide (a vocabulary) and its tangent ż = ẋ·W enters nothing
 - the weights of its own square, Σ_v w_v ż_v²  = ẋ G ẋᵀ,  G = W diag(w) Wᵀ, one d×d matrix a token;
 - sums over v, Σ_v c_v ż_v = ẋ·(W c);
 - entries picked by an index y for each token, ż_y = ẋ·W[:, y],
+- whole tokens moved elsewhere (flattened, shifted), of which then the same holds,
 
 as under softmax cross-entropy in any of its usual forms, the sums and entries take d operations a
 token each. The square takes d² with G, which is made once for all coordinates; where too few share
@@ -119,6 +120,41 @@ def wide_product(equation: Equation, free: tuple[int, ...], values: Any) -> Prod
         return None
     matrix = right if contract[1][0] == 0 else right.T
     return Product(equation.inputs[0], matrix) if matrix.shape[1] > matrix.shape[0] else None
+
+
+def on_rows(equation: Equation, avals: Any, wide: int) -> Equation | None:
+    """The equation for rows of length `wide`, where it moves whole rows and changes none.
+
+    Logits are often flattened, shifted by a token or put in another order before the loss sees
+    them. What that does to the rows of x·W it does to those of x.
+
+    Args:
+      equation: of one operand, whose rows lie along its last axis.
+      avals: shape and dtype of every variable.
+      wide: the rows' length.
+    """
+    name, params, shape = equation.name, equation.params, avals[equation.inputs[0]].shape
+    last = len(shape) - 1
+    if name == "reshape" and params["new_sizes"][-1:] == shape[-1:]:
+        changed = {"new_sizes": (*params["new_sizes"][:-1], wide)}
+    elif name == "slice" and _all_of(params, last, shape[last]):
+        changed = {"limit_indices": (*params["limit_indices"][:-1], wide)}
+    elif (name == "transpose" and params["permutation"][-1] == last) or (
+        name == "squeeze" and last not in params["dimensions"]
+    ):
+        changed = {}
+    else:
+        return None
+    aval = equation.avals[0]
+    narrow = aval.update(shape=(*aval.shape[:-1], wide))
+    return dataclasses.replace(equation, params={**params, **changed}, avals=(narrow,))
+
+
+def _all_of(params, axis, size):
+    """Whether a slice takes every entry along an axis."""
+    strides = params["strides"]
+    step = 1 if strides is None else strides[axis]
+    return (params["start_indices"][axis], params["limit_indices"][axis], step) == (0, size, 1)
 
 
 def picks_labels(equation: Equation, avals: Any) -> bool:

@@ -9,6 +9,7 @@ do not depend on the coordinate, so they are computed once; a chain such as GELU
 coordinate one product and one sum, whatever its length.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes import tangents
-from hgeo.probes.head import BOUNDED, Product, picks_labels, wide_product
+from hgeo.probes.head import BOUNDED, Product, on_rows, picks_labels, wide_product
 from hgeo.probes.program import Equation, is_inexact
 from hgeo.probes.second_order import Rules
 from hgeo.probes.softmax import softmax_axis
@@ -156,7 +157,8 @@ class Sweep:
         if key in self._weights:
             weight = sum_of([self._weights[key], weight])
         self._weights[key] = weight
-        if first != second or not bounded:
+        # The square of a product's tangent can be had without it.
+        if first != second or not bounded or first not in self._products:
             self._reads(first)
             self._reads(second)
 
@@ -189,6 +191,8 @@ class Sweep:
     def _plan(self, equation: Equation, free: tuple[int, ...]):
         if self._rules.is_elementwise(equation, free):
             self._plan_elementwise(equation, free)
+        elif free == (0,) and (narrow := self._on_rows(equation)) is not None:
+            self._plan_rows(equation, narrow)
         elif equation.name in _SHAPED and len(free) == 1:
             self._plan_shaped(equation)
         elif equation.name == "dot_general":
@@ -327,6 +331,30 @@ class Sweep:
 
         self._late[out] = late
         self._new_root(out)
+
+    def _on_rows(self, equation):
+        product = self._products.get(self._view[equation.inputs[0]][0])
+        return product and on_rows(equation, self._rules.avals, product.matrix.shape[0])
+
+    def _plan_rows(self, equation, narrow):
+        # The rows of x·W, moved, are those of x, moved so, times W. The factor of the whole is
+        # moved too: the new root, which is numbered as the output, is what it multiplies.
+        out, source = equation.outputs[0], equation.inputs[0]
+        root, factor = self._view[source]
+        product = self._products[root]
+        apply = lambda array: equation.apply(array)[0]
+        moved = self._fresh_root(self._dtype(root))
+        self._new_root(moved)
+        self._needs[moved] = [self._view[product.source][0]]
+        self._late[moved] = lambda state: narrow.apply(dense(self._tangent(state, product.source)))[
+            0
+        ]
+        if factor is not None:
+            factor = self._once(("moved", equation), [factor], lambda: apply(factor))
+        self._view[out] = (out, factor)
+        self._needs[out] = [root]
+        self._late[out] = lambda state: apply(dense(self._at(state, root)))
+        self._products[out] = dataclasses.replace(product, source=moved)
 
     def _plan_labels(self, equation):
         out, source = equation.outputs[0], equation.inputs[0]

@@ -9,6 +9,7 @@ import pytest
 import hgeo
 from hgeo.probes.adjoint_weighted import AdjointWeighted
 from hgeo.probes.head import Product
+from tests.probes.dense import quick
 
 
 def _log_softmax(logits, labels):
@@ -76,36 +77,98 @@ def test_a_wide_head_is_exact(head, folds, few, monkeypatch):
     # A width that PIECES does not divide, and more tokens than a block holds.
     monkeypatch.setattr("hgeo.probes.head.BLOCK", 200)
     with jax.enable_x64(True):
-        keys = jax.random.split(jax.random.key(0), 4)
-        params = {
-            "w1": jax.random.normal(keys[0], (3, 9)),
-            "w2": jax.random.normal(keys[1], (9, 9)),
-            "w3": jax.random.normal(keys[2], (9, 60)),
-        }
-        batch = {"x": jax.random.normal(keys[3], (2, 4, 3)), "y": jnp.arange(8).reshape(2, 4)}
-        coordinates = hgeo.sample_coordinates(
-            hgeo.find_layers(params), 1 if few else 12, jax.random.key(1)
-        )
-
-        def loss(params, batch):
-            hidden = jnp.tanh(jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"])
-            return head(hidden @ params["w3"], batch["y"])
-
-        forms = AdjointWeighted(lambda p: loss(p, batch), params, coordinates)
-        folded = [bool(sweep._folded) for sweep, _ in forms._first.values()]
-        assert folded == [folds, folds, False]
+        assert _check(head, 1 if few else 12) == [folds, folds, False]
         assert bool(with_gram) == (folds and not few)
 
-        found, expected = (
-            jax.jit(
-                lambda p, b, mode=mode: hgeo.sampled_diagonal(
-                    loss, p, b, coordinates, mode=mode, chunk_size=2
-                )
-            )(params, batch)
-            for mode in ("adjoint_weighted", "forward_over_reverse")
-        )
-        for name in coordinates:
-            np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-10)
+
+def _check(head, num):
+    """Holds every layer to forward over reverse; says in which the logits are never made."""
+    keys = jax.random.split(jax.random.key(0), 4)
+    params = {
+        "w1": jax.random.normal(keys[0], (3, 9)),
+        "w2": jax.random.normal(keys[1], (9, 9)),
+        "w3": jax.random.normal(keys[2], (9, 60)),
+    }
+    batch = {"x": jax.random.normal(keys[3], (2, 4, 3)), "y": jnp.arange(8).reshape(2, 4)}
+    coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), num, jax.random.key(1))
+
+    def loss(params, batch):
+        hidden = jnp.tanh(jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"])
+        return head(hidden @ params["w3"], batch["y"])
+
+    found, expected = (
+        quick(
+            lambda p, b, mode=mode: hgeo.sampled_diagonal(
+                loss, p, b, coordinates, mode=mode, chunk_size=2
+            )
+        )(params, batch)
+        for mode in ("adjoint_weighted", "forward_over_reverse")
+    )
+    for name in coordinates:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-10)
+    forms = AdjointWeighted(lambda p: loss(p, batch), params, coordinates)
+    return [bool(sweep._folded) for sweep, _ in forms._first.values()]
+
+
+def _flattened(logits, labels):
+    return _integer_labels(logits.reshape(-1, 60), labels.reshape(-1))
+
+
+def _scaled_and_flattened(logits, labels):
+    return _masked(2.0 - 0.7 * logits.reshape(-1, 2, 60), labels.reshape(-1, 2))
+
+
+def _curved_and_flattened(logits, labels):
+    # Two paths, one of them through a factor that differs from entry to entry.
+    capped = 2.0 * jnp.tanh(logits / 2.0)
+    return _flattened(capped, labels) + _squared(capped[:, 1:], labels[:, 1:])
+
+
+def _next_token(logits, labels):
+    return _log_softmax(logits[:, :-1:2], labels[:, 1::2])
+
+
+def _time_first(logits, labels):
+    return _smoothed(logits.transpose(1, 0, 2), labels.T)
+
+
+def _one_token(logits, labels):
+    return _integer_labels(logits[:, 2:3].squeeze(1), labels[:, 2])
+
+
+def _two_orders(logits, labels):
+    return _flattened(logits, labels) * _time_first(logits, labels)
+
+
+def _other_rows(logits, labels):
+    return _entropy(logits.reshape(-1, 30), labels.reshape(-1).repeat(2))
+
+
+def _some_entries(logits, labels):
+    return _integer_labels(logits[..., 10:], labels)
+
+
+def _vocabulary_first(logits, labels):
+    p = jnp.exp(0.1 * logits.transpose(2, 0, 1))
+    return jnp.mean(p * labels[None].astype(p.dtype))
+
+
+@pytest.mark.parametrize(
+    ("head", "folds"),
+    [
+        (_scaled_and_flattened, True),
+        (_curved_and_flattened, True),
+        (_next_token, True),
+        (_one_token, True),
+        (_two_orders, True),
+        (_other_rows, False),
+        (_some_entries, False),
+        (_vocabulary_first, False),
+    ],
+)
+def test_a_wide_head_whose_tokens_are_moved_is_exact(head, folds):
+    with jax.enable_x64(True):
+        assert _check(head, 12) == [folds, folds, False]
 
 
 @pytest.mark.parametrize("order", [["w1", "w2"], ["w2", "w1"]])
