@@ -6,8 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import hgeo
 from experiments import benchmark
 from experiments.benchmarks import full, growth, limit, probes
+from experiments.benchmarks.apart import layers_apart
 from experiments.benchmarks.probes_table import MODES, ONE_CALL
 
 # CI runs them once, where PyTorch is there.
@@ -144,6 +146,33 @@ def test_products_are_counted_through_loops():
     assert counts == {limit.Shape(2, 3, 4, 4): 6}
     assert limit.Shape(2, 3, 4, 4).operations == 2 * 2 * 3 * 4 * 4
     assert limit.least(counts, rounds=1).seconds > 0
+
+
+def test_shared_legs_are_counted_as_often_as_they_run():
+    depth, width, rows, num = 24, 4, 6, 2
+    params = {f"w{k:02}": jnp.eye(width) for k in range(depth)}
+    x = jnp.ones((rows, width))
+
+    def loss(params, x):
+        for w in params.values():
+            x = x + jnp.tanh(x @ w)
+        return jnp.mean(x**2)
+
+    coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), num, jax.random.key(0))
+
+    def products():
+        # A new function each time: JAX keeps the traces of those it knows.
+        return limit.products(
+            lambda p, x: hgeo.sampled_diagonal(loss, p, x, coordinates, chunk_size=1), params, x
+        )
+
+    with layers_apart():
+        counts = products()
+    # Each layer's tangent passes all layers above it.
+    tangents = num * depth * (depth - 1) / 2
+    assert counts[limit.Shape(1, rows, width, width)] >= tangents
+    assert counts[limit.Shape(1, rows, width, width)] <= tangents + 4 * depth
+    assert products() != counts
 
 
 def test_growth_fits_a_power_law(tmp_path, capsys):

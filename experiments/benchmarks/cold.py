@@ -7,7 +7,6 @@ with the one that the start before has filled, and without a cache where no laye
 import argparse
 import csv
 import json
-import math
 import os
 import subprocess
 import sys
@@ -83,17 +82,16 @@ def one_start(began: float, sizes: tuple[str, int, int], apart: bool) -> None:
 
     import hgeo
     from experiments.benchmarks import machine
+    from experiments.benchmarks.apart import layers_apart
     from experiments.benchmarks.cases import translation_model
-    from hgeo.probes import adjoint_weighted
 
-    if apart:
-        adjoint_weighted.SHORTER = math.inf
     marks.append(time.time())
     case = translation_model(*sizes)
     probe = jax.jit(lambda p, b: hgeo.sampled_diagonal(case.loss, p, b, case.coordinates))
     jax.block_until_ready(case.params)
     marks.append(time.time())
-    traced = probe.lower(case.params, case.batch)
+    with layers_apart(apart):
+        traced = probe.lower(case.params, case.batch)
     marks.append(time.time())
     compiled = traced.compile()
     marks.append(time.time())

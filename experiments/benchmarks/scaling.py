@@ -20,6 +20,7 @@ import optax
 import hgeo
 from configs import translation
 from experiments.benchmarks import machine
+from experiments.benchmarks.apart import layers_apart
 from experiments.benchmarks.cases import PAD, Case, language_model
 from hgeo.losses import value_and_grad
 from hgeo.models.seq2seq import Seq2Seq, token_loss
@@ -64,7 +65,8 @@ def main(arguments: Sequence[str]) -> None:
             )
             rows.append({"devices": number, "program": program, "bytes": exchanged, "gflop": gflop})
     if not options.smoke:
-        print("\n".join([*paper_lines(), *large_lines()]))
+        with layers_apart():
+            print("\n".join([*paper_lines(), *large_lines()]))
     if options.out:
         with open(options.out, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))

@@ -342,18 +342,16 @@ class Sweep:
         out, source = equation.outputs[0], equation.inputs[0]
         root, factor = self._view[source]
         product = self._products[root]
-        apply = lambda array: equation.apply(array)[0]
+        move = lambda by, array: by.apply(array)[0]
         moved = self._fresh_root(self._dtype(root))
         self._new_root(moved)
         self._needs[moved] = [self._view[product.source][0]]
-        self._late[moved] = lambda state: narrow.apply(dense(self._tangent(state, product.source)))[
-            0
-        ]
+        self._late[moved] = lambda state: move(narrow, dense(self._tangent(state, product.source)))
         if factor is not None:
-            factor = self._once(("moved", equation), [factor], lambda: apply(factor))
+            factor = self._once(("moved", equation), [factor], lambda: move(equation, factor))
         self._view[out] = (out, factor)
         self._needs[out] = [root]
-        self._late[out] = lambda state: apply(dense(self._at(state, root)))
+        self._late[out] = lambda state: move(equation, dense(self._at(state, root)))
         self._products[out] = dataclasses.replace(product, source=moved)
 
     def _plan_labels(self, equation):
