@@ -65,7 +65,7 @@ def test_leaves_pytorch_out_where_it_is_missing(capsys, monkeypatch):
 
 
 def test_wrong_entries_stop_it(monkeypatch):
-    def wrong(case):
+    def wrong(case, ways):
         name, chosen = next(iter(case.coordinates.items()))
         entries = {name: np.zeros(len(chosen.indices))}
         return {(name, "torch", "zeros"): lambda chunk: lambda: entries}
@@ -129,8 +129,12 @@ def test_memory_is_counted_from_the_compiled_programs(tmp_path, capsys):
 
 def test_probes_of_translation_are_timed_against_their_products(capsys):
     pytest.importorskip("torch", reason="PyTorch's side of the translation model")
-    benchmark.main(["probes", "--smoke", "--case=translation", "--modes"])
+    ways = ["--modes", "--torch_ways", "double backward"]
+    benchmark.main(["probes", "--smoke", "--case=translation", *ways])
     printed = capsys.readouterr().out
+    (header,) = [x for x in printed.splitlines() if x.startswith("ms per coordinate")]
+    assert "double backward" in header
+    assert "vmap" not in header
     (line,) = [x for x in printed.splitlines() if x.startswith("decoder_0/cross_attention/in_p")]
     assert line.split()[1:4] == ["-", "-", "-"]
     assert "shapes" in printed

@@ -19,7 +19,7 @@ import hgeo
 from experiments.benchmarks import limit, machine
 from experiments.benchmarks.apart import layers_apart
 from experiments.benchmarks.cases import CASES, Case
-from experiments.benchmarks.probes_table import MODES, ONE_CALL, Row, table
+from experiments.benchmarks.probes_table import MODES, ONE_CALL, TORCH_WAYS, Row, table
 from experiments.benchmarks.timing import Timing, measure
 
 # Of the layer's largest |H_ii|, between any way and forward_over_reverse, in float32.
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str]) -> None:
         default=MODES,
         help="of hgeo, layer by layer; in one call there are always all of them",
     )
+    parser.add_argument(
+        "--torch_ways", nargs="*", choices=TORCH_WAYS, default=TORCH_WAYS, help="of PyTorch"
+    )
     parser.add_argument("--smoke", action="store_true", help="a tiny model, in seconds")
     options = parser.parse_args(arguments)
     scale = "cpu"
@@ -56,7 +59,8 @@ def main(arguments: Sequence[str]) -> None:
     print(machine.describe())
     print(f"{case.about}; {options.coordinates} coordinates a layer; float32")
     print(f"median of {options.rounds} interleaved rounds; {machine.load()} at the start")
-    rows = run(case, options.modes, options.chunks, options.rounds)
+    probes = hgeo_probes(case, options.modes) | torch_probes(case, options.torch_ways)
+    rows = run(case, probes, options.chunks, options.rounds)
     print(table(rows))
     print(limit_line(case, rows, options.rounds))
     print(f"{machine.load()} at the end")
@@ -69,9 +73,13 @@ def main(arguments: Sequence[str]) -> None:
             writer.writerows(dataclasses.asdict(row) | same for row in rows)
 
 
-def run(case: Case, modes: Sequence[str], chunks: Sequence[int], rounds: int) -> list[Row]:
+def run(
+    case: Case,
+    probes: Mapping[Key, Callable[[int], Probe]],
+    chunks: Sequence[int],
+    rounds: int,
+) -> list[Row]:
     """Finds each way's best chunk, checks its entries, then measures all ways in turns."""
-    probes = hgeo_probes(case, modes) | torch_probes(case)
     best: dict[Key, tuple[int, Probe]] = {}
     entries: dict[Key, Mapping[str, np.ndarray]] = {}
     for key, with_chunk in probes.items():
@@ -120,8 +128,8 @@ def diagonal(
     )
 
 
-def torch_probes(case: Case) -> dict[Key, Callable[[int], Probe]]:
-    """Each of PyTorch's ways on each layer; none where it is missing."""
+def torch_probes(case: Case, ways: Sequence[str]) -> dict[Key, Callable[[int], Probe]]:
+    """Some of PyTorch's ways on each layer; none where it is missing."""
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its columns are left out")
         return {}
@@ -137,6 +145,7 @@ def torch_probes(case: Case) -> dict[Key, Callable[[int], Probe]]:
         (name, "torch", label): chunked(way, name)
         for name in case.coordinates
         for label, way in side.ways(name).items()
+        if label in ways
     }
 
 

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
+TORCH_WAYS = ("double backward", "vmap of jvp over grad", "curvlinops")
 ONE_CALL = "all layers, one call"
 LAYER_BY_LAYER = "all layers, one by one"
 
