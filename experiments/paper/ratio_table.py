@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.paper.comparison import Comparison, agreement, rows
 from experiments.paper.result import Result
@@ -12,6 +13,9 @@ from experiments.paper.training import Place
 from hgeo.figures import COLORS
 from hgeo.optimizers import label
 from hgeo.tables import Table, format_number
+
+# The most that a log axis spans if numbers between its powers of ten are labelled.
+FEW_DECADES = 100.0
 
 
 def ratio_table(
@@ -147,9 +151,24 @@ def _figure(found: Sequence[Mapping[str, Any]]) -> Figure:
             axes.set_visible(False)
     figure.supxlabel("layer", fontsize=9)
     figure.supylabel("ratio of R_med (log scale)", fontsize=9)
-    handles, labels = panels[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3, fontsize=8)
+    _label_numbers(panels.ravel())
+    shown: dict[str, Any] = {}  # not every panel has numbers of the paper
+    for axes in panels.ravel():
+        handles, labels = axes.get_legend_handles_labels()
+        shown |= dict(zip(labels, handles, strict=True))
+    figure.legend(shown.values(), shown, loc="outside upper center", ncols=3, fontsize=8)
     return figure
+
+
+def _label_numbers(panels: Sequence[Any]) -> None:
+    """Plain numbers at the powers of ten, and between them where there are few of those."""
+    low, high = panels[0].get_ylim()
+    for axes in panels:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        if high / low < FEW_DECADES:
+            axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
 
 
 def moment(row: Mapping[str, Any]) -> str:
@@ -185,8 +204,7 @@ def _panel(axes, drawn: Sequence[Mapping[str, Any]]) -> None:
         x = [row["layer"] + shift for row in own]
         axes.errorbar(x, value, bars, label=key, linestyle="none", elinewidth=1, **look)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.tick_params(labelsize=8)
+    axes.tick_params(labelsize=8, which="both")
     axes.grid(alpha=0.3)
 
 
