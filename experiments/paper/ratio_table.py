@@ -151,9 +151,9 @@ def _figure(found: Sequence[Mapping[str, Any]]) -> Figure:
             axes.set_visible(False)
     figure.supxlabel("layer", fontsize=9)
     figure.supylabel("ratio of R_med (log scale)", fontsize=9)
-    _label_numbers(panels.ravel())
+    _label_numbers(figure.axes)
     shown: dict[str, Any] = {}  # not every panel has numbers of the paper
-    for axes in panels.ravel():
+    for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         shown |= dict(zip(labels, handles, strict=True))
     figure.legend(shown.values(), shown, loc="outside upper center", ncols=3, fontsize=8)
