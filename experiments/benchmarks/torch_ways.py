@@ -13,6 +13,7 @@ import torch  # pyright: ignore[reportMissingImports]
 
 from experiments.benchmarks.cases import Case
 from experiments.benchmarks.original_cases import OriginalCase
+from experiments.benchmarks.probes_table import TORCH_WAYS
 
 Way = Callable[[list[int], int], np.ndarray]
 
@@ -33,12 +34,10 @@ class TorchSide:
 
     def ways(self, path: str) -> dict[str, Way]:
         """All of them for one layer, by name; curvlinops' where it is installed."""
-        found = {
-            "double backward": self._double_backward,
-            "vmap of jvp over grad": self._jvp_over_grad,
-        }
-        if importlib.util.find_spec("curvlinops") is not None:
-            found["curvlinops"] = self._curvlinops
+        ways = (self._double_backward, self._jvp_over_grad, self._curvlinops)
+        found = dict(zip(TORCH_WAYS, ways, strict=True))
+        if importlib.util.find_spec("curvlinops") is None:
+            del found["curvlinops"]
 
         def with_derivatives(way):
             def call(positions, chunk):

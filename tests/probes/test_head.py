@@ -114,7 +114,7 @@ def _flattened(logits, labels):
     return _integer_labels(logits.reshape(-1, 60), labels.reshape(-1))
 
 
-def _scaled_and_flattened(logits, labels):
+def _flattened_and_scaled(logits, labels):
     return _masked(2.0 - 0.7 * logits.reshape(-1, 2, 60), labels.reshape(-1, 2))
 
 
@@ -156,7 +156,7 @@ def _vocabulary_first(logits, labels):
 @pytest.mark.parametrize(
     ("head", "folds"),
     [
-        (_scaled_and_flattened, True),
+        (_flattened_and_scaled, True),
         (_curved_and_flattened, True),
         (_next_token, True),
         (_one_token, True),
