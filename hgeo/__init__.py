@@ -1,5 +1,6 @@
 """hgeo: how optimizers shape the local geometry of a neural network's loss."""
 
+from hgeo import jaxlib_release
 from hgeo.curvature.fisher import fisher
 from hgeo.curvature.gauss_newton import gauss_newton
 from hgeo.curvature.preconditioning import preconditioned, preconditioner
@@ -61,3 +62,5 @@ __all__ = [
     "spectrum",
     "stochastic_diagonal",
 ]
+
+jaxlib_release.warn_of_wrong_sums()
