@@ -14,7 +14,7 @@ def warn_of_wrong_sums() -> None:
     """Warns where the jaxlib at hand is one of `WRONG_SUMS`."""
     if jaxlib.__version__ in WRONG_SUMS:
         warnings.warn(
-            f"jaxlib {jaxlib.__version__} gives wrong sums on CPUs, of which no probe can be aware; "
-            "hgeo excludes it: pip install 'jax!=0.10.2' brings another",
+            f"jaxlib {jaxlib.__version__} gives wrong sums on CPUs, and probes cannot tell; hgeo "
+            "excludes it: pip install 'jax!=0.10.2' brings another",
             stacklevel=3,
         )

@@ -11,7 +11,17 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up: a module imports from rows above its own, or from its own package.
 ROWS = [
-    {"accelerators", "config", "errors", "finite", "jaxlib_release", "losses", "parallel", "rows", "statistics"},
+    {
+        "accelerators",
+        "config",
+        "errors",
+        "finite",
+        "jaxlib_release",
+        "losses",
+        "parallel",
+        "rows",
+        "statistics",
+    },
     {"table", "tensorboard"},
     {"probes", "models", "curvature", "learning_rates", "command_line"},
     {
