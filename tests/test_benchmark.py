@@ -1,5 +1,6 @@
 import csv
 import importlib.util
+import time
 
 import jax
 import jax.numpy as jnp
@@ -147,9 +148,27 @@ def test_products_are_counted_through_loops():
         return jax.lax.fori_loop(0, 5, lambda _, z: z @ y, once)
 
     counts = limit.products(function, jnp.ones((2, 3, 4)), jnp.ones((2, 4, 4)))
-    assert counts == {limit.Shape(2, 3, 4, 4): 6}
-    assert limit.Shape(2, 3, 4, 4).operations == 2 * 2 * 3 * 4 * 4
-    assert limit.least(counts, rounds=1).seconds > 0
+    assert counts == {limit.Product(2, 3, 4, 4): 6}
+    assert limit.Product(2, 3, 4, 4).operations == 2 * 2 * 3 * 4 * 4
+    found = limit.least(counts, lambda: time.sleep(0.2), rounds=1)
+    assert found.seconds > 0
+    assert found.call > 0.1
+
+
+def test_convolutions_and_their_gradients_are_counted():
+    def loss(images, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        out = jax.lax.conv_general_dilated(
+            images, kernel, (1, 1), "VALID", dimension_numbers=numbers
+        )
+        return jnp.sum(out**2)
+
+    counts = limit.products(jax.grad(loss, (0, 1)), jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 4)))
+    assert counts.total() == len(counts) == 3
+    forward, *gradients = sorted(counts, key=lambda one: one.operations)
+    assert forward.operations == 2 * (2 * 6 * 6 * 4) * (3 * 3 * 3)
+    assert all(1 <= one.operations / forward.operations < 2 for one in gradients)
+    assert limit.least(counts, lambda: None, rounds=1).seconds > 0
 
 
 def test_shared_legs_are_counted_as_often_as_they_run():
@@ -174,8 +193,8 @@ def test_shared_legs_are_counted_as_often_as_they_run():
         counts = products()
     # Each layer's tangent passes all layers above it.
     tangents = num * depth * (depth - 1) / 2
-    assert counts[limit.Shape(1, rows, width, width)] >= tangents
-    assert counts[limit.Shape(1, rows, width, width)] <= tangents + 4 * depth
+    assert counts[limit.Product(1, rows, width, width)] >= tangents
+    assert counts[limit.Product(1, rows, width, width)] <= tangents + 4 * depth
     assert products() != counts
 
 
