@@ -2,7 +2,7 @@
 
 import warnings
 
-import jaxlib
+from jaxlib import version
 
 # On CPUs p·(x − Σ p·x), a softmax's derivative, comes out wrong by as much as its own size where p
 # is the same for several x, and the arrays are large enough for several threads
@@ -12,9 +12,9 @@ WRONG_SUMS = ("0.10.2",)
 
 def warn_of_wrong_sums() -> None:
     """Warns where the jaxlib at hand is one of `WRONG_SUMS`."""
-    if jaxlib.__version__ in WRONG_SUMS:
+    if version.__version__ in WRONG_SUMS:
         warnings.warn(
-            f"jaxlib {jaxlib.__version__} gives wrong sums on CPUs, and probes cannot tell; hgeo "
+            f"jaxlib {version.__version__} gives wrong sums on CPUs, and probes cannot tell; hgeo "
             "excludes it: pip install 'jax!=0.10.2' brings another",
             stacklevel=3,
         )
