@@ -5,8 +5,8 @@ import warnings
 from jaxlib import version
 
 # On CPUs p·(x − Σ p·x), a softmax's derivative, comes out wrong by as much as its own size where p
-# is the same for several x, and the arrays are large enough for several threads
-# (https://github.com/jax-ml/jax/issues/39103). 0.10.1 and 0.11.0 do it right.
+# is the same for several x and the arrays are large (https://github.com/jax-ml/jax/issues/39103).
+# 0.10.1 and 0.11.0 do it right.
 WRONG_SUMS = ("0.10.2",)
 
 

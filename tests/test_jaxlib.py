@@ -19,8 +19,8 @@ from hgeo.models.layers import attend
 PROJECT = pathlib.Path(__file__).parent.parent / "pyproject.toml"
 
 
-def drawn(*shape):
-    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+def drawn(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
 def softmax_tangent(p, x):
@@ -35,12 +35,12 @@ def sum_of_squares(rows, matrix):
     return jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2))(rows)
 
 
-# Sizes at which XLA's CPU programs share a sum among threads.
+# 0.10.2 fails the first and the last.
 CASES = {
-    "one p for many x": (softmax_tangents, drawn(16, 4, 19, 20), drawn(20, 16, 4, 19, 20)),
-    "one row for many": (softmax_tangents, drawn(256), drawn(4000, 256)),
-    "a p for each x": (softmax_tangent, drawn(20, 16, 4, 19, 20), drawn(20, 16, 4, 19, 20)),
-    "norms of products": (sum_of_squares, drawn(40_000, 3), drawn(3, 3)),
+    "one p for many x": (softmax_tangents, drawn(0, 16, 4, 19, 20), drawn(1, 20, 16, 4, 19, 20)),
+    "one row for many": (softmax_tangents, drawn(0, 256), drawn(1, 4000, 256)),
+    "a p for each x": (softmax_tangent, drawn(0, 20, 16, 4, 19, 20), drawn(1, 20, 16, 4, 19, 20)),
+    "norms of products": (sum_of_squares, drawn(0, 40_000, 3), drawn(1, 3, 3)),
 }
 
 
@@ -57,7 +57,7 @@ def test_large_sums_are_right(case):
 @pytest.mark.parametrize("mode", ["adjoint_weighted", "forward_over_reverse"])
 def test_probes_of_large_attention_are_right(mode):
     mask = jnp.ones((16, 20, 20), bool)
-    params = {name: {"kernel": drawn(128, 128) / 11} for name in "qkvo"}
+    params = {name: {"kernel": drawn(seed, 128, 128) / 11} for seed, name in enumerate("qkvo")}
 
     def loss(params, batch):
         q, k, v = (batch @ params[name]["kernel"] for name in "qkv")
@@ -71,7 +71,7 @@ def test_probes_of_large_attention_are_right(mode):
         of = {name: hgeo.Coordinates(layers[name], c.indices) for name, c in drawn_of.items()}
         return hgeo.sampled_diagonal(loss, params, batch, of, mode=mode, chunk_size=20)
 
-    batch = drawn(16, 20, 128)
+    batch = drawn(4, 16, 20, 128)
     found = jax.jit(probe)(params, batch)
     with jax.enable_x64(True):
         params, batch = jax.tree.map(lambda x: x.astype(np.float64), (params, batch))
