@@ -52,7 +52,7 @@ def hold(tree: PyTree, name: str) -> PyTree:
     if all(map(is_array, jax.tree.leaves(tree))):
         return tree
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU" and leaf.dtype.isbuiltin:
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU":
             path = jax.tree_util.keystr(keys, simple=True, separator="/")
             raise ValueError(
                 f"{name} has an array of dtype {leaf.dtype} at {path!r}; leaves must be arrays of "
