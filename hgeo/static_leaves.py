@@ -1,4 +1,4 @@
-"""Static leaves: what a pytree holds beside its arrays, such as the activation of an Equinox module.
+"""Static leaves: what a pytree holds beside arrays, such as the activation of a module.
 
 JAX's transformations take arrays alone. Functions, strings and enums are put into nodes without
 children, which are a part of the tree's structure, and taken out again where the loss is called.
@@ -18,7 +18,7 @@ PyTree = Any
 class StaticLeaf:
     """A leaf that is no array, as a node without children.
 
-    Two are equal if they hold one object, or objects that can be hashed and say that they are equal.
+    Two are equal if they hold one object, or two that can be hashed and say that they are equal.
     """
 
     def __init__(self, value: Any):
@@ -96,7 +96,7 @@ def held(
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether JAX takes a leaf for an array: arrays, their shapes, and numbers that are no enums."""
+    """Whether JAX takes a leaf for an array: arrays, shapes, and numbers that are no enums."""
     if isinstance(leaf, enum.Enum):
         return False
     if isinstance(leaf, (np.ndarray, np.generic)):

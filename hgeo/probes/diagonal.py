@@ -39,15 +39,17 @@ def sampled_diagonal(
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
-      params: any pytree.
-      batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
+      params: any pytree; leaves that are no arrays (functions, strings, enums) are static.
+      batch: the same; with `microbatch_size`, arrays whose leading axis counts the examples.
       coordinates: what `sample_coordinates` gives, or any part of it.
       mode: `"adjoint_weighted"` (one tangent sweep a coordinate: the fastest),
-        `"forward_over_reverse"` (`jax.jvp` over `jax.grad`) or `"forward_over_forward"` (`jax.jvp`
-        over `jax.jvp`: the least memory). They agree to rounding. `"auto"` takes the first
-        wherever it can; `choose_mode` tells.
+        `"forward_over_reverse"` (`jax.jvp` over `jax.grad`), `"forward_over_forward"` (`jax.jvp`
+        over `jax.jvp`: the least memory) or `"reverse_over_reverse"` (`jax.grad` over `jax.grad`:
+        operations, memory and time of jvp over grad, and no forward derivative). They agree to
+        rounding. `"auto"` takes the first that can be run, in this order; `choose_mode` tells.
       chunk_size: coordinates that are computed together, by `vmap`; it changes speed and memory,
-        not values. `"auto"`: as many as gain speed and fit into `memory_budget`.
+        not values. With 1 nothing is vmapped, and so it is wherever the loss has an operation that
+        can't be. `"auto"`: as many as gain speed and fit into `memory_budget`.
       memory_budget: bytes that the temporaries of one chunk may take, by an estimate that errs
         on the high side; goes with `chunk_size="auto"`. What all coordinates share (values and
         gradients) comes on top, and does not grow with their number.
@@ -106,9 +108,21 @@ def choose_mode(
     """Tells which mode `sampled_diagonal` takes for a loss, and why; computes nothing.
 
     Adjoint-weighted forward mode, Σ_k ⟨v̄_k, φ_k''[u̇, u̇]⟩, wherever every equation φ_k on the way
-    from the layers to the loss is covered. A `custom_vjp` function, whose rule is a reverse one,
-    leads to `"forward_over_reverse"`; a `while` loop of unknown length, which has no reverse
-    derivative, to `"forward_over_forward"`.
+    from the layers to the loss is covered. Else the first of the other modes that can be traced and
+    lowered:
+
+    - `"forward_over_reverse"` behind a `custom_vjp` function, whose rule is a reverse one, or a
+      `custom_jvp` function whose rule is not proved to be its derivative. The proof compares
+      programs, equation by equation; it succeeds where the rule calls the function for its value;
+    - `"forward_over_forward"` behind a `while` loop of unknown length, which has no reverse one;
+    - `"reverse_over_reverse"` behind a `custom_vjp` function whose forward rule calls the function
+      itself: a kernel of attention, a loss. It takes what `"forward_over_reverse"` takes, within a
+      few percent; `python -m experiments.benchmark probes` measures all modes side by side.
+
+    An operation that JAX can't vmap (`jax.lax.ragged_dot`, a call to the host) changes no mode, but
+    each coordinate then takes a pass of its own in a `jax.lax.map`; the reason names it. Operations
+    that JAX itself does not define are differentiated and vmapped by themselves to see whether they
+    can be.
 
     Args:
       loss: as in `sampled_diagonal`.
@@ -123,8 +137,8 @@ def choose_mode(
       A `ModeChoice`: the mode's name and the reason.
 
     Raises:
-      ValueError: an unknown mode, no coordinates, or a function or kernel in the loss without a
-        second derivative, which is named.
+      ValueError: an unknown mode, no coordinates, or a function, operation or kernel in the loss
+        without a second derivative, which is named.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean(jnp.tanh(batch @ params) ** 2)

@@ -22,8 +22,7 @@ MODES = {
 }
 
 _PRICE = {
-    REVERSE: "one gradient of <gradient, e_i> a coordinate takes about the arithmetic of jvp over "
-    "grad, and more memory",
+    REVERSE: "one gradient of <gradient, e_i> a coordinate takes about what jvp over grad takes",
 }
 
 

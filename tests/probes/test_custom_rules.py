@@ -61,9 +61,9 @@ def test_every_probe_goes_by_two_reverse_derivatives_where_there_is_no_forward_o
             hgeo.sampled_diagonal(squares_loss, params, batch, COORDINATES, chunk_size=5)["w"],
             hgeo.full_diagonal(squares_loss, params, batch, LAYERS)["w"],
             hgeo.full_diagonal(squares_loss, params, batch, LAYERS, method="coordinates")["w"],
-            hgeo.stochastic_diagonal(
-                squares_loss, params, batch, LAYERS, key, 12, method="xdiag"
-            )["w"].mean,
+            hgeo.stochastic_diagonal(squares_loss, params, batch, LAYERS, key, 12, method="xdiag")[
+                "w"
+            ].mean,
             [
                 (
                     hgeo.row_dominance(loss, params, batch, COORDINATES, microbatch_size=size)["w"],
@@ -157,18 +157,18 @@ def _on_devices(function):
 
 
 FURTHER = {
-    "attention": lambda own: lambda z: jnp.sum(
-        jnp.sin((attention if own else _attention)(z, z[::-1], jnp.cos(z))) ** 2
+    "attention": lambda own: (
+        lambda z: jnp.sum(jnp.sin((attention if own else _attention)(z, z[::-1], jnp.cos(z))) ** 2)
     ),
-    "with_penalty": lambda own: lambda z: (with_penalty if own else _with_penalty)(
-        z, jnp.arange(6) % 3
+    "with_penalty": lambda own: (
+        lambda z: (with_penalty if own else _with_penalty)(z, jnp.arange(6) % 3)
     ),
     "scaled": lambda own: lambda z: jnp.mean((scaled if own else _scaled)(2.0, z) ** 3),
-    "in_scan_with_remat": lambda own: lambda z: jnp.mean(
-        _layers(scaled if own else _scaled)(z) ** 2
+    "in_scan_with_remat": lambda own: (
+        lambda z: jnp.mean(_layers(scaled if own else _scaled)(z) ** 2)
     ),
-    "under_vmap": lambda own: lambda z: jnp.mean(
-        jax.vmap(lambda row: (scaled if own else _scaled)(0.5, row) ** 2)(z)
+    "under_vmap": lambda own: (
+        lambda z: jnp.mean(jax.vmap(lambda row: (scaled if own else _scaled)(0.5, row) ** 2)(z))
     ),
     "in_shard_map": lambda own: _on_devices(scaled if own else _scaled),
 }
@@ -225,7 +225,7 @@ def test_a_rule_without_a_transpose_has_no_gauss_newton_matrix():
     loss = hgeo.gauss_newton(
         lambda params, batch: once(batch @ params["w"]), lambda z, batch: jnp.mean(z**2)
     )
-    with pytest.raises(ValueError, match="custom_vjp function.*transpose"):
+    with pytest.raises(ValueError, match=r"custom_vjp function.*transpose"):
         hgeo.sampled_diagonal(loss, PARAMS, BATCH, COORDINATES)
 
 

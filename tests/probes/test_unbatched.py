@@ -68,9 +68,9 @@ def test_the_choice_says_so_before_the_run():
     with pytest.raises(ValueError, match="memory_budget is 5"):
         hgeo.sampled_diagonal(experts, PARAMS, BATCH, COORDINATES, memory_budget=5)
     # A gradient of a gradient of it is nothing that JAX has.
-    with pytest.raises(ValueError, match="'reverse_over_reverse' cannot.*ragged_dot_general"):
+    with pytest.raises(ValueError, match=r"'reverse_over_reverse' cannot.*ragged_dot_general"):
         hgeo.choose_mode(experts, PARAMS, BATCH, COORDINATES, mode="reverse_over_reverse")
-    with pytest.raises(ValueError, match="'xdiag' vmaps.*ragged_dot_general.*'hutchinson'"):
+    with pytest.raises(ValueError, match=r"'xdiag' vmaps.*ragged_dot_general.*'hutchinson'"):
         hgeo.stochastic_diagonal(
             experts, PARAMS, BATCH, LAYERS, jax.random.key(0), 2, method="xdiag"
         )
