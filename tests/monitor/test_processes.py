@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.experiments import ROOT
-from tests.parallel.test_processes import free_port
+from tests.integration.parallel.test_processes import free_port
 
 LOOP = """
 import sys, jax, jax.numpy as jnp, numpy as np

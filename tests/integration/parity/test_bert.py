@@ -18,7 +18,7 @@ from hgeo.models.bert_weights import (
     read_weights,
     torch_names,
 )
-from tests.parity.copying import (
+from tests.integration.parity.copying import (
     check_diagonal,
     check_loss_and_gradients,
     check_structure,

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import hgeo
-from tests.parity.cases import CASES, make_case
-from tests.parity.references import backpack_diagonal, curvlinops_columns, double_backward
+from tests.integration.parity.cases import CASES, make_case
+from tests.integration.parity.references import backpack_diagonal, curvlinops_columns, double_backward
 
 MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
 # Of the layer's largest |H_ii|; and of R_med.

@@ -12,7 +12,7 @@ import curvlinops
 import numpy as np
 import torch
 
-from tests.parity.cases import Case
+from tests.integration.parity.cases import Case
 
 
 def double_backward(case: Case, path: str, positions: list[int]) -> np.ndarray:

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import hgeo
-from tests.parity.cases import CASES, cross_entropy, make_case
-from tests.parity.references import (
+from tests.integration.parity.cases import CASES, cross_entropy, make_case
+from tests.integration.parity.references import (
     backpack_diagonal,
     backpack_gauss_newton,
     columns,

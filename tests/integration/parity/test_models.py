@@ -13,7 +13,7 @@ from experiments.benchmarks.original_names import language_paths, resnet_paths, 
 from hgeo.models.resnet import ResNet
 from hgeo.models.seq2seq import Seq2Seq, token_loss
 from hgeo.models.transformer import LanguageModel
-from tests.parity.copying import (
+from tests.integration.parity.copying import (
     check_diagonal,
     check_loss_and_gradients,
     check_structure,
