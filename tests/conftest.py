@@ -48,7 +48,7 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests below tests/integration are `integration`, unless they are `slow`; --share takes part."""
+    """Marks what lies below tests/integration and is not slow; leaves out other shares."""
     for item in items:
         if item.path.is_relative_to(INTEGRATION) and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.integration)

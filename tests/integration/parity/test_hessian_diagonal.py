@@ -9,7 +9,11 @@ import torch
 
 import hgeo
 from tests.integration.parity.cases import CASES, make_case
-from tests.integration.parity.references import backpack_diagonal, curvlinops_columns, double_backward
+from tests.integration.parity.references import (
+    backpack_diagonal,
+    curvlinops_columns,
+    double_backward,
+)
 
 MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
 # Of the layer's largest |H_ii|; and of R_med.

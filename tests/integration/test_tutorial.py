@@ -6,7 +6,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-PATH = pathlib.Path(__file__).parent.parent / "experiments" / "tutorial.ipynb"
+PATH = pathlib.Path(__file__).parents[2] / "experiments" / "tutorial.ipynb"
 
 
 @pytest.mark.slow
