@@ -36,6 +36,16 @@ def data_dir():
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """A folder with small local copies of every data set."""
+    from tests.train.local_data import write_all
+
+    folder = tmp_path_factory.mktemp("small_data")
+    write_all(folder)
+    return str(folder)
+
+
 INTEGRATION = pathlib.Path(__file__).parent / "integration"
 
 

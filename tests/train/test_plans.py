@@ -11,8 +11,8 @@ from rich.console import Console
 from hgeo.errors import InputError
 from hgeo.tune import tune
 from hgeo.tuning import with_tuned_rates
-from tests.experiments import run
-from tests.train.trajectories import SWITCH, rows, smoke
+from tests.experiments import rows, run
+from tests.train.trajectories import SWITCH, smoke
 
 
 def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):

@@ -15,42 +15,16 @@ from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, torch_names
 from hgeo.parallel import make_mesh
 from hgeo.workloads.registry import make_workload
-from tests.experiments import load_config, run
-from tests.train.local_data import ENGLISH, write_all
-
-CHANGES = {
-    "lm": {
-        "data__split": "train",
-        "data__vocabulary_size": None,
-        "optimizers": ("adagrad", "adam"),
-        "compare": (("adagrad", "adam"),),
-        "probe__layers": (2, 7),
-    },
-    "translation": {"data__vocabulary_size": None, "probe__layers": (2, 7, 11)},
-    "bert": {"data__source": "aclImdb", "model__vocabulary_size": 60, "probe__layers": (6, 13)},
-    "resnet": {"probe__layers": (1, 6, 10)},
-}
-BATCH_NORM = {"resnet-evaluation": {"probe__batch_norm": "evaluation"}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_all(root)
-    return str(root)
-
-
-def config_of(name, data, **changes):
-    name, *variant = name.split("-")
-    changes = CHANGES[name] | (BATCH_NORM[f"{name}-{variant[0]}"] if variant else {}) | changes
-    return load_config(name, "smoke", data_dir=data, **changes)
+from tests.experiments import run
+from tests.train.local_data import ENGLISH
+from tests.train.workload_configs import config_of
 
 
 @pytest.mark.parametrize("name", ["lm", "translation"])
-def test_random_targets(data, name):
-    true = make_workload(config_of(name, data)).examples
+def test_random_targets(small_data, name):
+    true = make_workload(config_of(name, small_data)).examples
     drawn = [
-        make_workload(config_of(name, data, data__random_targets_seed=seed)).examples
+        make_workload(config_of(name, small_data, data__random_targets_seed=seed)).examples
         for seed in (0, 0, 1)
     ]
     for inputs in set(true) - {"labels"}:
@@ -62,10 +36,10 @@ def test_random_targets(data, name):
     np.testing.assert_array_equal(drawn[0]["labels"][~kept], true["labels"][~kept])
 
 
-def test_evaluation_without_held_out_examples(data):
-    config = config_of("lm", data, data__held_out_split="", evaluation__steps=())
+def test_evaluation_without_held_out_examples(small_data):
+    config = config_of("lm", small_data, data__held_out_split="", evaluation__steps=())
     Evaluation(config, make_workload(config), make_mesh())
-    config = config_of("lm", data, data__held_out_split="")
+    config = config_of("lm", small_data, data__held_out_split="")
     with pytest.raises(InputError, match=r"evaluation\.steps is given, but data\.held_out_split"):
         run(config, "/nowhere")
 
@@ -100,9 +74,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "changes", "message"), CASES, ids=lambda value: str(value)[:50])
-def test_bad_settings(data, tmp_path, name, changes, message):
+def test_bad_settings(small_data, tmp_path, name, changes, message):
     with pytest.raises(InputError, match=message):
-        run(config_of(name, data, **changes), tmp_path)
+        run(config_of(name, small_data, **changes), tmp_path)
     assert not list(tmp_path.rglob("checkpoints"))
 
 
@@ -134,11 +108,11 @@ SIZES = ("vocabulary_size", "width", "num_heads", "ffn_width", "num_blocks", "ma
 FROM_WEIGHTS = dict.fromkeys([f"model__{key}" for key in (*SIZES, "num_types")])
 
 
-def test_fine_tuning_begins_with_the_weights(data, weights_folder, monkeypatch):
+def test_fine_tuning_begins_with_the_weights(small_data, weights_folder, monkeypatch):
     monkeypatch.setenv("HGEO_DATA_DIR", str(weights_folder.parent))
-    for source, data_dir in ((str(weights_folder), data), ("tiny-bert", "")):
+    for source, data_dir in ((str(weights_folder), small_data), ("tiny-bert", "")):
         if not data_dir:  # found below the data folder
-            (weights_folder.parent / "aclImdb").symlink_to(f"{data}/aclImdb")
+            (weights_folder.parent / "aclImdb").symlink_to(f"{small_data}/aclImdb")
         changes = FROM_WEIGHTS | {"model__weights": source}
         workload = make_workload(config_of("bert", data_dir, **changes))
         params = workload.init(jax.random.key(0))["params"]
@@ -151,10 +125,10 @@ def test_fine_tuning_begins_with_the_weights(data, weights_folder, monkeypatch):
         assert workload.examples["tokens"].max() < 16
 
 
-def test_sizes_that_disagree_with_the_weights(data, weights_folder):
+def test_sizes_that_disagree_with_the_weights(small_data, weights_folder):
     changes = FROM_WEIGHTS | {"model__weights": str(weights_folder), "model__width": 16}
     with pytest.raises(InputError, match=r"model\.width is 16, of the weights 8"):
-        make_workload(config_of("bert", data, **changes))
+        make_workload(config_of("bert", small_data, **changes))
     changes = FROM_WEIGHTS | {"model__weights": str(weights_folder), "data__max_length": 20}
     with pytest.raises(InputError, match=r"data\.max_length=20 doesn't fit.*table of 16"):
-        make_workload(config_of("bert", data, **changes))
+        make_workload(config_of("bert", small_data, **changes))

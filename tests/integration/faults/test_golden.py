@@ -7,23 +7,15 @@ import pytest
 
 from tests.golden import CHANGES, FILE, measured
 from tests.probes.dense import slow
-from tests.train.local_data import write_all
 
 # Between machines and XLA versions sums are in another order: float32 rounding, amplified by a few
 # updates, and more by the ratio of entries that nearly vanish.
 TOLERANCE = {"loss": 1e-3, "r_med": 5e-2}
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_all(root)
-    return str(root)
-
-
 @pytest.mark.parametrize("name", slow(CHANGES, ("translation", "bert", "resnet")))
-def test_numbers_are_those_that_were_accepted(name, data):
-    accepted, found = json.loads(FILE.read_text())[name], measured(name, data)
+def test_numbers_are_those_that_were_accepted(name, small_data):
+    accepted, found = json.loads(FILE.read_text())[name], measured(name, small_data)
     for kind, values in accepted.items():
         assert list(found[kind]) == list(values)
         for what, value in values.items():

@@ -1,7 +1,5 @@
 """`experiments.reproduce` from end to end at smoke scale, on small local data."""
 
-import csv
-
 import jax
 import pytest
 
@@ -9,6 +7,7 @@ from configs import bert
 from experiments import reproduce
 from experiments.paper import training
 from experiments.paper.registry import EXPERIMENTS
+from tests.experiments import rows
 from tests.train.local_data import write_all, write_wikitext2
 
 # Both take the runs of one set, the second takes another's besides.
@@ -22,11 +21,6 @@ def run(names, folder, data):
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         arguments = [f"--workdir={folder}", f"--data_dir={data}", "--scale=smoke"]
         return reproduce.main([*names, *arguments])
-
-
-def rows(folder, name):
-    with (folder / f"{name}.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @pytest.fixture(scope="module")

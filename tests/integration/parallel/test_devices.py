@@ -1,6 +1,5 @@
 """The same numbers on any number of devices, and under `jax.pmap`."""
 
-import csv
 import types
 
 import jax
@@ -20,12 +19,7 @@ from hgeo.parallel import (
 )
 from hgeo.updates import TrainState, Updates, update_on_device
 from hgeo.workloads.registry import make_workload
-from tests.experiments import load_config, run
-
-
-def rows(folder, name):
-    with (folder / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
+from tests.experiments import load_config, rows, run
 
 
 @pytest.fixture(scope="module")

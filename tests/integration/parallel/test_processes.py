@@ -1,6 +1,5 @@
 """Several processes, as on TPU VMs and GPU clusters, here two with two CPU devices each."""
 
-import csv
 import os
 import socket
 import subprocess
@@ -9,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.experiments import ROOT, load_config, run
+from tests.experiments import ROOT, load_config, rows, run
 
 
 def free_port():
@@ -44,11 +43,6 @@ def both(workdir, *more):
         assert process.returncode == 0, errors[-2000:]
     ours = lambda output: [line for line in output.splitlines() if "[Gloo]" not in line]
     return ["\n".join(ours(output)) for output, _ in said]
-
-
-def rows(folder, name):
-    with (folder / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_two_processes_give_the_numbers_of_one_and_go_on(tmp_path):

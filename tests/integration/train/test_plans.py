@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from hgeo.errors import InputError
-from tests.experiments import records, run
-from tests.train.trajectories import rows, smoke
+from tests.experiments import records, rows, run
+from tests.train.trajectories import smoke
 
 
 @pytest.fixture(scope="module")

@@ -3,8 +3,8 @@
 import pytest
 
 from hgeo import train
-from tests.experiments import records, run
-from tests.train.trajectories import losses_of, rows, smoke
+from tests.experiments import records, rows, run
+from tests.train.trajectories import losses_of, smoke
 
 
 def test_equal_losses_are_found_and_probed_from_a_replay(tmp_path):

@@ -4,8 +4,8 @@ import pytest
 
 from hgeo import train
 from hgeo.errors import InputError
-from tests.experiments import records, run
-from tests.train.trajectories import SWITCH, losses_of, rows, same, smoke, stored
+from tests.experiments import records, rows, run
+from tests.train.trajectories import SWITCH, losses_of, same, smoke, stored
 
 
 def test_a_switch_to_the_same_optimizer_with_its_state_changes_nothing(tmp_path):

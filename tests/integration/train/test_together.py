@@ -1,6 +1,5 @@
 """Runs that are trained together equal those trained one after another."""
 
-import csv
 import io
 import json
 
@@ -14,7 +13,7 @@ from hgeo.errors import InputError
 from hgeo.parallel import make_mesh
 from hgeo.preemption import Preemption
 from hgeo.tune import tune
-from tests.experiments import load_config, records, run
+from tests.experiments import load_config, records, rows, run
 
 # Losses of one trajectory, in one program or in two: float32 sums in another order, six steps.
 TOLERANCE = 2e-4
@@ -23,11 +22,6 @@ TOLERANCE = 2e-4
 def smoke(name="quickstart", **changes):
     layers = {"probe__layers": (4,)} if name == "quickstart" else {}
     return load_config(name, "smoke", **layers, **changes)
-
-
-def rows(folder, name):
-    with (folder / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def assert_close(folder, other, rtol=TOLERANCE):

@@ -1,7 +1,5 @@
 """Every workload through the one train loop, on local copies of its data."""
 
-import csv
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,49 +9,17 @@ import pytest
 import hgeo
 from hgeo.parallel import make_mesh
 from hgeo.workloads.registry import WORKLOADS, make_workload
-from tests.experiments import load_config, records, run
-from tests.train.local_data import write_all
-
-CHANGES = {
-    "lm": {
-        "data__split": "train",
-        "data__vocabulary_size": None,
-        "optimizers": ("adagrad", "adam"),
-        "compare": (("adagrad", "adam"),),
-        "probe__layers": (2, 7),
-    },
-    "translation": {"data__vocabulary_size": None, "probe__layers": (2, 7, 11)},
-    "bert": {"data__source": "aclImdb", "model__vocabulary_size": 60, "probe__layers": (6, 13)},
-    "resnet": {"probe__layers": (1, 6, 10)},
-}
-BATCH_NORM = {"resnet-evaluation": {"probe__batch_norm": "evaluation"}}
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    write_all(root)
-    return str(root)
-
-
-def config_of(name, data, **changes):
-    name, *variant = name.split("-")
-    changes = CHANGES[name] | (BATCH_NORM[f"{name}-{variant[0]}"] if variant else {}) | changes
-    return load_config(name, "smoke", data_dir=data, **changes)
+from tests.experiments import load_config, records, rows, run
+from tests.train.workload_configs import BATCH_NORM, config_of
 
 
 @pytest.fixture(scope="module", params=[*WORKLOADS, *BATCH_NORM])
-def finished(request, data, tmp_path_factory):
+def finished(request, small_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp(request.param)
-    config = config_of(request.param, data)
+    config = config_of(request.param, small_data)
     finite, said = run(config, folder)
     assert finite
     return config, folder, said
-
-
-def rows(folder, name):
-    with (folder / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def variables_at(folder, optimizer, step, like):
@@ -137,8 +103,8 @@ def test_evaluation_counts_every_held_out_example_once(finished):
     assert set(recorded) - set(metrics) == ({"bleu"} if config.workload == "translation" else set())
 
 
-def test_a_resumed_run_ends_with_the_same_numbers(data, tmp_path, monkeypatch):
-    config = config_of("resnet", data, checkpoint_every=2, optimizers=("adam",), compare=())
+def test_a_resumed_run_ends_with_the_same_numbers(small_data, tmp_path, monkeypatch):
+    config = config_of("resnet", small_data, checkpoint_every=2, optimizers=("adam",), compare=())
     run(config, tmp_path / "calm")
     calls = []
 
@@ -157,11 +123,11 @@ def test_a_resumed_run_ends_with_the_same_numbers(data, tmp_path, monkeypatch):
     assert records(tmp_path / "stopped") == records(tmp_path / "calm")
 
 
-def test_losses_fall_under_every_optimizer(data, tmp_path):
+def test_losses_fall_under_every_optimizer(small_data, tmp_path):
     names = ("sgd", "sgdm", "adam", "rmsprop", "amsgrad")
     config = config_of(
         "translation",
-        data,
+        small_data,
         steps=60,
         optimizers=names,
         compare=(),
@@ -177,12 +143,12 @@ def test_losses_fall_under_every_optimizer(data, tmp_path):
         assert np.mean(curve[-5:]) < 0.9 * np.mean(curve[:3]), name
 
 
-def test_training_moves_batch_statistics_and_says_the_mode(data, tmp_path):
-    config = config_of("resnet", data)
-    _, said = run(config, tmp_path)
+@pytest.mark.parametrize("finished", ["resnet"], indirect=True)
+def test_training_moves_batch_statistics_and_says_the_mode(finished):
+    config, folder, said = finished
     assert "BatchNorm in train mode" in said
     start = make_workload(config).init(jax.random.key(0))
-    end = variables_at(tmp_path, "sgdm", 6, start)
+    end = variables_at(folder, "sgdm", 6, start)
     for before, after in zip(
         jax.tree.leaves(start["batch_stats"]), jax.tree.leaves(end["batch_stats"]), strict=True
     ):
