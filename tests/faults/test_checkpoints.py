@@ -149,6 +149,7 @@ def test_the_digest_tells_values_shapes_dtypes_and_places():
 
 QUICK = {
     "probe__layers": (4,),
+    "model__num_blocks": 1,
     "probe__num_coordinates": 2,
     "optimizers": ("sgdm",),
     "compare": (),

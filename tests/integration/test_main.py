@@ -48,6 +48,7 @@ def test_ctrl_c_and_kill_lose_nothing(tmp_path):
         *("--config=configs/quickstart.py:smoke", "--config.checkpoint_every=1"),
         *("--config.steps=60", "--config.optimizers=('sgdm',)", "--config.compare=()"),
         "--config.probe.layers=(4,)",
+        "--config.model.num_blocks=1",
     ]
     calm, disturbed = tmp_path / "calm", tmp_path / "disturbed"
     assert call(*arguments, f"--workdir={calm}").returncode == 0

@@ -15,7 +15,7 @@ SWITCH = {
 
 
 def smoke(**changes):
-    config = load_config("quickstart", "smoke", probe__layers=(4,))
+    config = load_config("quickstart", "smoke", probe__layers=(4,), model__num_blocks=1)
     blocks = {k: changes.pop(k) for k in list(changes) if isinstance(changes[k], dict)}
     with config.unlocked():
         for name, block in blocks.items():

@@ -40,6 +40,7 @@ def folder(saved, tmp_path):
 
 QUICK = {
     "probe__layers": (4,),
+    "model__num_blocks": 1,
     "probe__num_coordinates": 2,
     "optimizers": ("sgdm",),
     "compare": (),

@@ -17,6 +17,7 @@ from tests.faults.damage import checkpoints, contents
 
 CONFIG = {
     "probe__layers": (4,),
+    "model__num_blocks": 1,
     "probe__num_coordinates": 2,
     "probe__steps": (0, 12),
     "steps": 12,

@@ -10,6 +10,7 @@ from tests.faults.damage import checkpoints, contents
 
 QUICK = {
     "probe__layers": (3, 4),
+    "model__num_blocks": 1,
     "probe__num_coordinates": 2,
     "probe__steps": (0, 6),
     "optimizers": ("sgdm",),

@@ -21,18 +21,20 @@ from hgeo.updates import TrainState, Updates, update_on_device
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config, rows, run
 
+SMALL = {"probe__layers": (1, 4), "model__num_blocks": 1}
+
 
 @pytest.fixture(scope="module")
 def on_eight(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eight")
-    run(load_config("quickstart", "smoke", probe__layers=(1, 8)), folder)
+    run(load_config("quickstart", "smoke", **SMALL), folder)
     return folder
 
 
-@pytest.mark.parametrize("number", [1, 2, 4])
+@pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_any_number_of_devices(on_eight, tmp_path, monkeypatch, number):
     monkeypatch.setattr("hgeo.setup.make_mesh", lambda: make_mesh(jax.devices()[:number]))
-    run(load_config("quickstart", "smoke", probe__layers=(1, 8)), tmp_path)
+    run(load_config("quickstart", "smoke", **SMALL), tmp_path)
     for name, column in (("losses", "loss"), ("geometry", "value")):
         for few, eight in zip(rows(tmp_path, name), rows(on_eight, name), strict=True):
             value = float(few.pop(column)), float(eight.pop(column))
@@ -41,7 +43,9 @@ def test_any_number_of_devices(on_eight, tmp_path, monkeypatch, number):
 
 @pytest.fixture(scope="module")
 def workload():
-    return make_workload(load_config("quickstart", "smoke", model__dropout=0.1))
+    return make_workload(
+        load_config("quickstart", "smoke", model__num_blocks=1, model__dropout=0.1)
+    )
 
 
 def test_an_update_under_pmap(workload):

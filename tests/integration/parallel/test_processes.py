@@ -23,6 +23,7 @@ def start(workdir, process, port, *more):
         *(f"--workdir={workdir}", "--distributed", f"--coordinator=localhost:{port}"),
         *("--num_processes=2", f"--process_id={process}", *more),
         "--config.probe.layers=(4,)",
+        "--config.model.num_blocks=1",
     ]
     own = {"JAX_NUM_CPU_DEVICES": "2", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
     return subprocess.Popen(
@@ -49,7 +50,9 @@ def test_two_processes_give_the_numbers_of_one_and_go_on(tmp_path):
     first, second = both(tmp_path / "two", "--config.steps=3", "--config.probe.steps=(0,3)")
     assert "R_med of SGD+M and Adam" in first
     assert second == "", "one process speaks"
-    config = load_config("quickstart", "smoke", steps=3, probe__steps=(0, 3), probe__layers=(4,))
+    config = load_config(
+        "quickstart", "smoke", steps=3, probe__steps=(0, 3), probe__layers=(4,), model__num_blocks=1
+    )
     run(config, tmp_path / "one")
     for name, column in (("losses", "loss"), ("geometry", "value")):
         for two, one in zip(

@@ -20,7 +20,7 @@ TOLERANCE = 2e-4
 
 
 def smoke(name="quickstart", **changes):
-    layers = {"probe__layers": (4,)} if name == "quickstart" else {}
+    layers = {"probe__layers": (4,), "model__num_blocks": 1} if name == "quickstart" else {}
     return load_config(name, "smoke", **layers, **changes)
 
 
