@@ -107,7 +107,11 @@ def test_one_process_a_share_until_it_dies(calm, tmp_path):
     """A second process is refused while the first lives, and not after `kill -9`."""
     arguments = [sys.executable, "-m", "hgeo.main", "--config=configs/quickstart.py:smoke"]
     arguments += [f"--workdir={tmp_path}/work", "--config.steps=100000", "--config.compare=()"]
-    arguments += ["--config.optimizers=('adam',)", "--config.probe.steps=()"]
+    arguments += [
+        "--config.optimizers=('adam',)",
+        "--config.probe.steps=()",
+        "--config.model.num_blocks=1",
+    ]
     first = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
     lock = tmp_path / "work/runs/adam/repeat_0/.lock"
     try:
