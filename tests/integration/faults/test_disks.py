@@ -111,6 +111,7 @@ def test_one_process_a_share_until_it_dies(calm, tmp_path):
         "--config.optimizers=('adam',)",
         "--config.probe.steps=()",
         "--config.model.num_blocks=1",
+        "--config.probe.layers=(4,)",
     ]
     first = subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.DEVNULL)
     lock = tmp_path / "work/runs/adam/repeat_0/.lock"
@@ -119,7 +120,7 @@ def test_one_process_a_share_until_it_dies(calm, tmp_path):
         while not (lock.exists() and lock.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
         longer = {**CONFIG, "steps": 100000, "probe__steps": (), "checkpoint_every": 0}
-        longer |= {"probe__layers": tuple(range(1, 9)), "probe__num_coordinates": 4}
+        longer["probe__num_coordinates"] = 4
         given = load_config("quickstart", "smoke", **longer)
         with pytest.raises(InputError, match=rf"being worked on by process {first.pid} on "):
             run(given, tmp_path / "work")
