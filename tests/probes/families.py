@@ -42,11 +42,11 @@ def _apply(module, *args, **kwargs):
         return module.apply(*args, **kwargs)
 
 
-def _module(module, key, *inputs, **kwargs):
+def _module(module, key, *inputs):
     """Initialises in float32, as Flax does, and gives the asked dtype."""
     narrow = lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x
     with _flax():
-        variables = module.init(key, *map(narrow, inputs), **kwargs)
+        variables = jax.jit(module.init)(key, *map(narrow, inputs))
     return jax.tree.map(lambda x: x.astype(jnp.result_type(float)), variables)
 
 
@@ -210,6 +210,20 @@ def _convolution(key, norm):
     return Case(loss, params, batch, hgeo.find_layers(params))
 
 
+def attention(key):
+    """A wide layer and a narrow one before positions meet, and one behind, of next to no size."""
+    draw = _normal(key, 5)
+    params = {"wide": draw(3, 5), "narrow": draw(5, 2), "behind": 2.0 * draw(2, 3)}
+    batch = {"x": 2.0 * draw(2, 3, 3), "y": draw(2, 3, 3)}
+
+    def loss(params, batch):
+        x = jnp.tanh(jnp.tanh(batch["x"] @ params["wide"]) @ params["narrow"])
+        weights = jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", x, x))
+        return jnp.mean((jnp.tanh((weights @ x) @ params["behind"]) - batch["y"]) ** 2)
+
+    return Case(loss, params, batch, hgeo.find_layers(params, ["wide", "narrow", "behind"]))
+
+
 def convolution(key):
     return _convolution(key, norm=False)
 
@@ -273,6 +287,7 @@ FAMILIES = {
         linear_net,
         gelu_mlp,
         tied_autoencoder,
+        attention,
         encoder_block,
         decoder_block,
         bert_block,
