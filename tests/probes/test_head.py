@@ -60,7 +60,7 @@ FOLDING = (_log_softmax, _integer_labels, _one_hot, _masked, _squared, _smoothed
 
 @pytest.fixture
 def with_gram(monkeypatch):
-    """What was made with G; of a width that PIECES does not divide, with more tokens than a block."""
+    """What was made with G, where a block holds fewer tokens than there are."""
     made = []
     own = Product._with_gram
     monkeypatch.setattr(Product, "_with_gram", lambda *given: made.append(own(*given)) or made[-1])
