@@ -149,7 +149,8 @@ def encoder_block(key):
     def loss(params, batch):
         return _cross_entropy(_apply(module, params, batch["x"]), batch["y"])
 
-    return Case(loss, params, batch, hgeo.find_layers(params))
+    layers = hgeo.find_layers(params, "(in_proj|linear2)/kernel")
+    return Case(loss, params, batch, layers)
 
 
 def decoder_block(key):
@@ -207,7 +208,8 @@ def _convolution(key, norm):
         out, _ = _apply(module, {"params": params, **rest}, batch["x"], mutable=["batch_stats"])
         return _cross_entropy(out, batch["y"])
 
-    return Case(loss, params, batch, hgeo.find_layers(params))
+    layers = hgeo.find_layers(params, "(Conv_0|Dense_0)/kernel" if norm else None)
+    return Case(loss, params, batch, layers)
 
 
 def attention(key):

@@ -79,7 +79,7 @@ def test_units_and_cuts_equal_the_dense_hessian(family, through):
     sound = {
         name: layer for name, layer in case.layers.items() if "sound" not in costs[name].reason
     }
-    assert len(sound) >= 3
+    assert len(sound) >= min(3, len(case.layers))
     check_family(family, (2,), sound, method="units", chunk_size=3)
 
 

@@ -141,7 +141,7 @@ def test_the_error_of_an_extreme_eigenvalue_bounds_its_distance_to_one():
     values = jnp.linalg.eigvalsh(matrix)
     layer = hgeo.find_layers(params)["w"]
     for num in (4, 12):
-        probe = functools.partial(hgeo.spectrum, loss, layers=layer, num_matvecs=num)
+        probe = functools.partial(hgeo.spectrum, loss, layer=layer, num_matvecs=num)
         found = quick(lambda p, probe=probe: probe(p, None, key=jax.random.key(1)))(params)
         assert found.largest_error > 1e-6
         assert jnp.min(jnp.abs(values - found.largest)) <= found.largest_error
