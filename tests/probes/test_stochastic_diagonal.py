@@ -1,17 +1,29 @@
 """Stochastic diagonals: unbiased, with standard errors that are honest."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import hgeo
-from hgeo.probes.hessian_product import together
-from tests.probes.dense import dense_hessian, quick, slow
-from tests.probes.families import FAMILIES
+from tests.probes.dense import hessian, joint_hessian, quick, wide_case
 
 # By units in every layer, in some, and in none.
-SOME = ["encoder_block", "convolution", "recurrence", "scanned_stack", "tied_autoencoder"]
+SOME = (
+    "attention",
+    "encoder_block",
+    "convolution",
+    "recurrence",
+    "scanned_stack",
+    "tied_autoencoder",
+)
+QUICKER = [("attention", "hutchinson"), ("attention", "xdiag"), ("recurrence", "hutchinson")]
+CASES = [
+    pytest.param(*case, marks=[] if case in QUICKER else pytest.mark.slow)
+    for case in itertools.product(SOME, ("hutchinson", "xdiag"))
+]
 
 
 @pytest.fixture(autouse=True)
@@ -35,16 +47,9 @@ def estimates(case, num_samples, num_keys, **options):
     return map(np.asarray, run(jax.random.split(jax.random.key(7), num_keys)))
 
 
-def truth_of(case):
-    layer = together(case.layers)
-    return np.diagonal(dense_hessian(case.loss, case.params, case.batch, layer))
-
-
-@pytest.mark.parametrize("family", slow(SOME, ("convolution", "scanned_stack")))
-@pytest.mark.parametrize("method", ["hutchinson", "xdiag"])
+@pytest.mark.parametrize(("family", "method"), CASES)
 def test_is_unbiased_and_its_error_honest(family, method):
-    case = FAMILIES[family](jax.random.key(0))
-    truth = truth_of(case)
+    case, truth = wide_case(family), np.diagonal(hessian(family))
     num_keys = 150
     means, errors = estimates(case, 8, num_keys, method=method)
     noise = np.std(means, axis=0, ddof=1)
@@ -63,7 +68,7 @@ def test_is_unbiased_and_its_error_honest(family, method):
 
 
 def test_signs_for_each_example_make_less_noise():
-    case = FAMILIES["encoder_block"](jax.random.key(0))
+    case = wide_case("attention")
     big = jax.tree.map(lambda x: jnp.concatenate([jnp.roll(x, k, 0) for k in range(4)]), case.batch)
     by_unit = case._replace(batch=big)
     # A penalty of nothing makes every weight enter twice, so that signs are drawn for weights.
@@ -75,10 +80,11 @@ def test_signs_for_each_example_make_less_noise():
 
 
 def test_pieces_and_devices_draw_signs_of_their_own():
-    case = FAMILIES["encoder_block"](jax.random.key(0))
-    batch = jax.tree.map(lambda x: jnp.concatenate([x, x[:1]]), case.batch)
+    case = wide_case("attention")
+    batch = jax.tree.map(lambda x: jnp.concatenate([x, 0.5 * x]), case.batch)
     case = case._replace(batch=batch)
-    truth = truth_of(case)
+    dense = quick(lambda p, b: joint_hessian(case.loss, p, b, case.layers))
+    truth = np.diagonal(dense(case.params, batch))
     means, errors = estimates(case, 8, 100, microbatch_size=1)
     noise = np.std(means, axis=0, ddof=1)
     bias = (np.mean(means, axis=0) - truth) * 10 / noise
@@ -92,7 +98,7 @@ def test_pieces_and_devices_draw_signs_of_their_own():
             case.loss, params, batch, case.layers, key, 8, axis_name="data"
         ).values()
     ]
-    program = jax.jit(
+    program = quick(
         jax.shard_map(one, mesh=mesh, in_specs=(spec(), spec("data"), spec()), out_specs=spec())
     )
     drawn = [
@@ -108,7 +114,7 @@ def test_pieces_and_devices_draw_signs_of_their_own():
 
 
 def test_bad_arguments():
-    case = FAMILIES["linear_net"](jax.random.key(0))
+    case = wide_case("linear_net")
     call = lambda layers, num, **options: hgeo.stochastic_diagonal(
         case.loss, case.params, case.batch, layers, jax.random.key(0), num, **options
     )
