@@ -170,6 +170,21 @@ def test_an_infinite_second_derivative_where_nothing_moves_adds_nothing(mode):
     np.testing.assert_allclose(found, [0.0, -0.25 * 16.0 * 8.0**-1.5], rtol=1e-6)
 
 
+def test_infinite_curvature_adds_nothing_where_nothing_moves_or_nothing_is_weighed():
+    """Where JAX's own second derivatives are NaN, adjoint-weighted mode leaves zeros out."""
+    layer = hgeo.find_layers({"w": jnp.ones((1, 2))})["w"]
+    every = {"w": hgeo.Coordinates(layer, jnp.arange(2))}
+    seen = lambda z: jnp.where(z > 0, jnp.sqrt(z), 0.0)
+    for function, w, batch, expected in (
+        (jnp.sqrt, [1.0, 4.0], [[0.0], [4.0]], [-0.5, -0.0625]),  # the first row does not move
+        (seen, [0.0, 4.0], [[4.0]], [0.0, -0.0625]),  # the first entry is not in the loss
+    ):
+        loss = lambda params, batch, f=function: jnp.sum(f(batch @ params["w"]))
+        params, options = {"w": jnp.array([w])}, {"mode": "adjoint_weighted"}
+        found = hgeo.sampled_diagonal(loss, params, jnp.array(batch), every, **options)["w"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_values_do_not_depend_on_the_chunk_and_memory_not_on_the_number():
     loss = loss_with(jnp.sin)
     layers = hgeo.find_layers(PARAMS)
