@@ -1,4 +1,5 @@
 import atexit
+import gc
 import os
 import pathlib
 import shutil
@@ -19,11 +20,23 @@ os.environ.setdefault(
 )
 
 import jax
+import psutil
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+MOST_MEMORY = 2 * 2**30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_dropped():
+    """After a module that leaves the process large: JAX keeps every compiled program."""
+    yield
+    if psutil.Process().memory_info().rss > MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +66,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--share",
         metavar="K/N",
-        help="run the K-th of N shares of the test files; N runs take all of them",
+        help="run the K-th of N shares of the tests; N runs take all of them",
     )
 
 
@@ -65,7 +78,7 @@ def pytest_collection_modifyitems(config, items):
     share = config.getoption("share")
     if share is not None:
         number, shares = _share(share)
-        left = [i for i in items if zlib.crc32(i.path.name.encode()) % shares != number - 1]
+        left = [i for i in items if zlib.crc32(i.nodeid.encode()) % shares != number - 1]
         config.hook.pytest_deselected(items=left)
         items[:] = [item for item in items if item not in left]
 
