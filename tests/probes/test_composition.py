@@ -172,6 +172,12 @@ def test_microbatches_ragged_ones_too_add_up(mode, size):
     assert_same(quick(probe)(PARAMS, BATCH, COORDINATES), reference(plain_loss))
 
 
+def test_microbatches_of_a_mean_count_by_their_examples():
+    mean = lambda params, batch: jnp.mean((jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"]) ** 3)
+    probe = functools.partial(hgeo.sampled_diagonal, mean, microbatch_size=3)
+    assert_same(quick(probe)(PARAMS, BATCH, COORDINATES), expected_of(mean))
+
+
 def test_microbatches_on_devices():
     probe = hgeo.make_probe(
         plain_loss, COORDINATES, microbatch_size=1, devices=jax.devices()[:NUM_DEVICES]

@@ -80,37 +80,37 @@ def test_signs_for_each_example_make_less_noise():
 
 
 def test_pieces_and_devices_draw_signs_of_their_own():
+    """Of four equal examples: with equal signs each would say the same, as noisily as one."""
     case = wide_case("attention")
-    batch = jax.tree.map(lambda x: jnp.concatenate([x, 0.5 * x]), case.batch)
-    case = case._replace(batch=batch)
+    one = case._replace(batch=jax.tree.map(lambda x: x[:1], case.batch))
+    case = case._replace(batch=jax.tree.map(lambda x: jnp.concatenate([x[:1]] * 4), case.batch))
     dense = quick(lambda p, b: joint_hessian(case.loss, p, b, case.layers))
-    truth = np.diagonal(dense(case.params, batch))
+    truth = np.diagonal(dense(one.params, one.batch))
+    alone, _ = estimates(one, 8, 100)
     means, errors = estimates(case, 8, 100, microbatch_size=1)
-    noise = np.std(means, axis=0, ddof=1)
-    bias = (np.mean(means, axis=0) - truth) * 10 / noise
-    assert np.max(np.abs(bias)) < 5
+    assert np.all(errors >= 0)
 
     spec = jax.sharding.PartitionSpec
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    one = lambda params, batch, key: [
+    each = lambda params, batch, key: [
         own.mean
         for own in hgeo.stochastic_diagonal(
             case.loss, params, batch, case.layers, key, 8, axis_name="data"
         ).values()
     ]
     program = quick(
-        jax.shard_map(one, mesh=mesh, in_specs=(spec(), spec("data"), spec()), out_specs=spec())
+        jax.shard_map(each, mesh=mesh, in_specs=(spec(), spec("data"), spec()), out_specs=spec())
     )
     drawn = [
-        jnp.concatenate(program(case.params, batch, key))
+        jnp.concatenate(program(case.params, case.batch, key))
         for key in jax.random.split(jax.random.key(3), 60)
     ]
-    bias = (np.mean(np.stack(drawn), axis=0) - truth) * 60**0.5 / np.std(np.stack(drawn), 0)
-    assert np.max(np.abs(bias)) < 5
-    # As noisy as a single device's, and not the noise of equal signs on all.
-    ratio = np.median(np.std(np.stack(drawn), axis=0) / noise)
-    assert 0.6 < ratio < 1.6
-    assert np.all(errors >= 0)
+    for found in (means, np.stack(drawn)):
+        noise = np.std(found, axis=0, ddof=1)
+        bias = (np.mean(found, axis=0) - truth) * len(found) ** 0.5 / noise
+        assert np.max(np.abs(bias)) < 5
+        # The mean of four has half the noise of one.
+        assert 0.4 < np.median(noise / np.std(alone, axis=0, ddof=1)) < 0.6
 
 
 def test_bad_arguments():
