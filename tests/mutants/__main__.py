@@ -77,6 +77,7 @@ def _try_all(chosen: Sequence[Mutant], options: argparse.Namespace, folder: path
             cells = [f"`{mutant.name}`: {mutant.fault}", f"`{mutant.file}`", seen]
             line = " | ".join(cell.replace("|", "\\|") for cell in cells)
             print(f"| {line} | {outcome.seconds:.0f} |", flush=True)
+            print(f"{mutant.name}: {outcome.why}", file=sys.stderr, flush=True)
     print(f"\n{caught} of {len(chosen)} caught")
     return 0 if caught == len(chosen) else 1
 
