@@ -1,6 +1,8 @@
 """Puts one small fault after another into a copy of the tree and says which test catches it.
 
 python -m tests.mutants [NAME ...] [--jobs=N] [--no-baseline] [--everything] [--list]
+
+The table goes to the standard output; what each test said, to the standard error.
 """
 
 import argparse
