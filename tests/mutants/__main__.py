@@ -1,6 +1,8 @@
 """Puts one small fault after another into a copy of the tree and says which test catches it.
 
 python -m tests.mutants [NAME ...] [--jobs=N] [--no-baseline] [--everything] [--list]
+
+The table goes to the standard output; what each test said, to the standard error.
 """
 
 import argparse
@@ -77,6 +79,7 @@ def _try_all(chosen: Sequence[Mutant], options: argparse.Namespace, folder: path
             cells = [f"`{mutant.name}`: {mutant.fault}", f"`{mutant.file}`", seen]
             line = " | ".join(cell.replace("|", "\\|") for cell in cells)
             print(f"| {line} | {outcome.seconds:.0f} |", flush=True)
+            print(f"{mutant.name}: {outcome.why}", file=sys.stderr, flush=True)
     print(f"\n{caught} of {len(chosen)} caught")
     return 0 if caught == len(chosen) else 1
 

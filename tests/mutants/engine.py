@@ -4,9 +4,9 @@ from tests.mutants.mutant import Mutant
 
 SWEEP, TANGENTS = "hgeo/probes/sweep.py", "hgeo/probes/tangents.py"
 PRIMITIVES = ("tests/probes/test_programs.py::test_the_modes_agree_on_every_primitive",)
-ATTENTION = (
+WEIGHT_NORM = (
     "tests/probes/test_oracle.py::"
-    "test_every_mode_agrees_with_the_dense_hessian_in_float64[encoder_block]",
+    "test_every_mode_agrees_with_the_dense_hessian_in_float64[weight_norm]",
 )
 INFINITE = (
     "tests/probes/test_modes.py::"
@@ -61,15 +61,15 @@ MUTANTS = (
         SWEEP,
         "weight = weight if factor is None else weight * factor**2",
         "weight = weight if factor is None else weight * factor",
-        ATTENTION,
+        WEIGHT_NORM,
     ),
     Mutant(
-        "softmax_term_sign",
-        "the second-order term of softmax adds the mean adjoint",
+        "unopened_term_halved",
+        "the second-order term of an equation that is not opened is half as large",
         SWEEP,
-        "lambda: y * (adjoint - jnp.sum(y * adjoint, axis=axis, keepdims=True)),",
-        "lambda: y * (adjoint + jnp.sum(y * adjoint, axis=axis, keepdims=True)),",
-        ATTENTION,
+        "state[curve] = sum_of([inner(c, s) for",
+        "state[curve] = sum_of([0.5 * inner(c, s) for",
+        PRIMITIVES,
     ),
     Mutant(
         "one_hot_transposed",

@@ -8,6 +8,10 @@ import sys
 import pytest
 
 VARIABLE = "FIRST_FAILURE"
+
+# Code that does not run is no fault that a test has to find.
+NOT_RUN = ("NameError", "ImportError", "ModuleNotFoundError", "SyntaxError")
+
 _found: dict[str, object] = {}
 
 
@@ -32,7 +36,8 @@ def pytest_runtest_logreport(report):
     if report.failed:
         crash = getattr(report.longrepr, "reprcrash", None)
         lines = str(crash.message if crash else report.longrepr).strip().splitlines()
-        _note(report.nodeid, True, lines[0] if lines else "")
+        why = lines[0] if lines else ""
+        _note(report.nodeid, not why.startswith(NOT_RUN), why)
 
 
 def pytest_sessionfinish(session):

@@ -4,6 +4,7 @@ from tests.mutants.mutant import Mutant
 
 ROWS = "tests/probes/test_rows_and_spectra.py"
 COORDINATES = ("tests/probes/test_coordinates.py",)
+PIECES = ("tests/probes/test_pieces.py",)
 MICROBATCHES = ("tests/probes/test_composition.py::test_microbatches_ragged_ones_too_add_up",)
 DEVICES = ("tests/probes/test_composition.py::test_shard_map_gives_single_device_values",)
 
@@ -14,10 +15,7 @@ MUTANTS = (
         "hgeo/probes/mapping.py",
         "x.reshape(-1, *x.shape[2:])[:num], results)",
         "x.reshape(-1, *x.shape[2:]), results)",
-        (
-            "tests/probes/test_modes.py::"
-            "test_values_do_not_depend_on_the_chunk_and_memory_not_on_the_number",
-        ),
+        PIECES,
     ),
     Mutant(
         "mean_of_means",
@@ -25,7 +23,7 @@ MUTANTS = (
         "hgeo/probes/microbatches.py",
         "return function(jax.tree.unflatten(treedef, cut), float(count))",
         "return function(jax.tree.unflatten(treedef, cut), 1.0)",
-        MICROBATCHES,
+        PIECES,
     ),
     Mutant(
         "microbatches_averaged",

@@ -170,6 +170,12 @@ def test_the_default_leaves_out_biases_scales_and_embeddings():
     assert list(hgeo.find_layers(params)) == expected
 
 
+@pytest.mark.parametrize("name", ["bias", "scale", "embed", "embedding", "pos_embeddings"])
+def test_the_default_leaves_out_matrices_by_name(name):
+    params = {"kernel": jnp.ones((2, 3)), "norm": {name: jnp.ones((2, 3))}}
+    assert list(hgeo.find_layers(params)) == ["kernel"]
+
+
 def test_selection_by_pattern_predicate_sequence_and_mapping():
     params = {"b": {"w": jnp.ones((2, 2))}, "a": {"w": jnp.ones((3, 3)), "bias": jnp.ones(3)}}
     assert list(hgeo.find_layers(params, r"^a/")) == ["a/bias", "a/w"]
