@@ -134,10 +134,6 @@ def error(found, truth):
     return float(jnp.max(jnp.abs(found - truth)) / jnp.max(jnp.abs(truth)))
 
 
-# Families that take the longest to compile.
-LARGE = ("bert_block", "decoder_block", "convolution", "batch_norm")
-
-
 def slow(names, marked):
     """Names as parameters of a test, some of them marked as slow."""
     return [pytest.param(n, marks=pytest.mark.slow) if n in marked else n for n in names]
