@@ -5,7 +5,7 @@ from tests.mutants.mutant import Mutant
 OPTIMIZERS = "hgeo/optimizers.py"
 DEFINITION = ("tests/test_optimizers.py::test_follows_its_definition",)
 CHECKPOINTS, RECORDS = "tests/faults/test_checkpoints.py", "tests/faults/test_records.py"
-RESUME = ("tests/train/test_experiment.py::test_interrupted_run_ends_with_the_same_numbers",)
+RESUME = ("tests/faults/test_checkpoints.py::test_a_run_goes_on_from_the_one_before_and_says_so",)
 SMOOTHING = ("tests/train/test_same_loss.py::test_smoothing",)
 
 MUTANTS = (
@@ -95,7 +95,7 @@ MUTANTS = (
         "hgeo/schedule.py",
         "np.random.default_rng((self.seed, self.repeat, epoch))",
         "np.random.default_rng((self.seed, 0, epoch))",
-        ("tests/train/test_experiment.py::test_repeats_share_the_start_and_differ_in_data",),
+        ("tests/train/test_schedule.py",),
     ),
     Mutant(
         "checkpoint_without_digest",
