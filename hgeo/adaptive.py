@@ -12,6 +12,7 @@ import optax
 from hgeo.context import AtCoordinates, Context
 from hgeo.curvature.preconditioning import preconditioner
 from hgeo.probes.averaging import averaged
+from hgeo.static_leaves import without
 
 PyTree = Any
 
@@ -98,6 +99,8 @@ def directions_on_device(
             **options,
         )
         more = {"value": value, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}
+        # An optimizer knows the arrays alone, as it was initialised with them.
+        grads, params = without(grads), without(params)
         updates, state = optimizer.update(grads, state, params, **more)
         adaptive = jax.tree.map(lambda update: update / -adaptivity.learning_rate, updates)
         return Directions(grads, adaptive, _preconditioner(state, params))

@@ -12,13 +12,14 @@ import numpy as np
 from hgeo.context import AtCoordinates, Context
 from hgeo.losses import Loss
 from hgeo.measurement import Measured, Measurement
-from hgeo.monitor_arguments import check_arrays, check_statistics, to_options
+from hgeo.monitor_arguments import check_statistics, to_options
 from hgeo.parallel import in_turn, make_mesh, place, place_batch
 from hgeo.probes.coordinates import sample_coordinates
 from hgeo.probes.forms import check_options
 from hgeo.probes.layers import Layer
 from hgeo.recorded import OF_UPDATES
 from hgeo.rows import GeometryRow, entries_not_finite
+from hgeo.static_leaves import hold, released
 
 PyTree = Any
 
@@ -130,7 +131,7 @@ class Monitor:
         self._coordinates = sample_coordinates(layers, num, self._key)
         check_options(self._coordinates, self._options.mode, self._options.chunk_size, None)
         self._mesh = make_mesh(devices)
-        self._batch = None if batch is None else place_batch(batch, self._mesh)
+        self._batch = None if batch is None else place_batch(hold(batch, "batch"), self._mesh)
         self._callback, self._optimizer, self._constants = callback, optimizer, preconditioner
         self._name, self._repeat, self._steps_per_epoch = name, repeat, steps_per_epoch
         self._file = self._events = self._directions = None
@@ -172,7 +173,8 @@ class Monitor:
 
         Args:
           step: how many updates have made the params.
-          params: as the loss takes them, before the update of this step.
+          params: as the loss takes them, before the update of this step. Leaves that are no arrays
+            (functions, strings, enums) are static; another one compiles anew.
           batch: that of this step, unless one was given for all.
           optimizer_state: before the update of this step.
           gradient: of the loop, in the place of that of the batch; a pytree such as the params.
@@ -189,9 +191,12 @@ class Monitor:
             return None
         step = operator.index(step)
         self._check(batch, optimizer_state, gradient, updates)
-        check_arrays(params)
+        params = hold(params, "params")
         params = in_turn(place(params, self._mesh))  # after what the loop has in flight
-        batch = place_batch(batch, self._mesh) if self._batch is None else self._batch
+        if self._batch is None:
+            batch = place_batch(hold(batch, "batch"), self._mesh)
+        else:
+            batch = self._batch
         if self._measurement is None:
             self._measurement = self._prepare(params, batch)
         measured = self._measurement(
@@ -223,8 +228,10 @@ class Monitor:
     def _prepare(self, params, batch):
         outputs, head, loss = None, None, self._loss
         if isinstance(loss, tuple):
-            outputs, head = loss
+            outputs, head = map(released, loss)
             loss = lambda params, batch: head(outputs(params, batch), batch)
+        else:
+            loss = released(loss)
         for own in self._coordinates.values():  # before the loss stumbles over what is missing
             jax.eval_shape(own.layer.leaves, params)
         params, batch = jax.eval_shape(lambda *both: both, params, batch)

@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hgeo.context import ProbeOptions
-from hgeo.probes.layers import leaves_by_path
 from hgeo.recorded import STATISTICS
-
-PyTree = Any
 
 # The other one is compiled anew each time, and an entry that is not finite would end the loop.
 STATISTICS_OF_LOOPS = tuple(name for name in STATISTICS if name != "condition_number")
@@ -34,17 +31,3 @@ def to_options(given: Mapping[str, Any]) -> ProbeOptions:
     options = ProbeOptions(**given)
     options.check()
     return options
-
-
-def check_arrays(params: PyTree) -> None:
-    """Raises a ValueError unless all leaves are arrays or numbers."""
-    others = [
-        path
-        for path, leaf in leaves_by_path(params).items()
-        if not hasattr(leaf, "dtype") and not isinstance(leaf, (bool, int, float))
-    ]
-    if others:
-        raise ValueError(
-            f"params must be a pytree of arrays, but {others[:3]} are none; of an Equinox module "
-            "give eqx.filter(model, eqx.is_inexact_array), and combine it in the loss"
-        )

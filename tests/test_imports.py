@@ -20,6 +20,7 @@ ROWS = [
         "losses",
         "parallel",
         "rows",
+        "static_leaves",
         "statistics",
     },
     {"table", "tensorboard"},

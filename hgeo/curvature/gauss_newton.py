@@ -28,7 +28,7 @@ def gauss_newton(model: Model, head: Head) -> Loss:
       `loss(params, batch)`, with the head's value, and in its units.
 
     Raises:
-      ValueError: when called, a model without a forward derivative (`custom_vjp`).
+      ValueError: when called, a model with a `custom_vjp` function whose rule has no transpose.
 
     Example:
       >>> model = lambda params, batch: jnp.tanh(batch["x"] @ params["kernel"])

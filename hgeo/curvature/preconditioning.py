@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 from hgeo.losses import Loss
+from hgeo.static_leaves import is_array
 
 PyTree = Any
 
@@ -105,7 +106,7 @@ def preconditioned(loss: Loss, diagonal: PyTree) -> Loss:
 
     def of_scaled(params, batch):
         def moved(leaf, own):
-            if not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):
+            if not (is_array(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)):
                 return leaf
             start = jax.lax.stop_gradient(leaf)
             return start + (leaf - start) * jax.lax.rsqrt(own.astype(leaf.dtype))

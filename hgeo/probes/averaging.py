@@ -55,6 +55,38 @@ def averaged(
     return divided(results, weight, axis_name)
 
 
+def first_piece(
+    function: Callable[[Total, PyTree, PyTree], Any],
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    microbatch_size: int | None,
+    axis_name: str | None,
+) -> Any:
+    """What a function says of the first of the pieces that `averaged` gives it; computes nothing.
+
+    Args:
+      function: as in `averaged`, but it may return anything.
+      loss: the same.
+      params: any pytree of arrays or of `jax.ShapeDtypeStruct`.
+      batch: the same.
+      microbatch_size: as in `averaged`.
+      axis_name: the same; to be called where that axis is bound.
+    """
+    found = []
+
+    def look(total, params, piece):
+        found.append(function(total, params, piece))
+        return jnp.zeros(())
+
+    traced = lambda params, batch: averaged(
+        look, loss, params, batch, microbatch_size=microbatch_size, axis_name=axis_name
+    )
+    jax.eval_shape(traced, params, batch)
+    return found[0]
+
+
 def divided(results: PyTree, weight: jax.Array, axis_name: str | None) -> PyTree:
     """Sums over the devices, divided by the sum of their weights.
 

@@ -10,6 +10,8 @@ import numpy as np
 from hgeo.losses import Loss
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
+from hgeo.probes.mapping import mapped
+from hgeo.static_leaves import held
 
 PyTree = Any
 
@@ -96,6 +98,7 @@ def condition_number(
         )
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
+    loss, params, batch = held(loss, params, batch)
     with jax.enable_x64(True):
         params, batch = jax.tree.map(_wide, (params, batch))
         layer = Layer(layer.name, layer.parts, layer.shapes, ("float64",) * len(layer.parts))
@@ -116,7 +119,8 @@ def condition_number(
                 axis_name=None,
             )
             unit = lambda place: jnp.zeros(n, jnp.float64).at[place].set(1.0)
-            return jax.vmap(lambda place: product(unit(place)))(starts)
+            of_place = lambda place: product.times(unit(place))
+            return mapped(of_place, starts, chunk_size if product.vmapped else 1)
 
         matrix = np.empty((n, n))
         for start in range(0, n, chunk_size):

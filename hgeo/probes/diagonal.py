@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from hgeo.losses import Loss
-from hgeo.probes.averaging import averaged
+from hgeo.probes.averaging import first_piece
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.forms import check_options, forms_and_choice
 from hgeo.probes.modes import ModeChoice, choose
+from hgeo.static_leaves import held
 
 PyTree = Any
 
@@ -138,14 +138,9 @@ def choose_mode(
       Griewank, Walther. Evaluating Derivatives, 2008: forward and reverse mode.
     """
     check_options(coordinates, mode, "auto", None)
-    choices = []
-
-    def chosen(total, params, piece):
-        choices.append(choose(mode, total, params, coordinates))
-        return jnp.zeros(())
-
-    traced = lambda params, batch: averaged(
-        chosen, loss, params, batch, microbatch_size=microbatch_size, axis_name=axis_name
+    return first_piece(
+        lambda total, params, piece: choose(mode, total, params, coordinates),
+        *held(loss, params, batch),
+        microbatch_size=microbatch_size,
+        axis_name=axis_name,
     )
-    jax.eval_shape(traced, params, batch)
-    return choices[0]

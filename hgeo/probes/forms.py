@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from hgeo.losses import Loss
 from hgeo.probes.averaging import averaged
 from hgeo.probes.layer_forms import Along
-from hgeo.probes.memory import ChunkSize, checked_chunk_size
+from hgeo.probes.memory import ChunkSize, checked_chunk_size, one_at_a_time
 from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose
+from hgeo.static_leaves import held
 
 PyTree = Any
 
@@ -34,11 +35,13 @@ def forms_and_choice(
     Arguments and errors are those of `sampled_diagonal`.
     """
     chunk = check_options(along, mode, chunk_size, memory_budget)
+    loss, params, batch = held(loss, params, batch)
     choices = []
 
     def forms(total, params, piece):
         choices.append(choose(mode, total, params, along))
-        return MODES[choices[-1].mode](total, params, along).at_all_points(chunk)
+        own = chunk if choices[-1].vmapped else one_at_a_time(chunk)
+        return MODES[choices[-1].mode](total, params, along).at_all_points(own)
 
     values = averaged(
         forms,

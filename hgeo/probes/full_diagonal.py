@@ -8,15 +8,17 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.losses import Loss
-from hgeo.probes.averaging import averaged
+from hgeo.probes.averaging import averaged, first_piece
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.cost import operations
 from hgeo.probes.forms import check_options
 from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
-from hgeo.probes.memory import chunk_of
-from hgeo.probes.modes import MODES, choose
+from hgeo.probes.memory import chunk_of, one_at_a_time
+from hgeo.probes.modes import MODES, ModeChoice, choose, choose_product
+from hgeo.probes.products import FORWARD
 from hgeo.probes.unit_diagonals import UnitDiagonals
+from hgeo.static_leaves import held
 
 PyTree = Any
 Progress = Callable[[str, int, int], None]
@@ -33,7 +35,8 @@ class DiagonalCost(NamedTuple):
       reason: why not by units, or why so.
       sweeps: products or entries that are computed for each piece of the batch.
       gradients: the arithmetic of all of them, counted from the program, in units of one gradient
-        of the same loss.
+        of the same loss; of one directional derivative where a loop of unknown length allows no
+        gradient.
 
     Example:
       >>> hgeo.DiagonalCost("units", "examples are independent", 128, 250.0).sweeps
@@ -107,8 +110,11 @@ def full_diagonal(
       Pearlmutter. Fast Exact Multiplication by the Hessian. Neural Computation, 1994.
     """
     options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
-    costs = full_diagonal_cost(loss, params, batch, layers, method=method, mode=mode, **options)
+    loss, params, batch = held(loss, params, batch)
+    plan = _plan_of(loss, params, batch, layers, method, mode, options)
+    costs = plan.costs
     chunk = check_options(layers, mode, chunk_size, memory_budget)
+    chunk = chunk if plan.choice.vmapped else one_at_a_time(chunk)
     total_cost = sum(cost.gradients for cost in costs.values())
     if total_cost > max_gradients:
         each = ", ".join(f"{name} {cost.gradients:,.0f}" for name, cost in costs.items())
@@ -123,10 +129,10 @@ def full_diagonal(
         taken = lambda way: {
             name: layer for name, layer in layers.items() if costs[name].method == way
         }
-        by_unit = UnitDiagonals(total, params, taken("units"))
+        by_unit = UnitDiagonals(total, params, taken("units"), plan.products)
         found = {name: by_unit.entries(name, chunk, reports[name]) for name in taken("units")}
         if along := _all_coordinates(taken("coordinates")):
-            forms = MODES[choose(mode, total, params, along).mode](total, params, along)
+            forms = MODES[plan.choice.mode](total, params, along)
             for name, form in forms.items():
                 points = along[name].points
                 size = chunk_of(chunk, name, form, points)
@@ -177,27 +183,52 @@ def full_diagonal_cost(
       >>> found["kernel"].method, found["kernel"].sweeps
       ('units', 2)
     """
+    options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
+    return _plan_of(*held(loss, params, batch), layers, method, mode, options).costs
+
+
+class _Plan(NamedTuple):
+    """How the diagonals are computed.
+
+    Attributes:
+      costs: by layer.
+      choice: the mode of entries.
+      products: the way to Hessian-vector products; `None`, there is none.
+    """
+
+    costs: "OrderedDict[str, DiagonalCost]"
+    choice: ModeChoice
+    products: str | None
+
+
+def _plan_of(loss, params, batch, layers, method, mode, options) -> _Plan:
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, not {method!r}")
     check_options(layers, mode, "auto", None)
-    found: list[OrderedDict[str, DiagonalCost]] = []
 
     def plan(total, params, piece):
-        found.append(_costs(total, params, layers, method, mode))
-        return jnp.zeros(())
+        along = _all_coordinates(layers)
+        choice = choose(mode, total, params, along)
+        way = _products(choice, total, params, along)
+        forms = MODES[choice.mode](total, params, along)
+        costs = _costs(total, params, layers, method, forms, way)
+        return _Plan(costs, choice, way)
 
-    traced = lambda params, batch: averaged(
-        plan, loss, params, batch, microbatch_size=microbatch_size, axis_name=axis_name
-    )
-    jax.eval_shape(traced, params, batch)
-    return found[0]
+    return first_piece(plan, loss, params, batch, **options)
 
 
-def _costs(total, params, layers, method, mode):
-    along = _all_coordinates(layers)
-    parts = UnitDiagonals(total, params, layers)
-    forms = MODES[choose(mode, total, params, along).mode](total, params, along)
-    unit = _gradient_operations(total, params)
+def _products(choice, total, params, along) -> str | None:
+    if choice.mode in ("adjoint_weighted", FORWARD):
+        return FORWARD
+    try:
+        return choose_product(total, params, along).mode
+    except ValueError:  # a loop of unknown length has no gradient
+        return None
+
+
+def _costs(total, params, layers, method, forms, way):
+    parts = UnitDiagonals(total, params, layers, way)
+    unit = _gradient_operations(total, params, exists=way is not None)
     costs = OrderedDict()
     for name, layer in layers.items():
         one = operations(forms[name], jax.ShapeDtypeStruct((), jnp.int32))
@@ -227,7 +258,8 @@ def _all_coordinates(layers: Mapping[str, Layer]) -> dict[str, Coordinates]:
     }
 
 
-def _gradient_operations(total, params):
+def _gradient_operations(total, params, exists):
+    """Those of one gradient, or of one directional derivative where there is no gradient."""
     leaves, treedef = jax.tree.flatten(params)
     free = [k for k, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
 
@@ -237,7 +269,8 @@ def _gradient_operations(total, params):
             full[k] = leaf
         return total(jax.tree.unflatten(treedef, full))
 
-    return operations(jax.grad(of_free), [leaves[k] for k in free])
+    derivative = jax.grad(of_free) if exists else lambda moved: jax.jvp(of_free, [moved], [moved])
+    return operations(derivative, [leaves[k] for k in free])
 
 
 def _report(progress: Progress | None, name: str, size: int) -> Callable[[Any], None] | None:

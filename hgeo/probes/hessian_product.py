@@ -1,16 +1,18 @@
 """Hessian-vector products of one layer, or of several taken together."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from hgeo.losses import Loss, as_weighted, over_devices
-from hgeo.probes.averaging import averaged, divided, matmul_precision
+from hgeo.probes.averaging import averaged, divided, first_piece, matmul_precision
 from hgeo.probes.directions import Directions
 from hgeo.probes.layers import Layer
-from hgeo.probes.modes import choose
+from hgeo.probes.memory import ChunkSize, one_at_a_time
+from hgeo.probes.modes import choose_product
+from hgeo.probes.products import hessian_map, hessian_times
 
 PyTree = Any
 
@@ -37,6 +39,22 @@ def together(layers: Layer | Mapping[str, Layer]) -> Layer:
     )
 
 
+class HessianProduct(NamedTuple):
+    """Products with a layer's own block of the mean loss's Hessian.
+
+    Attributes:
+      times: v -> Hv; may be vmapped if `vmapped`.
+      vmapped: whether nothing in the loss stands in the way of that.
+    """
+
+    times: Callable[[jax.Array], jax.Array]
+    vmapped: bool
+
+    def chunk(self, chunk_size: int | ChunkSize) -> int | ChunkSize:
+        """The chunk size where it may be vmapped, else one product at a time."""
+        return chunk_size if self.vmapped else one_at_a_time(chunk_size)
+
+
 def hessian_product(
     loss: Loss,
     params: PyTree,
@@ -46,19 +64,17 @@ def hessian_product(
     microbatch_size: int | None,
     precision: str | None,
     axis_name: str | None,
-) -> Callable[[jax.Array], jax.Array]:
-    """v -> Hv for a layer's own block of the mean loss's Hessian; may be vmapped.
+) -> HessianProduct:
+    """v -> Hv for a layer's own block of the mean loss's Hessian.
 
-    `jax.jvp` over `jax.grad`, linearised once where the batch is one piece.
+    `jax.jvp` over `jax.grad`, or where a function has no forward derivative `jax.grad` over
+    `jax.grad`; linearised once where the batch is one piece.
 
     Raises:
       ValueError: a loss that is not scalar or has no derivative of its gradient.
     """
-
-    def gradient(total, params):
-        check = {layer.name: Directions(layer, jnp.zeros((1, layer.size), layer.dtype))}
-        choose("forward_over_reverse", total, params, check)
-        return jax.grad(lambda weights: total(layer.replace(params, weights)))
+    check = {layer.name: Directions(layer, jnp.zeros((1, layer.size), layer.dtype))}
+    of_weights = lambda total, params: lambda weights: total(layer.replace(params, weights))
 
     if microbatch_size is None:
         params = over_devices(params, axis_name)
@@ -66,24 +82,22 @@ def hessian_product(
         weights = layer.ravel(params)
         weight = jnp.asarray(as_weighted(loss, params, batch).weight)
         with matmul_precision(precision):
-            push = jax.linearize(gradient(total, params), weights)[1]
+            choice = choose_product(total, params, check)
+            push = hessian_map(of_weights(total, params), weights, choice.mode)
         along = lambda vector: jnp.zeros_like(weights) + vector.astype(weights.dtype)
-        return lambda vector: divided(push(along(vector)), weight, axis_name)
+        times = lambda vector: divided(push(along(vector)), weight, axis_name)
+        return HessianProduct(times, choice.vmapped)
 
-    def product(vector):
+    options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
+    of_first = lambda total, params, piece: choose_product(total, params, check)
+    choice = first_piece(of_first, loss, params, batch, **options)
+
+    def times_in_pieces(vector):
         def of_piece(total, params, piece):
             weights = layer.ravel(params)
             step = jnp.zeros_like(weights) + vector.astype(weights.dtype)
-            return jax.jvp(gradient(total, params), (weights,), (step,))[1]
+            return hessian_times(of_weights(total, params), weights, step, choice.mode)
 
-        return averaged(
-            of_piece,
-            loss,
-            params,
-            batch,
-            microbatch_size=microbatch_size,
-            precision=precision,
-            axis_name=axis_name,
-        )
+        return averaged(of_piece, loss, params, batch, precision=precision, **options)
 
-    return product
+    return HessianProduct(times_in_pieces, choice.vmapped)

@@ -28,6 +28,21 @@ def in_chunks(points: jax.Array, most: int) -> jax.Array:
     return filled.reshape(chunks, size, *points.shape[1:])
 
 
+def together(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+    """The function of several points at once, by `vmap`; of a single one, by itself.
+
+    What can't be vmapped is thus computed in chunks of one.
+    """
+
+    def of_several(*points):
+        if jax.tree.leaves(points)[0].shape[0] > 1:
+            return jax.vmap(function)(*points)
+        result = function(*jax.tree.map(lambda x: x[0], points))
+        return jax.tree.map(lambda x: x[None], result)
+
+    return of_several
+
+
 def mapped(
     function: Callable[[jax.Array], PyTree],
     points: jax.Array,
@@ -40,18 +55,18 @@ def mapped(
     Args:
       function: of one point.
       points: along the leading axis.
-      most: points in a chunk, which are vmapped.
+      most: points in a chunk, which are vmapped; of 1, nothing is.
       report: called by the running program with `per_point` times the number of points done.
       per_point: what one point counts for.
     """
     num = points.shape[0]
     if report is None and num <= most:
-        return jax.vmap(function)(points)
+        return together(function)(points)
     chunks = in_chunks(points, most)
 
     def of_chunk(numbered):
         number, chunk = numbered
-        results = jax.vmap(function)(chunk)
+        results = together(function)(chunk)
         if report is None:
             return results
         done = jnp.minimum((number + 1) * chunks.shape[1], num) * per_point

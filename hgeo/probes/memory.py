@@ -23,9 +23,11 @@ class ChunkSize:
     Attributes:
       budget: bytes that the temporaries of one chunk may take; `None`, no bound on a CPU and 2 GiB
         elsewhere.
+      most: coordinates in a chunk, whatever the budget; `None`, no bound.
     """
 
     budget: int | None
+    most: int | None = None
 
 
 def checked_chunk_size(chunk_size: int | str, memory_budget: int | None) -> int | ChunkSize:
@@ -48,6 +50,11 @@ def checked_chunk_size(chunk_size: int | str, memory_budget: int | None) -> int 
             f"memory_budget={memory_budget} goes with chunk_size='auto', not {chunk_size}"
         )
     return chunk_size
+
+
+def one_at_a_time(chunk_size: int | ChunkSize) -> int | ChunkSize:
+    """Chunks of one coordinate, under the same budget."""
+    return 1 if isinstance(chunk_size, int) else dataclasses.replace(chunk_size, most=1)
 
 
 def chunk_of(
@@ -85,7 +92,7 @@ def most_together(chunk_size: int | ChunkSize, name: str, one: Callable[[], int]
     if isinstance(chunk_size, int):
         return chunk_size
     on_cpu = jax.default_backend() == "cpu"
-    most = MOST_ON_CPU if on_cpu else MOST_ELSEWHERE
+    most = chunk_size.most or (MOST_ON_CPU if on_cpu else MOST_ELSEWHERE)
     budget = chunk_size.budget
     if budget is None and not on_cpu:
         budget = BUDGET_ELSEWHERE

@@ -1,4 +1,4 @@
-"""Nested automatic differentiation: the two plain ways to a quadratic form of a layer's Hessian.
+"""Nested automatic differentiation: the three plain ways to a quadratic form of a layer's Hessian.
 
 Both differentiate the probed layer alone and close over every other weight, so that only what lies
 above the layer is differentiated twice.
@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes.layer_forms import Along, Form, Forms
+from hgeo.probes.products import FORWARD, REVERSE, hessian_times
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
@@ -24,7 +25,20 @@ def forward_over_reverse(
     """vᵀHv = ⟨v, ∂/∂ε ∇f(w + ε v)⟩ at ε = 0: `jax.jvp` over `jax.grad`."""
 
     def form(f, weights, tangent):
-        return jnp.vdot(tangent, jax.jvp(jax.grad(f), (weights,), (tangent,))[1])
+        return jnp.vdot(tangent, hessian_times(f, weights, tangent, FORWARD))
+
+    return _each(form, total, params, along)
+
+
+def reverse_over_reverse(
+    total: Total,
+    params: PyTree,
+    along: Along,
+) -> Forms:
+    """vᵀHv = ⟨v, ∇⟨∇f(w), v⟩⟩: `jax.grad` over `jax.grad`, no forward derivative."""
+
+    def form(f, weights, tangent):
+        return jnp.vdot(tangent, hessian_times(f, weights, tangent, REVERSE))
 
     return _each(form, total, params, along)
 

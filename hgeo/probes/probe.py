@@ -11,6 +11,7 @@ from hgeo.parallel import AXIS, OverBatch, make_mesh
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.forms import check_options, forms_and_choice
 from hgeo.probes.modes import ModeChoice
+from hgeo.static_leaves import hold, released
 
 PyTree = Any
 
@@ -41,7 +42,8 @@ class Probe:
         options: Mapping[str, Any],
     ):
         """Takes what `make_probe` takes; nothing is traced yet."""
-        self._loss, self._coordinates, self._options = loss, OrderedDict(coordinates), options
+        self._loss, self._coordinates = released(loss), OrderedDict(coordinates)
+        self._options = options
         self._choice: ModeChoice | None = None
         self._over_batch = OverBatch(self._on_device, make_mesh(devices))
 
@@ -57,13 +59,16 @@ class Probe:
 
     def __call__(self, params: PyTree, batch: PyTree) -> "OrderedDict[str, jax.Array]":
         """The entries by layer name, each of shape `(K,)`."""
-        entries = self._over_batch(params, self._coordinates, batch)
+        entries = self._over_batch(*self._arguments(params, batch))
         return OrderedDict((name, entries[name]) for name in self._coordinates)
 
     def lower(self, params: PyTree, batch: PyTree) -> Any:
         """Its program for such arguments, as `jax.jit(...).lower` gives it."""
-        arguments = (params, self._coordinates, batch)
+        arguments = self._arguments(params, batch)
         return self._over_batch.program(arguments).lower(*arguments)
+
+    def _arguments(self, params, batch):
+        return hold(params, "params"), self._coordinates, hold(batch, "batch")
 
     def _on_device(self, params, coordinates, batch):
         entries, self._choice = forms_and_choice(

@@ -6,12 +6,14 @@ equation each, since their bodies alone do not say what their derivative is.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
+
+from hgeo.probes.primitives import known_name
 
 OPENED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 
@@ -44,8 +46,8 @@ class Equation:
 
     @property
     def name(self) -> str:
-        """The primitive's name."""
-        return self.primitive.name
+        """The primitive's name, by which rules are found; a library's own has none of theirs."""
+        return known_name(self.primitive)
 
     def apply(self, *values: Any) -> list[Any]:
         """Applies the primitive to values in place of the inputs; always a list of outputs."""
@@ -125,8 +127,13 @@ def trace(function: Callable[..., Any], *arguments: Any) -> Program:
     return flatten(jax.make_jaxpr(function)(*arguments))
 
 
-def flatten(closed: core.ClosedJaxpr) -> Program:
-    """A closed jaxpr as a flat program of its first output, without dead equations."""
+def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Program:
+    """A closed jaxpr as a flat program of its first output, without dead equations.
+
+    Args:
+      closed: the jaxpr.
+      opened: the primitives in whose place their bodies stand.
+    """
     constants, avals, equations = {}, {}, []
     known: dict[int, int] = {}
 
@@ -149,7 +156,7 @@ def flatten(closed: core.ClosedJaxpr) -> Program:
         )
         for eqn in jaxpr.eqns:
             ins = [read(atom) for atom in eqn.invars]
-            if eqn.primitive.name in OPENED:
+            if known_name(eqn.primitive) in opened:
                 outs = walk(*_body(eqn, constant), ins)
             else:
                 outs = [new(var.aval) for var in eqn.outvars]

@@ -14,6 +14,7 @@ from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import checked_chunk_size, chunk_of
 from hgeo.probes.sums import total
+from hgeo.static_leaves import held
 
 PyTree = Any
 
@@ -36,7 +37,8 @@ def row_dominance(
         r_diag(i) = sqrt(Σ_{j≠i} H_ij²) / |H_ii|
 
     It is 0 for a diagonal matrix and sqrt(n − 1) for a constant one of n rows. Each row is exact,
-    from one Hessian-vector product (`jax.jvp` over `jax.grad`).
+    from one Hessian-vector product: `jax.jvp` over `jax.grad`, or `jax.grad` over `jax.grad` where
+    a `custom_vjp` function has no forward derivative.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
@@ -68,9 +70,10 @@ def row_dominance(
     Reference:
       Jiang, Malik, Li (2022), section on the diagonal dominance of the loss Hessian.
     """
-    chunk = checked_chunk_size(chunk_size, memory_budget)
+    given = checked_chunk_size(chunk_size, memory_budget)
     if not coordinates:
         raise ValueError("no coordinates were given, so there is nothing to probe")
+    loss, params, batch = held(loss, params, batch)
     options = {
         "microbatch_size": microbatch_size,
         "precision": precision,
@@ -93,7 +96,7 @@ def row_dominance(
 
         def dominance(index, layer=layer, product=product, start=start):
             place = start + index
-            row = product(jnp.zeros(layer.size, layer.dtype).at[place].set(1.0))
+            row = product.times(jnp.zeros(layer.size, layer.dtype).at[place].set(1.0))
             rest = row.at[place].set(0.0)
             # Squares of small float32 entries would vanish, of large ones overflow.
             scale = jnp.max(jnp.abs(rest))
@@ -102,6 +105,7 @@ def row_dominance(
             value = scale * jnp.sqrt(squares) / jnp.abs(row[place])
             return value.astype(layer.dtype)
 
+        chunk = product.chunk(given)
         size = chunk_of(chunk, name, dominance, chosen.indices)
         values = mapped(dominance, chosen.indices, size)
         results[name] = jnp.where(chosen.inside(), values, jnp.nan)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from jax.extend import core
 
-from hgeo.probes.modes import is_own_derivative
+from hgeo.probes.custom_rules import rule_of
 from hgeo.probes.program import FLAT, Program, flatten, reaching
 from hgeo.probes.second_order import Rules
 
@@ -298,7 +298,7 @@ class _Step:
         return label
 
     def of_custom_jvp_call(self, params):
-        if not is_own_derivative(self.equation):
+        if not rule_of(self.equation).is_derivative:
             raise self.mixes("has a rule that may not be its derivative")
         closed: core.ClosedJaxpr = params["call_jaxpr"]
         labels = set()

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hgeo.probes.mapping import together
+
 Carry = tuple[jax.Array, Any]
 
 
@@ -45,9 +47,9 @@ def shared_loop(
             is_first, start = leg
             if not is_first:
                 carried = arrive(start, place, number)
-                return jax.vmap(functools.partial(go_on, start))(*carried)
+                return together(functools.partial(go_on, start))(*carried)
             chunk = jax.lax.dynamic_index_in_dim(chunks[start], number, keepdims=False)
-            return jax.vmap(functools.partial(leave, start))(chunk)
+            return together(functools.partial(leave, start))(chunk)
 
         if len(legs[stop]) == 1:
             return by(legs[stop][0])

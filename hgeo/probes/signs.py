@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from hgeo.probes.directions import Directions
 from hgeo.probes.layers import Layer
-from hgeo.probes.modes import choose
+from hgeo.probes.modes import choose_product
+from hgeo.probes.products import hessian_map
 from hgeo.probes.unit_diagonals import UnitDiagonals
 from hgeo.probes.units import UnitProduct
 
@@ -37,8 +38,8 @@ def estimate(
         name: Directions(layer, jnp.zeros((1, layer.size), layer.dtype))
         for name, layer in layers.items()
     }
-    choose("forward_over_reverse", total, params, check)
-    diagonals = UnitDiagonals(total, params, layers)
+    way = choose_product(total, params, check).mode
+    diagonals = UnitDiagonals(total, params, layers, way)
     program, leaves = diagonals.program, diagonals.leaves
     by_unit = [name for name in layers if diagonals.problem(name) is None]
     by_weight = [name for name in layers if name not in by_unit]
@@ -47,7 +48,8 @@ def estimate(
     taps = {name: [jnp.zeros_like(values[p.z]) for p in products[name]] for name in by_unit}
     weights = {name: layers[name].ravel(params) for name in by_weight}
 
-    def f(taps, weights):
+    def f(point):
+        taps, weights = point
         moved = diagonals.with_weights(weights)
         tapped = {
             product.z: tap
@@ -56,12 +58,12 @@ def estimate(
         }
         return program.run(moved, tapped)[program.output]
 
-    push = jax.linearize(jax.grad(f, argnums=(0, 1)), taps, weights)[1]
+    push = hessian_map(f, (taps, weights), way)
 
     def sample(number):
         keys = [jax.random.fold_in(key, number) for key in (own, common)]
         drawn = [_signs(key, like) for key, like in zip(keys, (taps, weights), strict=True)]
-        pushed = push(*drawn)
+        pushed = push(tuple(drawn))
         found = {name: v * hv for name, v, hv in _zipped(drawn[1], pushed[1])}
         for name, v, hv in _zipped(drawn[0], pushed[0]):
             parts = zip(products[name], v, hv, strict=True)

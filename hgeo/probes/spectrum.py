@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from hgeo.losses import Loss
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
+from hgeo.static_leaves import held
 
 PyTree = Any
 
@@ -115,16 +116,14 @@ def spectrum(
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2 for an error bar, not {num_samples}")
     product = hessian_product(
-        loss,
-        params,
-        batch,
+        *held(loss, params, batch),
         layer,
         microbatch_size=microbatch_size,
         precision=precision,
         axis_name=axis_name,
     )
     dtype = layer.dtype if jnp.finfo(layer.dtype).bits >= 32 else jnp.float32
-    matvec = lambda vector: product(vector).astype(dtype)
+    matvec = lambda vector: product.times(vector).astype(dtype)
     lanczos = decomp.tridiag_sym(num_matvecs, custom_vjp=False)
 
     def of_start(start):

@@ -12,6 +12,7 @@ from hgeo.probes.averaging import averaged
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
 from hgeo.probes.signs import estimate
+from hgeo.static_leaves import held
 
 PyTree = Any
 
@@ -97,6 +98,7 @@ def stochastic_diagonal(
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2 for an error bar, not {num_samples}")
     joint = together(layers)
+    loss, params, batch = held(loss, params, batch)
     options = {
         "microbatch_size": microbatch_size,
         "precision": precision,
@@ -139,7 +141,9 @@ def _xdiag(loss, params, batch, layer, key, num_samples, options):
         )
     product = hessian_product(loss, params, batch, layer, **options)
     dtype = layer.dtype if jnp.finfo(layer.dtype).bits >= 32 else jnp.float32
-    matvec = lambda vector: product(vector).astype(dtype)
+    matvec = lambda vector: product.times(vector).astype(dtype)
+    if not product.vmapped:  # matfree vmaps it
+        matvec = jax.custom_batching.sequential_vmap(matvec)
     signs = stochtrace.sampler_signs(jnp.zeros(layer.size, dtype), num=num_samples)(key)
     # matfree leans on promotion, which its callers may have forbidden.
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):

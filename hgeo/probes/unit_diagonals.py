@@ -19,6 +19,7 @@ from hgeo.probes.cut import (
 from hgeo.probes.layers import Layer, LeafSlice
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import ChunkSize, chunk_of
+from hgeo.probes.products import FORWARD, hessian_map
 from hgeo.probes.units import UnitProduct, find_unit_product, unit_column, unit_entries
 
 PyTree = Any
@@ -40,9 +41,17 @@ class UnitDiagonals:
         total: Callable[[PyTree], jax.Array],
         params: PyTree,
         layers: Mapping[str, Layer],
+        way: str | None,
     ):
-        """Traces the loss and looks for the product of each part of each layer."""
-        self._layers = layers
+        """Traces the loss and looks for the product of each part of each layer.
+
+        Args:
+          total: the sum of the losses of some examples.
+          params: its argument.
+          layers: by name.
+          way: to Hessian-vector products; `None` where there is none, and no layer can be taken.
+        """
+        self._layers, self._way = layers, way
         self.program, sources, self.leaves = trace_loss(total, params, layers)
         self._sources = sources
         self._found: dict[str, list[UnitProduct | str]] = {
@@ -57,6 +66,8 @@ class UnitDiagonals:
 
     def problem(self, name: str) -> str | None:
         """Why a layer can't be taken by units; `None` where it can."""
+        if self._way is None:
+            return "the loss has no gradient, of which Hessian-vector products are made"
         parts = self._layers[name].parts
         for part, found in zip(parts, self._found[name], strict=True):
             if isinstance(found, str):
@@ -129,7 +140,8 @@ class UnitDiagonals:
         push, zeros = self._push(product.z)
         num = product.num_products
         direct = _Way(None, num, num * operations(push, zeros))
-        cut = find_cut(self.program, product)
+        # What lies between z and a cut is differentiated forward.
+        cut = find_cut(self.program, product) if self._way == FORWARD else None
         if cut is None or cut_bytes(cut, product, zeros.dtype.itemsize) > MOST_BYTES:
             return direct
         push, zeros = self._push(cut.variable)
@@ -145,7 +157,7 @@ class UnitDiagonals:
         """v -> the Hessian in a variable times v, and zeros of its shape."""
         zeros = jnp.zeros_like(self.program.run(self.leaves)[variable])
         f = lambda tap: self.program.run(self.leaves, {variable: tap})[self.program.output]
-        return jax.linearize(jax.grad(f), zeros)[1], zeros
+        return hessian_map(f, zeros, self._way), zeros
 
     def _local(self, product: UnitProduct, cut: Cut):
         values = self.program.run(self.leaves)

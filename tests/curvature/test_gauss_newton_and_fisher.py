@@ -172,12 +172,3 @@ def test_bad_arguments():
         hgeo.fisher(model, cross_entropy, example_axes=0)
     with pytest.raises(ValueError, match=r"example_axes is 3, but the outputs have shapes"):
         hgeo.fisher(model, cross_entropy, example_axes=3)(params, batch)
-
-    @jax.custom_vjp
-    def double(x):
-        return 2 * x
-
-    double.defvjp(lambda x: (2 * x, None), lambda _, g: (2 * g,))
-    wrapped = lambda params, batch: double(model(params, batch))
-    with pytest.raises(ValueError, match="the model has a custom_vjp function"):
-        hgeo.gauss_newton(wrapped, cross_entropy)(params, batch)

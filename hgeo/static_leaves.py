@@ -1,0 +1,117 @@
+"""Static leaves: what a pytree holds beside its arrays, such as the activation of an Equinox module.
+
+JAX's transformations take arrays alone. Functions, strings and enums are put into nodes without
+children, which are a part of the tree's structure, and taken out again where the loss is called.
+"""
+
+import enum
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+PyTree = Any
+
+
+@jax.tree_util.register_static
+class StaticLeaf:
+    """A leaf that is no array, as a node without children.
+
+    Two are equal if they hold one object, or objects that can be hashed and say that they are equal.
+    """
+
+    def __init__(self, value: Any):
+        """Holds the leaf."""
+        self.value = value
+
+    def __eq__(self, other: Any) -> bool:  # noqa: D105 - as the class says
+        if not isinstance(other, StaticLeaf):
+            return NotImplemented
+        mine, its = self.value, other.value
+        alike = type(mine) is type(its) and _can_be_hashed(mine) and _can_be_hashed(its)
+        return mine is its or (alike and bool(mine == its))
+
+    def __hash__(self) -> int:  # noqa: D105 - as the class says
+        return hash(self.value) if _can_be_hashed(self.value) else id(self.value)
+
+    def __repr__(self) -> str:  # noqa: D105 - what stands in errors about structures
+        return f"StaticLeaf({self.value!r})"
+
+
+def hold(tree: PyTree, name: str) -> PyTree:
+    """The tree with every leaf that is no array as a `StaticLeaf`.
+
+    Args:
+      tree: any pytree.
+      name: of the argument, for the error.
+
+    Raises:
+      ValueError: an array of strings or objects, which is neither.
+    """
+    if all(map(is_array, jax.tree.leaves(tree))):
+        return tree
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU" and leaf.dtype.isbuiltin:
+            path = jax.tree_util.keystr(keys, simple=True, separator="/")
+            raise ValueError(
+                f"{name} has an array of dtype {leaf.dtype} at {path!r}; leaves must be arrays of "
+                "numbers, or no arrays at all, which are taken as static"
+            )
+    return jax.tree.map(lambda leaf: leaf if is_array(leaf) else StaticLeaf(leaf), tree)
+
+
+def release(tree: PyTree) -> PyTree:
+    """The tree with the leaves that `hold` put into nodes."""
+    return jax.tree.map(
+        lambda leaf: leaf.value if isinstance(leaf, StaticLeaf) else leaf, tree, is_leaf=_is_held
+    )
+
+
+def without(tree: PyTree) -> PyTree:
+    """The tree with None in the place of each static leaf, as `equinox.filter` leaves it."""
+    return jax.tree.map(
+        lambda leaf: None if isinstance(leaf, StaticLeaf) else leaf, tree, is_leaf=_is_held
+    )
+
+
+def released(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function of trees such as `hold` gives."""
+    return lambda *trees: function(*map(release, trees))
+
+
+def held(
+    loss: Callable[..., Any], params: PyTree, batch: PyTree
+) -> tuple[Callable[..., Any], PyTree, PyTree]:
+    """A loss and its arguments, of which all leaves are arrays.
+
+    Args:
+      loss: `loss(params, batch)`.
+      params: any pytree.
+      batch: the same.
+    """
+    params, batch = hold(params, "params"), hold(batch, "batch")
+    nodes = jax.tree.leaves((params, batch), is_leaf=_is_held)
+    return (released(loss) if any(map(_is_held, nodes)) else loss), params, batch
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether JAX takes a leaf for an array: arrays, their shapes, and numbers that are no enums."""
+    if isinstance(leaf, enum.Enum):
+        return False
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        return leaf.dtype.kind not in "OSU"
+    has_shape = hasattr(leaf, "shape") and hasattr(leaf, "dtype")
+    return has_shape or isinstance(leaf, (bool, int, float, complex))
+
+
+def _is_held(node: Any) -> bool:
+    return isinstance(node, StaticLeaf)
+
+
+def _can_be_hashed(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
