@@ -11,7 +11,7 @@ from tests.probes.families import Case
 class _Block(nn.Module):
     @nn.compact
     def __call__(self, x, _):
-        x = x + nn.SelfAttention(2)(nn.RMSNorm()(x))
+        x = x + nn.MultiHeadDotProductAttention(2)(nn.RMSNorm()(x))
         return x + nn.Dense(4)(nn.silu(nn.Dense(6)(nn.RMSNorm()(x)))), None
 
 
