@@ -109,14 +109,18 @@ def _read(equation: Equation, body: core.ClosedJaxpr, avals: Sequence[Any]) -> R
         and _same(_output(y_dot, len(kept) + n), _output(own_slope, n))
         for n, k in enumerate(kept)
     )
-    names = {equation.name for n in range(2 * len(kept)) for equation in _output(y_dot, n).equations}
+    names = {
+        equation.name for n in range(2 * len(kept)) for equation in _output(y_dot, n).equations
+    }
     return Rule(same, frozenset(names))
 
 
 def _output(closed: core.ClosedJaxpr, k: int) -> Program:
     """The program of one output, to be compared by what it computes."""
     jaxpr = closed.jaxpr
-    return flatten(closed.replace(jaxpr=jaxpr.replace(outvars=[jaxpr.outvars[k]])), _OPENED_FOR_VALUES)
+    return flatten(
+        closed.replace(jaxpr=jaxpr.replace(outvars=[jaxpr.outvars[k]])), _OPENED_FOR_VALUES
+    )
 
 
 def _same(first: Program, second: Program) -> bool:
@@ -195,7 +199,11 @@ def _alike_bodies(first: core.Jaxpr, second: core.Jaxpr) -> bool:
     def reads(mine, its):
         if isinstance(mine, core.Literal) or isinstance(its, core.Literal):
             both = isinstance(mine, core.Literal) and isinstance(its, core.Literal)
-            return both and _alike_avals(mine, its) and _alike(np.asarray(mine.val), np.asarray(its.val))
+            return (
+                both
+                and _alike_avals(mine, its)
+                and _alike(np.asarray(mine.val), np.asarray(its.val))
+            )
         return matched.get(mine) is its
 
     pairs = [(first.constvars, second.constvars), (first.invars, second.invars)]

@@ -44,9 +44,7 @@ class Obstacles(NamedTuple):
     tried: tuple[str, ...]
 
 
-def find_obstacles(
-    total: Callable[[PyTree], jax.Array], params: PyTree, along: Along
-) -> Obstacles:
+def find_obstacles(total: Callable[[PyTree], jax.Array], params: PyTree, along: Along) -> Obstacles:
     """The obstacles on the way from the layers to a loss; what does not move is none."""
     layers = {name: chosen.layer for name, chosen in along.items()}
     program, sources, _ = trace_loss(total, params, layers)
