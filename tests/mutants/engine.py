@@ -4,10 +4,6 @@ from tests.mutants.mutant import Mutant
 
 SWEEP, TANGENTS = "hgeo/probes/sweep.py", "hgeo/probes/tangents.py"
 PRIMITIVES = ("tests/probes/test_programs.py::test_the_modes_agree_on_every_primitive",)
-WEIGHT_NORM = (
-    "tests/probes/test_oracle.py::"
-    "test_every_mode_agrees_with_the_dense_hessian_in_float64[weight_norm]",
-)
 INFINITE = (
     "tests/probes/test_modes.py::"
     "test_infinite_curvature_adds_nothing_where_nothing_moves_or_nothing_is_weighed",
@@ -61,7 +57,10 @@ MUTANTS = (
         SWEEP,
         "weight = weight if factor is None else weight * factor**2",
         "weight = weight if factor is None else weight * factor",
-        WEIGHT_NORM,
+        (
+            "tests/probes/test_programs.py::"
+            "test_what_is_repeated_along_an_axis_has_its_own_factor_squared",
+        ),
     ),
     Mutant(
         "unopened_term_halved",

@@ -146,3 +146,17 @@ def test_the_modes_agree_on_every_primitive():
     for start in range(0, len(names), 14):
         part = names[start : start + 14]
         check([(name, k % 2, 1 - k % 2) for k, name in enumerate(part)], seed=start)
+
+
+def test_what_is_repeated_along_an_axis_has_its_own_factor_squared():
+    def loss(params, batch):
+        norm = jnp.sqrt(jnp.sum(params["w"] ** 2, axis=0, keepdims=True))  # (1, 2), over (3, 2)
+        return jnp.sum(jnp.sin(batch @ (params["w"] / norm)))
+
+    params = {"w": jnp.cos(jnp.arange(6.0)).reshape(3, 2)}
+    coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), 6, jax.random.key(0))
+    found, expected = (
+        hgeo.sampled_diagonal(loss, params, jnp.eye(3), coordinates, mode=mode)["w"]
+        for mode in ("adjoint_weighted", "forward_over_reverse")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
