@@ -19,8 +19,9 @@ def row(file, model, build):
     with lenient(double=True):
         try:
             found = timed(build(jax.random.key(0)))
-        except ValueError as refusal:
-            cells = ("none", str(refusal), "", "", "")
+        except Exception as failure:  # of one model, which is then what its row says
+            reason = f"{type(failure).__name__}: {failure}".splitlines()[0].replace("|", "/")
+            cells = ("none", reason, "", "", "")
         else:
             cells = (
                 found.choice.mode.replace("_", " "),
