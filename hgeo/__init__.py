@@ -11,8 +11,9 @@ from hgeo.probes.coordinates import Coordinates, sample_coordinates
 from hgeo.probes.diagonal import choose_mode, sampled_diagonal
 from hgeo.probes.directions import Directions
 from hgeo.probes.full_diagonal import DiagonalCost, full_diagonal, full_diagonal_cost
-from hgeo.probes.layers import Layer, LeafSlice, find_layers
+from hgeo.probes.layers import Layer, find_layers
 from hgeo.probes.modes import ModeChoice
+from hgeo.probes.paths import LeafSlice
 from hgeo.probes.probe import Probe, make_probe
 from hgeo.probes.quadratic_forms import quadratic_forms
 from hgeo.probes.rows import row_dominance

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hgeo.context import ProbeOptions
-from hgeo.probes.layers import leaves_by_path
+from hgeo.probes.paths import leaves_by_path
 from hgeo.recorded import STATISTICS
 
 PyTree = Any

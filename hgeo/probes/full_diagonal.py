@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.errors import NoPreconditionerError
 from hgeo.losses import Loss
 from hgeo.probes.averaging import averaged
 from hgeo.probes.coordinates import Coordinates
@@ -16,6 +17,7 @@ from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import chunk_of
 from hgeo.probes.modes import MODES, choose
+from hgeo.probes.paths import leaves_by_path
 from hgeo.probes.unit_diagonals import UnitDiagonals
 
 PyTree = Any
@@ -229,15 +231,23 @@ def _all_coordinates(layers: Mapping[str, Layer]) -> dict[str, Coordinates]:
 
 def _gradient_operations(total, params):
     leaves, treedef = jax.tree.flatten(params)
-    free = [k for k, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    free = {
+        path: k
+        for k, (path, leaf) in enumerate(leaves_by_path(params).items())
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
 
     def of_free(moved):
         full = list(leaves)
-        for k, leaf in zip(free, moved, strict=True):
+        for k, leaf in zip(free.values(), moved, strict=True):
             full[k] = leaf
         return total(jax.tree.unflatten(treedef, full))
 
-    return operations(jax.grad(of_free), [leaves[k] for k in free])
+    while True:
+        try:
+            return operations(jax.grad(of_free), [leaves[k] for k in free.values()])
+        except NoPreconditionerError as error:  # a loss that is preconditioned in the others
+            del free[error.path]
 
 
 def _report(progress: Progress | None, name: str, size: int) -> Callable[[Any], None] | None:

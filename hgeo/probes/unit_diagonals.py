@@ -16,9 +16,10 @@ from hgeo.probes.cut import (
     find_cut,
     local_derivatives,
 )
-from hgeo.probes.layers import Layer, LeafSlice
+from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import ChunkSize, chunk_of
+from hgeo.probes.paths import LeafSlice
 from hgeo.probes.units import UnitProduct, find_unit_product, unit_column, unit_entries
 
 PyTree = Any
