@@ -14,8 +14,8 @@ from hgeo.context import AtCoordinates, Context
 from hgeo.curvature.preconditioning import diagonal_and_reasons
 from hgeo.curvature.update_response import differences
 from hgeo.errors import NoSecondMomentError
+from hgeo.leaf_paths import leaves_by_path, path_of
 from hgeo.probes.averaging import averaged
-from hgeo.probes.paths import leaves_by_path, path_of
 
 PyTree = Any
 

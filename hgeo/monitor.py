@@ -12,7 +12,13 @@ import numpy as np
 from hgeo.context import AtCoordinates, Context
 from hgeo.losses import Loss
 from hgeo.measurement import Measured, Measurement
-from hgeo.monitor_arguments import check_arrays, check_statistics, to_options
+from hgeo.monitor_arguments import (
+    check_arrays,
+    check_optimizer,
+    check_state,
+    check_statistics,
+    to_options,
+)
 from hgeo.parallel import in_turn, make_mesh, place, place_batch
 from hgeo.probes.coordinates import sample_coordinates
 from hgeo.probes.forms import check_options
@@ -56,7 +62,8 @@ class Monitor:
       optimizer: of Optax, as it trains. `alignment` and `preconditioned` look at the update that it
         would make of the batch's gradient from the `optimizer_state` of a call.
       preconditioner: what `hgeo.preconditioner` takes besides that state, such as `{"b2": 0.999}`
-        for Adam; `preconditioned` needs it.
+        for Adam; `preconditioned` needs it. P is held to the updates that the optimizer makes.
+        Layers without one have NaN, and a warning says once why.
       devices: those to measure on; `None`, all.
       name: stands in the column `optimizer` of `geometry.csv`; several monitors of one folder need
         different ones, or different repeats.
@@ -118,11 +125,7 @@ class Monitor:
         ):
             raise TypeError(f"layers must be what hgeo.find_layers gives, not {layers!r}")
         check_statistics(statistics)
-        if "preconditioned" in statistics and (optimizer is None or preconditioner is None):
-            raise ValueError(
-                "statistics has 'preconditioned', which needs optimizer= and preconditioner= (such "
-                'as {"b2": 0.999} for Adam)'
-            )
+        check_optimizer(statistics, optimizer, preconditioner)
         self._options = to_options(options)
         self._loss, self._statistics, self._every = loss, tuple(statistics), every
         self._key = jax.random.key(0) if key is None else key
@@ -242,14 +245,20 @@ class Monitor:
         if self._optimizer is not None and set(OF_UPDATES) & set(self._statistics):
             from hgeo.adaptive import Adaptivity, directions_at_coordinates
 
-            adaptivity = Adaptivity(self._optimizer, 1.0, self._constants, collection=None)
+            constants = self._constants if "preconditioned" in self._statistics else None
+            adaptivity = Adaptivity(self._optimizer, 1.0, constants, collection=None)
             self._directions = directions_at_coordinates(context, adaptivity)
         return Measurement(context, self._statistics)
 
     def _at_coordinates(self, params, batch, optimizer_state, gradient, updates):
         found: dict[str, AtCoordinates] = {}
         if self._directions is not None and optimizer_state is not None:
-            found = self._directions(params, place(optimizer_state, self._mesh), batch)
+            state = place(optimizer_state, self._mesh)
+            try:
+                found = self._directions(params, state, batch)
+            except Exception as error:  # an update of Optax raises what it stumbles over
+                check_state(self._optimizer, params, state, error)
+                raise
         if gradient is None:
             return found
         at = lambda own, tree: np.asarray(own.layer.ravel(tree)[own.indices])

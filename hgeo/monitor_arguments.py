@@ -4,8 +4,11 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+
 from hgeo.context import ProbeOptions
-from hgeo.probes.paths import leaves_by_path
+from hgeo.curvature.preconditioning import complete_constants
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.recorded import STATISTICS
 
 PyTree = Any
@@ -22,6 +25,21 @@ def check_statistics(names: Sequence[str]) -> None:
         raise ValueError(
             f"statistics must name some of {', '.join(STATISTICS_OF_LOOPS)}, not {names!r}"
             + (f"; did you mean {near[0]!r}?" if near and not isinstance(names, str) else "")
+        )
+
+
+def check_optimizer(
+    statistics: Sequence[str], optimizer: Any, constants: Mapping[str, Any] | None
+) -> None:
+    """Raises unless they are what the statistics of updates need."""
+    if optimizer is not None and not hasattr(optimizer, "update"):
+        raise TypeError(f"optimizer must be one of Optax, with init and update, not {optimizer!r}")
+    if constants is not None:
+        complete_constants(constants)
+    if "preconditioned" in statistics and (optimizer is None or constants is None):
+        raise ValueError(
+            "statistics has 'preconditioned', which needs optimizer= and preconditioner= (such "
+            'as {"b2": 0.999} for Adam)'
         )
 
 
@@ -48,3 +66,13 @@ def check_arrays(params: PyTree) -> None:
             f"params must be a pytree of arrays, but {others[:3]} are none; of an Equinox module "
             "give eqx.filter(model, eqx.is_inexact_array), and combine it in the loss"
         )
+
+
+def check_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> None:
+    """Raises a ValueError, from the error of an update, if the state is another optimizer's."""
+    own = jax.tree.structure(jax.eval_shape(optimizer.init, params))
+    if own != jax.tree.structure(state):
+        raise ValueError(
+            f"optimizer_state must be a state of the monitor's optimizer, such as {own}, "
+            f"not {jax.tree.structure(state)}"
+        ) from error

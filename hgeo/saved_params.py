@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from hgeo.errors import InputError
-from hgeo.probes.paths import leaves_by_path, uncut_paths
+from hgeo.leaf_paths import leaves_by_path, uncut_paths
 
 PyTree = Any
 

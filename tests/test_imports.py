@@ -17,6 +17,7 @@ ROWS = [
         "errors",
         "finite",
         "jaxlib_release",
+        "leaf_paths",
         "losses",
         "parallel",
         "rows",

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.core import Tracer
 
-from hgeo.curvature.second_moments import Form, Own, is_masked, shares
+from hgeo.curvature.second_moments import Form, Own, check_kind, is_masked, shares
 from hgeo.curvature.update_response import differences
 from hgeo.errors import NoPreconditionerError
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.losses import Loss
-from hgeo.probes.paths import leaves_by_path
 
 PyTree = Any
 
@@ -93,16 +93,8 @@ def diagonal_and_reasons(
     opt_state: PyTree, constants: Mapping[str, Any]
 ) -> tuple[PyTree, dict[str, str]]:
     """What `preconditioner` gives, and by path the reasons why leaves have none."""
-    values = {"eps": 1e-8, "eps_root": 0.0, "b2": None, "kind": None} | dict(constants)
-    unknown = values.keys() - {"eps", "eps_root", "b2", "kind"}
-    if unknown:
-        raise ValueError(f"preconditioner takes eps, eps_root, b2 and kind, not {sorted(unknown)}")
-    for name in ("eps", "eps_root"):
-        if isinstance(values[name], (int, float)) and not values[name] >= 0:
-            raise ValueError(f"{name} must be 0 or more, not {values[name]}")
+    values = complete_constants(constants)
     b2 = values["b2"]
-    if isinstance(b2, (int, float)) and not 0 <= b2 < 1:
-        raise ValueError(f"b2 must lie in [0, 1), not {b2}")
 
     def make(form, state, moment, mean):
         v = moment / jnp.asarray(_correction(form, state, b2), moment.dtype)
@@ -115,6 +107,26 @@ def diagonal_and_reasons(
         path: own.share.reason for path, own in leaves_by_path(found).items() if own.share.reason
     }
     return jax.tree.map(_diagonal_of, found), reasons
+
+
+def complete_constants(constants: Mapping[str, Any]) -> dict[str, Any]:
+    """What `preconditioner` takes besides a state, with the defaults of what is not given.
+
+    Raises:
+      ValueError: an unknown name, or a value out of its range.
+    """
+    values = {"eps": 1e-8, "eps_root": 0.0, "b2": None, "kind": None}
+    unknown = [name for name in constants if name not in values]
+    if unknown:
+        raise ValueError(f"preconditioner takes {', '.join(values)}, not {unknown[0]!r}")
+    values |= constants
+    for name in ("eps", "eps_root"):
+        if isinstance(values[name], (int, float)) and not values[name] >= 0:
+            raise ValueError(f"{name} must be 0 or more, not {values[name]}")
+    if isinstance(values["b2"], (int, float)) and not 0 <= values["b2"] < 1:
+        raise ValueError(f"b2 must lie in [0, 1), not {values['b2']}")
+    check_kind(values["kind"])
+    return values
 
 
 def _diagonal_of(own: Own) -> Any:

@@ -106,20 +106,23 @@ class Own:
         self.share = share
 
 
+def check_kind(kind: str | None) -> None:
+    """Raises a ValueError unless it is one of `KINDS` or `None`."""
+    if kind is not None and kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, or None, not {kind!r}")
+
+
 def shares(opt_state: PyTree, kind: str | None, make: Callable[[Form, Any, Any], Any]) -> PyTree:
     """The share of each leaf of the params, a pytree with `Own` for leaves.
 
     Args:
       opt_state: any Optax state, nested as it may be.
-      kind: of the states of a type that has several; `None`, the first.
+      kind: one of `KINDS`, of the states of a type that has several; `None`, the first.
       make: (form, state, its entry of the moment, its entry of the mean) -> P of a leaf.
 
     Raises:
-      ValueError: an unknown kind.
       NoSecondMomentError: no state is of that kind, or no leaf has a P.
     """
-    if kind is not None and kind not in KINDS:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, or None, not {kind!r}")
     states = _states(opt_state)
     names = [_name(state) for state in states]
     known = [state for state in states if _name(state) in OF_STATES]

@@ -17,13 +17,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hgeo.leaf_paths import LeafSlice, leaves_by_path
 from hgeo.losses import varying_axes
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.layer_forms import Along, Forms
 from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import even_chunks, in_chunks
 from hgeo.probes.memory import ChunkSize, temporary_bytes
-from hgeo.probes.paths import LeafSlice, leaves_by_path
 from hgeo.probes.program import Program, active, reaching, trace
 from hgeo.probes.routes import Routes, Stop
 from hgeo.probes.second_order import Rules

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.errors import NoPreconditionerError
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.losses import Loss
 from hgeo.probes.averaging import averaged
 from hgeo.probes.coordinates import Coordinates
@@ -17,7 +18,6 @@ from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import chunk_of
 from hgeo.probes.modes import MODES, choose
-from hgeo.probes.paths import leaves_by_path
 from hgeo.probes.unit_diagonals import UnitDiagonals
 
 PyTree = Any

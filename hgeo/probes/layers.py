@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from hgeo.probes.paths import LeafSlice, LeafSpec, leaves_by_path, path_of, spelled
+from hgeo.leaf_paths import LeafSlice, LeafSpec, leaves_by_path, path_of, spelled
 
 PyTree = Any
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.leaf_paths import LeafSlice
 from hgeo.probes.adjoint_weighted import trace_loss
 from hgeo.probes.cost import operations
 from hgeo.probes.cut import (
@@ -19,7 +20,6 @@ from hgeo.probes.cut import (
 from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import ChunkSize, chunk_of
-from hgeo.probes.paths import LeafSlice
 from hgeo.probes.units import UnitProduct, find_unit_product, unit_column, unit_entries
 
 PyTree = Any
