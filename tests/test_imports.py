@@ -11,13 +11,13 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up: a module imports from rows above its own, or from its own package.
 ROWS = [
+    {"leaf_paths"},
     {
         "accelerators",
         "config",
         "errors",
         "finite",
         "jaxlib_release",
-        "leaf_paths",
         "losses",
         "parallel",
         "rows",

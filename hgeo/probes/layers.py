@@ -134,6 +134,11 @@ class Layer:
                 f"layer {self.name!r}: params have no leaf {path!r}; they have {sorted(leaves)}"
             )
         found = jnp.shape(leaves[path])
+        if hasattr(leaves[path], "dtype") and not _is_floating(leaves[path]):
+            raise ValueError(
+                f"layer {self.name!r} must be floating, but these params have "
+                f"{leaves[path].dtype} at {path!r}"
+            )
         sliced = isinstance(part, LeafSlice)
         inside = not sliced or (len(found) > 0 and part.index < found[0])
         if not inside or (found[1:] if sliced else found) != shape:
@@ -189,7 +194,7 @@ def find_layers(
             for path, leaf in list(everything.items())[:4]
         }
         raise ValueError(
-            f"params must have a floating array, in which layers can be found; they have {has}"
+            f"params have no floating leaf, so no layer can be found in them; they have {has}"
         )
 
     named: list[tuple[str, tuple[LeafSpec, ...]]]
