@@ -12,6 +12,7 @@ from hgeo.leaf_paths import paths_and_leaves
 PyTree = Any
 Loss = Callable[[PyTree, PyTree], Any]
 
+_CALLED = "the loss was called with a batch of type"
 _NOT_TRACEABLE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
@@ -56,11 +57,16 @@ def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) 
         no examples.
       TypeError: the loss is no function, or can't be traced.
     """
-    return to_weighted(_call(loss, params, batch), weight)
+    return to_weighted(call_loss(loss, params, batch), weight)
 
 
-def _call(loss: Loss, params: PyTree, batch: PyTree) -> Any:
-    """The loss; an error of its own is told which batch it was called with."""
+def call_loss(loss: Loss, params: PyTree, batch: PyTree) -> Any:
+    """What the loss returns; an error of its own says which batch it was called with.
+
+    Raises:
+      ValueError: the batch has no examples.
+      TypeError: the loss is no function, or can't be traced.
+    """
     if not callable(loss):
         raise TypeError(f"the loss must be a function loss(params, batch), not {loss!r}")
     shapes = {path: jnp.shape(leaf) for path, leaf in paths_and_leaves(batch) if _is_array(leaf)}
@@ -77,7 +83,8 @@ def _call(loss: Loss, params: PyTree, batch: PyTree) -> Any:
         ) from error
     except Exception as error:
         told = ", ".join(f"{path or 'it'}: {shape}" for path, shape in list(shapes.items())[:4])
-        error.add_note(f"the loss was called with a batch of type {type(batch).__name__} ({told})")
+        if not any(note.startswith(_CALLED) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{_CALLED} {type(batch).__name__} ({told})")
         raise
 
 

@@ -9,17 +9,21 @@ from typing import Any
 import jax
 import numpy as np
 
+from hgeo.arguments import check_whole
 from hgeo.context import AtCoordinates, Context
 from hgeo.losses import Loss
 from hgeo.measurement import Measured, Measurement
 from hgeo.monitor_arguments import (
     check_arrays,
+    check_columns,
+    check_loss,
     check_optimizer,
     check_state,
     check_statistics,
     to_options,
 )
 from hgeo.parallel import in_turn, make_mesh, place, place_batch
+from hgeo.probes.arguments import check_layers
 from hgeo.probes.coordinates import sample_coordinates
 from hgeo.probes.forms import check_options
 from hgeo.probes.layers import Layer
@@ -116,14 +120,9 @@ class Monitor:
         **options: Any,
     ):
         """Chooses the coordinates; nothing is compiled yet."""
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a whole number of at least 1, not {every!r}")
-        if not name or "\n" in name:
-            raise ValueError(f"name must be one line of text, not {name!r}")
-        if not isinstance(layers, Mapping) or not all(
-            isinstance(layer, Layer) for layer in layers.values()
-        ):
-            raise TypeError(f"layers must be what hgeo.find_layers gives, not {layers!r}")
+        check_loss(loss)
+        check_columns(every, name, repeat, steps_per_epoch)
+        check_layers(layers)
         check_statistics(statistics)
         check_optimizer(statistics, optimizer, preconditioner)
         self._options = to_options(options)
@@ -134,6 +133,8 @@ class Monitor:
         check_options(self._coordinates, self._options.mode, self._options.chunk_size, None)
         self._mesh = make_mesh(devices)
         self._batch = None if batch is None else place_batch(batch, self._mesh)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be a function callback(step, values), not {callback!r}")
         self._callback, self._optimizer, self._constants = callback, optimizer, preconditioner
         self._name, self._repeat, self._steps_per_epoch = name, repeat, steps_per_epoch
         self._file = self._events = self._directions = None
@@ -159,6 +160,9 @@ class Monitor:
                 "step must be an integer of Python or NumPy; for a jax.Array every call would have "
                 "to wait for the device: count the steps in the loop"
             )
+        check_whole("step", step)
+        if step < 0:
+            raise ValueError(f"step must be 0 or more, not {step}")
         return operator.index(step) % self._every == 0
 
     def __call__(

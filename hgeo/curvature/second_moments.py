@@ -191,7 +191,7 @@ def _unknown(state: Any) -> list[PyTree]:
     return [
         jax.tree.map(own, field, is_leaf=is_masked)
         for field in fields
-        if any(jnp.ndim(leaf) for leaf in jax.tree.leaves(field))
+        if any(_ndim(leaf) for leaf in jax.tree.leaves(field))
     ]
 
 
@@ -217,7 +217,7 @@ def _states(opt_state: PyTree) -> list[Any]:
     for node in jax.tree.leaves(opt_state, is_leaf=_is_state):
         if _is_state(node) and _name(node) in _WRAPPERS:
             found += _states(getattr(node, _WRAPPERS[_name(node)]))
-        elif _is_state(node) or jnp.ndim(node):
+        elif _is_state(node) or _ndim(node):
             found.append(node)
     return found
 
@@ -241,4 +241,8 @@ def _of_optax(node: Any) -> bool:
 
 
 def _arrays(state: Any) -> bool:
-    return any(jnp.ndim(leaf) for leaf in jax.tree.leaves(state))
+    return any(_ndim(leaf) for leaf in jax.tree.leaves(state))
+
+
+def _ndim(leaf: Any) -> int:
+    return getattr(leaf, "ndim", 0)

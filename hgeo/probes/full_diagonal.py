@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from hgeo.errors import NoPreconditionerError
 from hgeo.leaf_paths import leaves_by_path
 from hgeo.losses import Loss
+from hgeo.probes.arguments import check_layers
 from hgeo.probes.averaging import averaged
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.cost import operations
-from hgeo.probes.forms import check_options
 from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
-from hgeo.probes.memory import chunk_of
-from hgeo.probes.modes import MODES, choose
+from hgeo.probes.memory import checked_chunk_size, chunk_of
+from hgeo.probes.modes import MODES, check_mode, choose
 from hgeo.probes.unit_diagonals import UnitDiagonals
 
 PyTree = Any
@@ -110,7 +110,7 @@ def full_diagonal(
     """
     options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
     costs = full_diagonal_cost(loss, params, batch, layers, method=method, mode=mode, **options)
-    chunk = check_options(layers, mode, chunk_size, memory_budget)
+    chunk = checked_chunk_size(chunk_size, memory_budget)
     total_cost = sum(cost.gradients for cost in costs.values())
     if total_cost > max_gradients:
         each = ", ".join(f"{name} {cost.gradients:,.0f}" for name, cost in costs.items())
@@ -181,7 +181,10 @@ def full_diagonal_cost(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, not {method!r}")
-    check_options(layers, mode, "auto", None)
+    check_mode(mode)
+    if not layers:
+        raise ValueError("no layers were given, so there is nothing to probe")
+    check_layers(layers)
     found: list[OrderedDict[str, DiagonalCost]] = []
 
     def plan(total, params, piece):

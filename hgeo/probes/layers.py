@@ -199,6 +199,9 @@ def find_layers(
 
     named: list[tuple[str, tuple[LeafSpec, ...]]]
     if isinstance(select, Mapping):
+        wrong = [spec for spec in select.values() if not isinstance(spec, Iterable)]
+        if wrong:
+            raise TypeError(f"select maps names to a path or to several, not to {wrong[0]!r}")
         named = [
             (str(name), (spec,) if isinstance(spec, (str, LeafSlice)) else tuple(spec))
             for name, spec in select.items()
@@ -239,7 +242,7 @@ def _predicate(select: Any) -> Callable[[str, Any], Any]:
 def _pattern(argument: str, text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
-    except re.error as error:
+    except (re.error, TypeError) as error:
         raise ValueError(f"{argument}={text!r} must be a regular expression: {error}") from error
 
 
