@@ -30,10 +30,11 @@ from hgeo.command_line import DIVERGED, INTERRUPTED, fail
 from hgeo.errors import InputError
 from hgeo.figures import png, r_med_of_layers
 from hgeo.layer_table import layer_table
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.monitor import Monitor
 from hgeo.monitor_arguments import STATISTICS_OF_LOOPS, check_statistics
 from hgeo.probe_target import load_target
-from hgeo.probes.layers import find_layers, leaves_by_path
+from hgeo.probes.layers import find_layers
 from hgeo.probes.modes import MODES
 from hgeo.recorded import OF_UPDATES
 from hgeo.records import read_rows, write_bytes, write_text

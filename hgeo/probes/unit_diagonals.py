@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.leaf_paths import LeafSlice
 from hgeo.probes.adjoint_weighted import trace_loss
 from hgeo.probes.cost import operations
 from hgeo.probes.cut import (
@@ -16,7 +17,7 @@ from hgeo.probes.cut import (
     find_cut,
     local_derivatives,
 )
-from hgeo.probes.layers import Layer, LeafSlice
+from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import ChunkSize, chunk_of
 from hgeo.probes.products import FORWARD, hessian_map
