@@ -76,8 +76,8 @@ def without(tree: PyTree) -> PyTree:
 
 
 def released(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of trees such as `hold` gives."""
-    return lambda *trees: function(*map(release, trees))
+    """The function of trees such as `hold` gives; what is no function stays as it is."""
+    return (lambda *trees: function(*map(release, trees))) if callable(function) else function
 
 
 def held(
