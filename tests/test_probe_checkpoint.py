@@ -219,7 +219,7 @@ BAD = [
     ({"more": "--statistics=alignment"}, "alignment looks at an optimizer's updates"),
     ({"more": "--statistics=fisher"}, "statistics has 'fisher', which needs the model's outputs"),
     ({"more": "--layers=conv"}, "--layers=conv: select='conv' selects no floating leaf"),
-    ({"more": "--layers=("}, "--layers=(: missing ), unterminated subpattern"),
+    ({"more": "--layers=("}, "--layers=(: select='(' must be a regular expression: missing )"),
     ({"more": "--num_coordinates=many"}, "argument --num_coordinates: invalid int value: 'many'"),
     ({"more": "--num_coordinates=0"}, "num must be at least 1, not 0"),
     ({"more": "--mode=fast"}, "mode must be 'auto' or one of"),
@@ -302,9 +302,9 @@ def test_each_array_comes_to_the_leaf_of_its_name(tmp_path, names, template):
     ("names", "subtree", "template", "message"),
     [
         (
-            ["a.b", "c"],
+            ["a.b", "c.d"],
             "",
-            {"a": {"b": 0}, "a.b": 0, "c": 0},
+            {"a": {"b": 0}, "a.b": 0, "c": {"d": 0}},
             "one name, 'a.b', .* 'a/b' and 'a.b'",
         ),
         (["p/a", "p.a"], "p", {"a": 0}, "has both 'p[./]a' and 'p[./]a', which"),
