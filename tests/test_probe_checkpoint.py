@@ -302,10 +302,10 @@ def test_each_array_comes_to_the_leaf_of_its_name(tmp_path, names, template):
     ("names", "subtree", "template", "message"),
     [
         (
-            ["a.b", "c"],
+            ["a.b", "c.d"],
             "",
-            {"a": {"b": 0}, "a.b": 0, "c": 0},
-            "one name, 'a.b', .* 'a/b' and 'a.b'",
+            {"a": {"b": 0}, "a.b": 0, "c": {"d": 0}},
+            "one name, 'a.b', for two leaves of the template, 'a/b' and 'a.b'",
         ),
         (["p/a", "p.a"], "p", {"a": 0}, "has both 'p[./]a' and 'p[./]a', which"),
         (["a/b"], "", {"a": {"b": 0}, "a/b": 0}, "the template: two leaves have one path, 'a/b'"),
