@@ -37,7 +37,7 @@ class Adaptivity:
 
     optimizer: optax.GradientTransformation
     learning_rate: float
-    constants: Mapping[str, float] | None
+    constants: Mapping[str, Any] | None
     collection: str | None = "params"
     is_checked: bool = True
 

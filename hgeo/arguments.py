@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Raises a ValueError unless it is a whole number."""
+    """Raises a TypeError unless it is a whole number."""
     try:
         operator.index(value)
     except TypeError as error:
-        raise ValueError(f"{name} must be a whole number, not {value!r}") from error
+        raise TypeError(f"{name} must be a whole number, not {value!r}") from error
 
 
 def check_key(key: Any) -> None:

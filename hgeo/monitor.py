@@ -112,7 +112,7 @@ class Monitor:
         tensorboard: str | os.PathLike[str] | None = None,
         callback: Callable[[int, dict[str, float]], None] | None = None,
         optimizer: Any = None,
-        preconditioner: Mapping[str, float] | None = None,
+        preconditioner: Mapping[str, Any] | None = None,
         devices: Sequence[Any] | None = None,
         name: str = "monitor",
         repeat: int = 0,

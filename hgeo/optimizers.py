@@ -188,7 +188,7 @@ def make_optimizer(
     return optax.chain(clip, *steps, optax.scale_by_learning_rate(schedule))
 
 
-def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[str, float] | None:
+def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """What `hgeo.preconditioner` takes besides an optimizer's state; `None` for SGD."""
     if name in ("sgd", "sgdm"):
         return None

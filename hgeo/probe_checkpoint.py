@@ -14,7 +14,6 @@ entry is not finite.
 import argparse
 import json
 import math
-import re
 import sys
 import textwrap
 import warnings
@@ -89,7 +88,7 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
     target = load_target(options.target)
     try:
         layers = find_layers(target.template, options.layers)
-    except (ValueError, re.error) as error:
+    except ValueError as error:
         raise InputError(f"--layers={options.layers}: {error}") from error
     saved = find_saved(options.checkpoint, options.subtree)
     params = restore(saved, target.template, options.subtree)

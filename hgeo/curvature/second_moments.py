@@ -112,7 +112,9 @@ def check_kind(kind: str | None) -> None:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, or None, not {kind!r}")
 
 
-def shares(opt_state: PyTree, kind: str | None, make: Callable[[Form, Any, Any], Any]) -> PyTree:
+def shares(
+    opt_state: PyTree, kind: str | None, make: Callable[[Form, Any, Any, Any], Any]
+) -> PyTree:
     """The share of each leaf of the params, a pytree with `Own` for leaves.
 
     Args:
@@ -172,7 +174,7 @@ def without_momenta(opt_state: PyTree) -> PyTree:
 
 
 def _kind_of(name: str, kind: str | None) -> str:
-    return kind if kind in OF_STATES[name] else OF_STATES[name][0]
+    return kind if kind is not None and kind in OF_STATES[name] else OF_STATES[name][0]
 
 
 def _of_state(state: Any, kind: str, make: Callable[..., Any]) -> PyTree:

@@ -243,7 +243,7 @@ def _pattern(argument: str, text: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except (re.error, TypeError) as error:
-        raise ValueError(f"{argument}={text!r} must be a regular expression: {error}") from error
+        raise ValueError(f"{error}: {argument}={text!r} must be a regular expression") from error
 
 
 def _unstack(named, stacked: str, leaves):
