@@ -1,4 +1,4 @@
-"""Static leaves: what a pytree holds beside its arrays, such as the activation of an Equinox module.
+"""Static leaves: what a pytree holds beside arrays, such as an Equinox module's activation.
 
 JAX's transformations take arrays alone. Functions, strings and enums are put into nodes without
 children, which are a part of the tree's structure, and taken out again where the loss is called.
@@ -18,7 +18,7 @@ PyTree = Any
 class StaticLeaf:
     """A leaf that is no array, as a node without children.
 
-    Two are equal if they hold one object, or objects that can be hashed and say that they are equal.
+    Two are equal if they hold one object, or hashable objects that compare equal.
     """
 
     def __init__(self, value: Any):
@@ -52,7 +52,7 @@ def hold(tree: PyTree, name: str) -> PyTree:
     if all(map(is_array, jax.tree.leaves(tree))):
         return tree
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU" and leaf.dtype.isbuiltin:
+        if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU":
             path = jax.tree_util.keystr(keys, simple=True, separator="/")
             raise ValueError(
                 f"{name} has an array of dtype {leaf.dtype} at {path!r}; leaves must be arrays of "
@@ -96,7 +96,7 @@ def held(
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether JAX takes a leaf for an array: arrays, their shapes, and numbers that are no enums."""
+    """Whether JAX takes a leaf for an array: arrays, their shapes, numbers that are no enums."""
     if isinstance(leaf, enum.Enum):
         return False
     if isinstance(leaf, (np.ndarray, np.generic)):

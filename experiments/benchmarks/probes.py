@@ -62,6 +62,7 @@ def main(arguments: Sequence[str]) -> None:
     probes = hgeo_probes(case, options.modes) | torch_probes(case, options.torch_ways)
     rows = run(case, probes, options.chunks, options.rounds)
     print(table(rows))
+    print(operations_line(case))
     print(limit_line(case, rows, options.rounds))
     print(f"{machine.load()} at the end")
     if options.out:
@@ -155,6 +156,23 @@ def largest_error(found: Mapping[str, np.ndarray], truth: Mapping[str, np.ndarra
         float(np.max(np.abs(entries - truth[layer])) / np.max(np.abs(truth[layer])))
         for layer, entries in found.items()
     )
+
+
+def operations_line(case: Case) -> str:
+    """What the compiled program of each mode computes for a coordinate of the first layer.
+
+    XLA counts the body of a loop once, so that all coordinates stand in one chunk.
+    """
+    name, chosen = next(iter(case.coordinates.items()))
+    num = len(chosen.indices)
+    counted = {}
+    for mode in MODES:
+        probe = jax.jit(diagonal(case, mode, {name: chosen}, num))
+        cost = probe.lower(case.params, case.batch).compile().cost_analysis()
+        counted[mode] = cost["flops"] / num
+    least = counted["forward_over_reverse"]
+    each = ", ".join(f"{m} {n / 1e9:.3g} ({n / least:.2f})" for m, n in counted.items())
+    return f"GFLOP of the compiled program a coordinate, {name} (over forward_over_reverse): {each}"
 
 
 def limit_line(case: Case, rows: Sequence[Row], rounds: int) -> str:

@@ -3,7 +3,12 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
+MODES = (
+    "adjoint_weighted",
+    "forward_over_reverse",
+    "forward_over_forward",
+    "reverse_over_reverse",
+)
 TORCH_WAYS = ("double backward", "vmap of jvp over grad", "curvlinops")
 ONE_CALL = "all layers, one call"
 LAYER_BY_LAYER = "all layers, one by one"

@@ -71,8 +71,8 @@ def _by_transposition(function, points, steps):
         moved = jax.linear_transpose(transposed, *(leaves[k] for k in free))(tuple(steps))
     except Exception as error:  # whatever a kernel's own rule may raise
         raise ValueError(
-            "the model has a custom_vjp function, whose rule is a reverse one, and the transpose of "
-            f"this rule, which stands for the forward derivative, fails: {error}"
+            "the model has a custom_vjp function, whose rule is a reverse one, and the transpose "
+            f"of this rule, which stands for the forward derivative, fails: {error}"
         ) from error
     changes = [None] * len(leaves)
     for k, change in zip(free, moved, strict=True):

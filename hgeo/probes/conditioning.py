@@ -122,7 +122,7 @@ def condition_number(
             )
             unit = lambda place: jnp.zeros(n, jnp.float64).at[place].set(1.0)
             of_place = lambda place: product.times(unit(place))
-            return mapped(of_place, starts, chunk_size if product.vmapped else 1)
+            return mapped(of_place, starts, chunk_size if product.choice.vmapped else 1)
 
         matrix = np.empty((n, n))
         for start in range(0, n, chunk_size):

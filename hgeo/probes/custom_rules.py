@@ -3,7 +3,7 @@
 import collections
 import functools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,10 +13,12 @@ from jax.core import Tracer
 from jax.extend import core
 
 from hgeo.probes.primitives import known_name
-from hgeo.probes.program import OPENED, Equation, Program, flatten, is_inexact
+from hgeo.probes.program import BODIES, OPENED, Equation, Program, flatten, is_inexact
 
-# What they compute is what their body does; a rule has its say in derivatives alone.
-_OPENED_FOR_VALUES = OPENED | {"custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"}
+# What they compute is what their body does; their rules matter to derivatives and vmap alone.
+_OPENED_FOR_VALUES = OPENED | {
+    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call",
+}  # fmt: skip
 
 # The modules of JAX with elementary functions.
 _PLAIN = ("jax._src.nn.", "jax._src.numpy.", "jax._src.scipy.", "jax._src.third_party.")
@@ -101,26 +103,29 @@ def _read(equation: Equation, body: core.ClosedJaxpr, avals: Sequence[Any]) -> R
         return jax.jvp(of_free, points, steps)[1]
 
     along = [*avals, *[avals[k] for k in free]]
-    y, y_dot = jax.make_jaxpr(value)(*avals), jax.make_jaxpr(rule)(*along)
-    own_slope = jax.make_jaxpr(slope)(*along)
+    try:
+        y, y_dot = jax.make_jaxpr(value)(*avals), jax.make_jaxpr(rule)(*along)
+        own_slope = jax.make_jaxpr(slope)(*along)
+    except Exception:  # a rule may raise anything: no mode can take it then, which says so
+        return Rule(False, frozenset())
     kept = [k for k, aval in enumerate(equation.avals) if is_inexact(aval)]
     same = all(
         _same(_output(y, n), _output(body, k))
         and _same(_output(y_dot, len(kept) + n), _output(own_slope, n))
         for n, k in enumerate(kept)
     )
-    names = {
-        equation.name for n in range(2 * len(kept)) for equation in _output(y_dot, n).equations
-    }
+    opened = OPENED | {"custom_jvp_call"}
+    rules = [_output(y_dot, n, opened) for n in range(2 * len(kept))]
+    names = {equation.name for program in rules for equation in program.equations}
     return Rule(same, frozenset(names))
 
 
-def _output(closed: core.ClosedJaxpr, k: int) -> Program:
+def _output(
+    closed: core.ClosedJaxpr, k: int, opened: Collection[str] = _OPENED_FOR_VALUES
+) -> Program:
     """The program of one output, to be compared by what it computes."""
     jaxpr = closed.jaxpr
-    return flatten(
-        closed.replace(jaxpr=jaxpr.replace(outvars=[jaxpr.outvars[k]])), _OPENED_FOR_VALUES
-    )
+    return flatten(closed.replace(jaxpr=jaxpr.replace(outvars=[jaxpr.outvars[k]])), opened)
 
 
 def _same(first: Program, second: Program) -> bool:
@@ -225,7 +230,7 @@ def _alike_bodies(first: core.Jaxpr, second: core.Jaxpr) -> bool:
 def _of_value(eqn: core.JaxprEqn) -> Mapping[str, Any]:
     """The parameters by which an equation's value is computed."""
     if known_name(eqn.primitive) in _OPENED_FOR_VALUES:
-        return {k: v for k, v in eqn.params.items() if k in ("jaxpr", "call_jaxpr")}
+        return {k: v for k, v in eqn.params.items() if k in BODIES}
     return eqn.params
 
 

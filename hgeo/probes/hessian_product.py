@@ -12,7 +12,7 @@ from hgeo.probes.averaging import averaged, divided, first_piece, matmul_precisi
 from hgeo.probes.directions import Directions
 from hgeo.probes.layers import Layer
 from hgeo.probes.memory import ChunkSize, one_at_a_time
-from hgeo.probes.modes import choose_product
+from hgeo.probes.modes import ModeChoice, choose_product
 from hgeo.probes.products import hessian_map, hessian_times
 
 PyTree = Any
@@ -45,16 +45,16 @@ class HessianProduct(NamedTuple):
     """Products with a layer's own block of the mean loss's Hessian.
 
     Attributes:
-      times: v -> Hv; may be vmapped if `vmapped`.
-      vmapped: whether nothing in the loss stands in the way of that.
+      times: v -> Hv; may be vmapped where the choice says so.
+      choice: the way to them, and why.
     """
 
     times: Callable[[jax.Array], jax.Array]
-    vmapped: bool
+    choice: ModeChoice
 
     def chunk(self, chunk_size: int | ChunkSize) -> int | ChunkSize:
         """The chunk size where it may be vmapped, else one product at a time."""
-        return chunk_size if self.vmapped else one_at_a_time(chunk_size)
+        return chunk_size if self.choice.vmapped else one_at_a_time(chunk_size)
 
 
 def hessian_product(
@@ -88,7 +88,7 @@ def hessian_product(
             push = hessian_map(of_weights(total, params), weights, choice.mode)
         along = lambda vector: jnp.zeros_like(weights) + vector.astype(weights.dtype)
         times = lambda vector: divided(push(along(vector)), weight, axis_name)
-        return HessianProduct(times, choice.vmapped)
+        return HessianProduct(times, choice)
 
     options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
     of_first = lambda total, params, piece: choose_product(total, params, check)
@@ -102,4 +102,4 @@ def hessian_product(
 
         return averaged(of_piece, loss, params, batch, precision=precision, **options)
 
-    return HessianProduct(times_in_pieces, choice.vmapped)
+    return HessianProduct(times_in_pieces, choice)

@@ -1,4 +1,4 @@
-"""Obstacles: what on the way from the layers to the loss allows no second derivative, or no vmap."""
+"""Obstacles: what between the layers and the loss allows no second derivative, or no vmap."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from jax.extend import core
 from hgeo.probes.adjoint_weighted import trace_loss
 from hgeo.probes.custom_rules import rule_of
 from hgeo.probes.layer_forms import Along
-from hgeo.probes.primitives import is_own, known_name
+from hgeo.probes.primitives import is_own
 from hgeo.probes.program import FLAT, OPENED, Equation, as_equation, is_inexact, moving, reaching
 from hgeo.probes.second_order import BILINEAR, ELEMENTWISE, LINEAR
 

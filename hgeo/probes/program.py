@@ -17,6 +17,9 @@ from hgeo.probes.primitives import known_name
 
 OPENED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
 
+# The parameters that hold the body of such a call.
+BODIES = ("jaxpr", "call_jaxpr", "call")
+
 # Derivative zero wherever it is defined, so that nothing moves beyond them.
 FLAT = {
     "stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "nextafter",
@@ -183,7 +186,7 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
 
 
 def _body(eqn, constant):
-    inner = eqn.params["jaxpr"] if "jaxpr" in eqn.params else eqn.params["call_jaxpr"]
+    inner = next(eqn.params[name] for name in BODIES if name in eqn.params)
     if isinstance(inner, core.ClosedJaxpr):
         consts = zip(inner.jaxpr.constvars, inner.consts, strict=True)
         return inner.jaxpr, [constant(value, var.aval) for var, value in consts]

@@ -79,8 +79,8 @@ def stochastic_diagonal(
       over √num_samples. R_med of a noisy diagonal is biased: its largest entry is partly noise.
 
     Raises:
-      ValueError: `num_samples` below 2, an unknown method, layers that share weights, and as
-        `row_dominance`.
+      ValueError: `num_samples` below 2, an unknown method, layers that share weights, `"xdiag"` for
+        a loss with an operation that can't be vmapped, and as `row_dominance`.
 
     Example:
       >>> loss = lambda params, batch: 0.5 * jnp.sum(batch * params["kernel"] ** 2)
@@ -145,10 +145,13 @@ def _xdiag(loss, params, batch, layer, key, num_samples, options):
             f"num_samples must be at most {layer.size}, the number of weights, not {num_samples}"
         )
     product = hessian_product(loss, params, batch, layer, **options)
+    if not product.choice.vmapped:
+        raise ValueError(
+            f"method='xdiag' vmaps its products, but {product.choice.reason}; "
+            "method='hutchinson' needs no vmap"
+        )
     dtype = layer.dtype if jnp.finfo(layer.dtype).bits >= 32 else jnp.float32
     matvec = lambda vector: product.times(vector).astype(dtype)
-    if not product.vmapped:  # matfree vmaps it
-        matvec = jax.custom_batching.sequential_vmap(matvec)
     signs = stochtrace.sampler_signs(jnp.zeros(layer.size, dtype), num=num_samples)(key)
     # matfree leans on promotion, which its callers may have forbidden.
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):

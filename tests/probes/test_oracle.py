@@ -36,10 +36,10 @@ def draw(layers, seed):
         return hgeo.sample_coordinates(layers, NUM, jax.random.key(seed))
 
 
-def probes_of(loss, chunk_size):
+def probes_of(loss, chunk_size, modes=tuple(MODES)):
     """A probe in every mode, compiled once for all seeds."""
     probe = functools.partial(hgeo.sampled_diagonal, loss, chunk_size=chunk_size)
-    return quick(lambda *given: {mode: probe(*given, mode=mode) for mode in MODES})
+    return quick(lambda *given: {mode: probe(*given, mode=mode) for mode in modes})
 
 
 @pytest.mark.parametrize("family", but(QUICKER_WIDE))
@@ -49,13 +49,19 @@ def test_every_mode_agrees_with_the_dense_hessian_in_float64(family):
         for seed in SEEDS:
             case = wide_case(family, seed)
             coordinates = draw(case.layers, seed)
-            for found in probes(case.params, case.batch, coordinates).values():
-                check(found, diagonals(family, seed), coordinates, 1e-10, 1e-9, np.float64)
+            # What is announced is among what is lowered and run.
+            choice = hgeo.choose_mode(case.loss, case.params, case.batch, coordinates)
+            assert choice.vmapped
+            found = probes(case.params, case.batch, coordinates)
+            assert choice.mode in found
+            for entries in found.values():
+                check(entries, diagonals(family, seed), coordinates, 1e-10, 1e-9, np.float64)
 
 
 @pytest.mark.parametrize("family", but(QUICKER_NARROW))
 def test_every_mode_agrees_with_the_dense_hessian_in_float32(family):
-    probes = probes_of(narrow_case(family).loss, 4)
+    modes = tuple(mode for mode in MODES if mode != "reverse_over_reverse")
+    probes = probes_of(narrow_case(family).loss, 4, modes)
     for seed in SEEDS:
         case = narrow_case(family, seed)
         coordinates = draw(case.layers, seed)
