@@ -169,6 +169,7 @@ def operations_line(case: Case) -> str:
     for mode in MODES:
         probe = jax.jit(diagonal(case, mode, {name: chosen}, num))
         cost = probe.lower(case.params, case.batch).compile().cost_analysis()
+        assert cost is not None, "XLA counts no operations on this backend"
         counted[mode] = cost["flops"] / num
     least = counted["forward_over_reverse"]
     each = ", ".join(f"{m} {n / 1e9:.3g} ({n / least:.2f})" for m, n in counted.items())

@@ -158,6 +158,7 @@ class UnitDiagonals:
         """v -> the Hessian in a variable times v, and zeros of its shape."""
         zeros = jnp.zeros_like(self.program.run(self.leaves)[variable])
         f = lambda tap: self.program.run(self.leaves, {variable: tap})[self.program.output]
+        assert self._way is not None, "no layer is taken where there are no products"
         return hessian_map(f, zeros, self._way), zeros
 
     def _local(self, product: UnitProduct, cut: Cut):
