@@ -9,7 +9,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from hgeo.arguments import check_whole
 from hgeo.context import AtCoordinates, Context
 from hgeo.losses import Loss
 from hgeo.measurement import Measured, Measurement
@@ -160,10 +159,13 @@ class Monitor:
                 "step must be an integer of Python or NumPy; for a jax.Array every call would have "
                 "to wait for the device: count the steps in the loop"
             )
-        check_whole("step", step)
-        if step < 0:
-            raise ValueError(f"step must be 0 or more, not {step}")
-        return operator.index(step) % self._every == 0
+        try:
+            number = operator.index(step)
+        except TypeError as error:
+            raise TypeError(f"step must be an integer of Python or NumPy, not {step!r}") from error
+        if number < 0:
+            raise ValueError(f"step must be 0 or more, not {number}")
+        return number % self._every == 0
 
     def __call__(
         self,

@@ -282,7 +282,7 @@ ARGUMENTS = {
         lambda: monitor(statistics=("fisher",))(0, PARAMS, BATCH), "a pair .outputs, head"
     ),
     "Monitor: a step back from zero": (lambda: monitor()(-1, PARAMS, BATCH), "0 or more, not -1"),
-    "Monitor: half a step": (lambda: monitor()(0.5, PARAMS, BATCH), "whole number, not 0.5"),
+    "Monitor: half a step": (lambda: monitor()(0.5, PARAMS, BATCH), "an integer .* not 0.5"),
     "Monitor: no batch": (lambda: monitor()(0, PARAMS), "no batch was given"),
     "Monitor: a state of another optimizer": (
         lambda: monitor(statistics=("alignment",), optimizer=ADAM)(
