@@ -4,6 +4,7 @@ from hgeo import jaxlib_release
 from hgeo.curvature.fisher import fisher
 from hgeo.curvature.gauss_newton import gauss_newton
 from hgeo.curvature.preconditioning import preconditioned, preconditioner
+from hgeo.leaf_paths import LeafSlice
 from hgeo.losses import Weighted
 from hgeo.monitor import Monitor
 from hgeo.probes.conditioning import Conditioning, condition_number
@@ -11,7 +12,7 @@ from hgeo.probes.coordinates import Coordinates, sample_coordinates
 from hgeo.probes.diagonal import choose_mode, sampled_diagonal
 from hgeo.probes.directions import Directions
 from hgeo.probes.full_diagonal import DiagonalCost, full_diagonal, full_diagonal_cost
-from hgeo.probes.layers import Layer, LeafSlice, find_layers
+from hgeo.probes.layers import Layer, find_layers
 from hgeo.probes.modes import ModeChoice
 from hgeo.probes.probe import Probe, make_probe
 from hgeo.probes.quadratic_forms import quadratic_forms

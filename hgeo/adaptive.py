@@ -1,7 +1,8 @@
 """What an optimizer makes of a gradient: its adaptive gradient and its preconditioner."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +11,10 @@ import numpy as np
 import optax
 
 from hgeo.context import AtCoordinates, Context
-from hgeo.curvature.preconditioning import preconditioner
+from hgeo.curvature.preconditioning import diagonal_and_reasons
+from hgeo.curvature.update_response import differences
+from hgeo.errors import NoSecondMomentError
+from hgeo.leaf_paths import leaves_by_path, path_of
 from hgeo.probes.averaging import averaged
 from hgeo.static_leaves import without
 
@@ -28,12 +32,14 @@ class Adaptivity:
         not precondition (SGD), whose preconditioner is 1.
       collection: the entry of the variables that it updates; `None`, they are the params
         themselves.
+      is_checked: whether P is held to the optimizer's updates, which costs three of them.
     """
 
     optimizer: optax.GradientTransformation
     learning_rate: float
-    constants: Mapping[str, float] | None
+    constants: Mapping[str, Any] | None
     collection: str | None = "params"
+    is_checked: bool = True
 
     def params(self, variables: PyTree) -> PyTree:
         """What it updates of the variables."""
@@ -47,8 +53,8 @@ class Adaptivity:
 class Directions(NamedTuple):
     """Pytrees of the params' structure: g, u in the update −learning_rate · u, and P.
 
-    `preconditioner` is NaN where the optimizer adapts without a second moment: everywhere in Lion,
-    in the matrices in Muon.
+    `preconditioner` is NaN where none is known: everywhere in Lion, in the matrices in Muon, in
+    leaves that are not trained.
     """
 
     gradient: PyTree
@@ -59,11 +65,20 @@ class Directions(NamedTuple):
 def directions_at_coordinates(
     context: Context, adaptivity: Adaptivity
 ) -> Callable[[PyTree, optax.OptState, PyTree], dict[str, AtCoordinates]]:
-    """(variables, optimizer's state, batch) -> the same at each layer's coordinates, compiled."""
-    program = context.compiled(directions_on_device(context, adaptivity))
+    """(variables, optimizer's state, batch) -> the same at each layer's coordinates, compiled.
+
+    The first call warns of the layers that have no preconditioner, with the reason.
+    """
+    programs: list[Callable[..., Directions]] = []
 
     def directions(variables, state, batch):
-        trees = [adaptivity.variables({}, tree) for tree in program(variables, state, batch)]
+        if not programs:
+            missing = missing_preconditioners(adaptivity, state, adaptivity.params(variables))
+            _warn(context, adaptivity, missing)
+            own = directions_on_device(context, adaptivity, frozenset(missing))
+            programs.append(context.compiled(own))
+        found = programs[0](variables, state, batch)
+        trees = [adaptivity.variables({}, tree) for tree in found]
         return {
             name: AtCoordinates(*(np.asarray(own.layer.ravel(tree)[own.indices]) for tree in trees))
             for name, own in context.coordinates.items()
@@ -72,13 +87,45 @@ def directions_at_coordinates(
     return directions
 
 
+def missing_preconditioners(
+    adaptivity: Adaptivity, state: optax.OptState, params: PyTree
+) -> dict[str, str]:
+    """By path of the params, the reasons why leaves have no P.
+
+    Raises:
+      ValueError: constants that don't fit the state.
+    """
+    constants = adaptivity.constants
+    if constants is None:
+        return {}
+    reasons: dict[str, str] = {}
+
+    def diagonal(state):
+        found, why = diagonal_and_reasons(state, constants)
+        reasons.update(why)
+        return found
+
+    paths = leaves_by_path(params)
+    try:
+        found = leaves_by_path(jax.eval_shape(diagonal, state))
+    except NoSecondMomentError as error:
+        return dict.fromkeys(paths, str(error))
+    missing = {path: "the optimizer does not train it" for path in paths if path not in found}
+    missing |= reasons
+    if adaptivity.is_checked:
+        missing |= differences(
+            adaptivity.optimizer, params, lambda state: diagonal_and_reasons(state, constants)[0]
+        )
+    return missing
+
+
 def directions_on_device(
-    context: Context, adaptivity: Adaptivity
+    context: Context, adaptivity: Adaptivity, missing: Collection[str] = ()
 ) -> Callable[[PyTree, optax.OptState, PyTree], Directions]:
     """(variables, optimizer's state, batch) -> the `Directions` of the update that would follow.
 
     Each is a pytree of the variables' params. The gradient is that of the whole batch; the moments
-    are those after the update has taken it in.
+    are those after the update has taken it in. The leaves of `missing` have a P of NaN.
     """
     optimizer = optax.with_extra_args_support(adaptivity.optimizer)
 
@@ -108,13 +155,26 @@ def directions_on_device(
     def _preconditioner(state, params):
         if adaptivity.constants is None:
             return jax.tree.map(jnp.ones_like, params)
-        try:
-            found = preconditioner(state, **adaptivity.constants)
-        except ValueError:  # it has no second moment
-            found = jax.tree.map(lambda _: optax.MaskedNode(), params)
-        unknown = lambda leaf, own: (
-            jnp.full_like(leaf, jnp.nan) if isinstance(own, optax.MaskedNode) else own
-        )
-        return jax.tree.map(unknown, params, found)
+        leaves, found = leaves_by_path(params), {}
+        if len(missing) < len(leaves):
+            found = leaves_by_path(diagonal_and_reasons(state, adaptivity.constants)[0])
+        diagonal = [
+            jnp.full_like(leaf, jnp.nan) if path in missing else found[path]
+            for path, leaf in leaves.items()
+        ]
+        return jax.tree.unflatten(jax.tree.structure(params), diagonal)
 
     return directions
+
+
+def _warn(context: Context, adaptivity: Adaptivity, missing: Mapping[str, str]) -> None:
+    """One warning of the layers without P."""
+    below = "" if adaptivity.collection is None else f"{adaptivity.collection}/"
+    by_reason: dict[str, list[str]] = {}
+    for name, layer in context.layers.items():
+        paths = [path_of(part).removeprefix(below) for part in layer.parts]
+        for reason in dict.fromkeys(missing[path] for path in paths if path in missing):
+            by_reason.setdefault(reason, []).append(name)
+    if by_reason:
+        told = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+        warnings.warn(f"no preconditioner, NaN in its place: {'; '.join(told)}", stacklevel=2)

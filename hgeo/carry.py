@@ -19,13 +19,22 @@ def carried_state(old: PyTree, new: PyTree, plan: RunPlan) -> PyTree:
     Raises:
       InputError: they have nothing in common.
     """
-    kinds = {type(part): part for part in _parts(old)}
-    kinds.pop(optax.ScaleByScheduleState, None)
+    kinds, wanted = _by_kind(old), _by_kind(new)
+    for kind in kinds.keys() & wanted.keys():
+        if len(kinds[kind]) != len(wanted[kind]):
+            raise InputError(
+                f"config.{plan.name}.optimizer_state is 'carried', but the state of "
+                f"{plan.start_run} has {len(kinds[kind])} of {kind.__name__}, and "
+                f"{plan.optimizer} has {len(wanted[kind])}"
+            )
+    rest = {kind: iter(parts) for kind, parts in kinds.items()}
     taken = []
 
     def carry(part):
-        same = kinds.get(type(part)) if _is_state(part) else None
-        if same is None or jax.tree.structure(part) != jax.tree.structure(same):
+        if not _is_state(part) or type(part) not in rest:
+            return part
+        same = next(rest[type(part)])  # of several, each goes to the one in its place
+        if jax.tree.structure(part) != jax.tree.structure(same):
             return part
         taken.append(type(part))
         return same
@@ -53,5 +62,10 @@ def _is_state(node: Any) -> bool:
     return isinstance(node, tuple) and hasattr(node, "_fields") and bool(jax.tree.leaves(node))
 
 
-def _parts(state: PyTree) -> list[Any]:
-    return [part for part in jax.tree.leaves(state, is_leaf=_is_state) if _is_state(part)]
+def _by_kind(state: PyTree) -> dict[type, list[Any]]:
+    """The states in a state by their type, but for the schedule's, in order."""
+    found: dict[type, list[Any]] = {}
+    for part in jax.tree.leaves(state, is_leaf=_is_state):
+        if _is_state(part) and not isinstance(part, optax.ScaleByScheduleState):
+            found.setdefault(type(part), []).append(part)
+    return found

@@ -54,6 +54,9 @@ class ProbeOptions:
 
     def check(self) -> None:
         """Raises a ValueError that names a field out of its range, its value and the range."""
+        for name in ("eps", "low_rank_share", "max_gradients"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise ValueError(f"{name} must be a number, not {getattr(self, name)!r}")
         if self.eps < 0:
             raise ValueError(f"eps must be 0 or more, not {self.eps}")
         if not 0 < self.low_rank_share <= 1:

@@ -1,5 +1,22 @@
-"""The error of a run that can't start: bad configuration, missing or unusable files."""
+"""Errors that are told apart from others: what a run can't start with, what has no P."""
 
 
 class InputError(ValueError):
     """What the person who starts a run can put right; shown without a traceback."""
+
+
+class NoSecondMomentError(ValueError):
+    """An optimizer's state from which no preconditioner can be read."""
+
+
+class NoPreconditionerError(ValueError):
+    """A derivative in preconditioned coordinates by a leaf that has no preconditioner.
+
+    Attributes:
+      path: the leaf's.
+    """
+
+    def __init__(self, path: str, message: str):
+        """Takes the path and the sentence that a person reads."""
+        super().__init__(message)
+        self.path = path

@@ -4,8 +4,10 @@ import os
 import warnings
 from collections.abc import Sequence
 
+import jax
 from etils import epath
 
+from hgeo.errors import InputError
 from hgeo.records import read_rows, write_rows
 from hgeo.rows import GeometryRow
 
@@ -22,8 +24,11 @@ class GeometryFile:
         Raises:
           InputError: its `geometry.csv` has another header, or a line that can't be a row.
         """
+        if not isinstance(folder, (str, os.PathLike)):
+            raise TypeError(f"workdir must be the path of a folder, or None, not {folder!r}")
         self._path = epath.Path(folder) / "geometry.csv"
-        self.rows()
+        check_folder("workdir", folder)
+        self._known = {_place(row) for row in self.rows()}
 
     def rows(self) -> list[GeometryRow]:
         """What it holds."""
@@ -35,9 +40,35 @@ class GeometryFile:
         return rows
 
     def replace(self, rows: Sequence[GeometryRow]) -> None:
-        """Adds the rows of a step of one optimizer and repeat, in the place of those it has."""
-        place = lambda row: (row.optimizer, row.repeat, row.step)
-        new = {place(row) for row in rows}
-        kept = [row for row in self.rows() if place(row) not in new]
+        """Adds the rows of a step of one optimizer and repeat, in the place of those it has.
+
+        Raises:
+          InputError: another one has meanwhile written such a step under the same name.
+        """
+        new, there = {_place(row) for row in rows}, self.rows()
+        others = new & {_place(row) for row in there} - self._known
+        if others and jax.process_index() == 0:
+            name, repeat, step = min(others)
+            raise InputError(
+                f"{self._path} has rows of step {step}, name {name!r}, repeat {repeat} of another "
+                "monitor that is running: give each monitor a name or a repeat of its own"
+            )
+        self._known |= new
+        kept = [row for row in there if _place(row) not in new]
         ordered = sorted([*kept, *rows], key=lambda row: row.step)
         write_rows(self._path, GeometryRow, ordered)
+
+
+def check_folder(argument: str, folder: str | os.PathLike[str]) -> None:
+    """Raises an InputError if a file is where a folder is to be."""
+    path = epath.Path(folder)
+    for part in (path, *path.parents):
+        if part.exists():
+            if not part.is_dir():
+                where = f"{argument}={os.fspath(folder)!r}"
+                raise InputError(f"{where} must be a folder, but {part} is a file")
+            return
+
+
+def _place(row: GeometryRow) -> tuple[str, int, int]:
+    return row.optimizer, row.repeat, row.step

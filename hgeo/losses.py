@@ -7,8 +7,17 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from hgeo.leaf_paths import paths_and_leaves
+
 PyTree = Any
 Loss = Callable[[PyTree, PyTree], Any]
+
+_CALLED = "the loss was called with a batch of type"
+_NOT_TRACEABLE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 
 
 class Weighted(NamedTuple):
@@ -44,19 +53,57 @@ def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) 
         loss gives its own weight.
 
     Raises:
-      ValueError: the loss is neither a real scalar nor a `Weighted` of two scalars.
+      ValueError: the loss is neither a real scalar nor a `Weighted` of two scalars; the batch has
+        no examples.
+      TypeError: the loss is no function, or can't be traced.
     """
-    return to_weighted(loss(params, batch), weight)
+    return to_weighted(call_loss(loss, params, batch), weight)
+
+
+def call_loss(loss: Loss, params: PyTree, batch: PyTree) -> Any:
+    """What the loss returns; an error of its own says which batch it was called with.
+
+    Raises:
+      ValueError: the batch has no examples.
+      TypeError: the loss is no function, or can't be traced.
+    """
+    if not callable(loss):
+        raise TypeError(f"the loss must be a function loss(params, batch), not {loss!r}")
+    shapes = {path: jnp.shape(leaf) for path, leaf in paths_and_leaves(batch) if _is_array(leaf)}
+    axes = [shape for shape in shapes.values() if shape]
+    if axes and all(shape[0] == 0 for shape in axes):
+        raise ValueError(f"the batch must have examples, but its arrays have shapes {axes[:4]}")
+    try:
+        return loss(params, batch)
+    except _NOT_TRACEABLE as error:
+        first = str(error).splitlines()[0]
+        raise TypeError(
+            "the loss must be made of operations of JAX, but it takes a traced array for a number "
+            f"of Python or an array of NumPy (float(), if, np.…): {first}"
+        ) from error
+    except Exception as error:
+        told = ", ".join(f"{path or 'it'}: {shape}" for path, shape in list(shapes.items())[:4])
+        if not any(note.startswith(_CALLED) for note in getattr(error, "__notes__", ())):
+            error.add_note(f"{_CALLED} {type(batch).__name__} ({told})")
+        raise
+
+
+def _is_array(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
 def to_weighted(value: Any, weight: float = 1.0) -> Weighted:
     """What a loss returned as a `Weighted`; arguments and errors as in `as_weighted`."""
     if isinstance(value, Weighted):
+        if value.total is None or value.weight is None:
+            raise ValueError(f"hgeo.Weighted must hold a total and a weight, not {value}")
         total, mass = jnp.asarray(value.total), jnp.asarray(value.weight)
     else:
-        if not hasattr(value, "dtype") and not isinstance(value, (int, float)):
+        if not hasattr(value, "dtype"):
+            what = f"the number {value!r}" if isinstance(value, (int, float)) else type(value)
             raise ValueError(
-                f"a loss must return a scalar or hgeo.Weighted(total, weight), not {type(value)!r}"
+                f"a loss must return a scalar or hgeo.Weighted(total, weight), arrays of JAX that "
+                f"depend on the params, not {what}"
             )
         mean = jnp.asarray(value)
         mass = jnp.asarray(weight, dtype=mean.dtype)

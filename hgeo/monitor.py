@@ -12,8 +12,16 @@ import numpy as np
 from hgeo.context import AtCoordinates, Context
 from hgeo.losses import Loss
 from hgeo.measurement import Measured, Measurement
-from hgeo.monitor_arguments import check_statistics, to_options
+from hgeo.monitor_arguments import (
+    check_columns,
+    check_loss,
+    check_optimizer,
+    check_state,
+    check_statistics,
+    to_options,
+)
 from hgeo.parallel import in_turn, make_mesh, place, place_batch
+from hgeo.probes.arguments import check_layers
 from hgeo.probes.coordinates import sample_coordinates
 from hgeo.probes.forms import check_options
 from hgeo.probes.layers import Layer
@@ -57,7 +65,8 @@ class Monitor:
       optimizer: of Optax, as it trains. `alignment` and `preconditioned` look at the update that it
         would make of the batch's gradient from the `optimizer_state` of a call.
       preconditioner: what `hgeo.preconditioner` takes besides that state, such as `{"b2": 0.999}`
-        for Adam; `preconditioned` needs it.
+        for Adam; `preconditioned` needs it. P is held to the updates that the optimizer makes.
+        Layers without one have NaN, and a warning says once why.
       devices: those to measure on; `None`, all.
       name: stands in the column `optimizer` of `geometry.csv`; several monitors of one folder need
         different ones, or different repeats.
@@ -102,7 +111,7 @@ class Monitor:
         tensorboard: str | os.PathLike[str] | None = None,
         callback: Callable[[int, dict[str, float]], None] | None = None,
         optimizer: Any = None,
-        preconditioner: Mapping[str, float] | None = None,
+        preconditioner: Mapping[str, Any] | None = None,
         devices: Sequence[Any] | None = None,
         name: str = "monitor",
         repeat: int = 0,
@@ -110,20 +119,11 @@ class Monitor:
         **options: Any,
     ):
         """Chooses the coordinates; nothing is compiled yet."""
-        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise ValueError(f"every must be a whole number of at least 1, not {every!r}")
-        if not name or "\n" in name:
-            raise ValueError(f"name must be one line of text, not {name!r}")
-        if not isinstance(layers, Mapping) or not all(
-            isinstance(layer, Layer) for layer in layers.values()
-        ):
-            raise TypeError(f"layers must be what hgeo.find_layers gives, not {layers!r}")
+        check_loss(loss)
+        check_columns(every, name, repeat, steps_per_epoch)
+        check_layers(layers)
         check_statistics(statistics)
-        if "preconditioned" in statistics and (optimizer is None or preconditioner is None):
-            raise ValueError(
-                "statistics has 'preconditioned', which needs optimizer= and preconditioner= (such "
-                'as {"b2": 0.999} for Adam)'
-            )
+        check_optimizer(statistics, optimizer, preconditioner)
         self._options = to_options(options)
         self._loss, self._statistics, self._every = loss, tuple(statistics), every
         self._key = jax.random.key(0) if key is None else key
@@ -132,6 +132,8 @@ class Monitor:
         check_options(self._coordinates, self._options.mode, self._options.chunk_size, None)
         self._mesh = make_mesh(devices)
         self._batch = None if batch is None else place_batch(hold(batch, "batch"), self._mesh)
+        if callback is not None and not callable(callback):
+            raise TypeError(f"callback must be a function callback(step, values), not {callback!r}")
         self._callback, self._optimizer, self._constants = callback, optimizer, preconditioner
         self._name, self._repeat, self._steps_per_epoch = name, repeat, steps_per_epoch
         self._file = self._events = self._directions = None
@@ -157,7 +159,13 @@ class Monitor:
                 "step must be an integer of Python or NumPy; for a jax.Array every call would have "
                 "to wait for the device: count the steps in the loop"
             )
-        return operator.index(step) % self._every == 0
+        try:
+            number = operator.index(step)
+        except TypeError as error:
+            raise TypeError(f"step must be an integer of Python or NumPy, not {step!r}") from error
+        if number < 0:
+            raise ValueError(f"step must be 0 or more, not {number}")
+        return number % self._every == 0
 
     def __call__(
         self,
@@ -249,14 +257,20 @@ class Monitor:
         if self._optimizer is not None and set(OF_UPDATES) & set(self._statistics):
             from hgeo.adaptive import Adaptivity, directions_at_coordinates
 
-            adaptivity = Adaptivity(self._optimizer, 1.0, self._constants, collection=None)
+            constants = self._constants if "preconditioned" in self._statistics else None
+            adaptivity = Adaptivity(self._optimizer, 1.0, constants, collection=None)
             self._directions = directions_at_coordinates(context, adaptivity)
         return Measurement(context, self._statistics)
 
     def _at_coordinates(self, params, batch, optimizer_state, gradient, updates):
         found: dict[str, AtCoordinates] = {}
         if self._directions is not None and optimizer_state is not None:
-            found = self._directions(params, place(optimizer_state, self._mesh), batch)
+            state = place(optimizer_state, self._mesh)
+            try:
+                found = self._directions(params, state, batch)
+            except Exception as error:  # an update of Optax raises what it stumbles over
+                check_state(self._optimizer, params, state, error)
+                raise
         if gradient is None:
             return found
         at = lambda own, tree: np.asarray(own.layer.ravel(tree)[own.indices])

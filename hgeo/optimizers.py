@@ -188,7 +188,7 @@ def make_optimizer(
     return optax.chain(clip, *steps, optax.scale_by_learning_rate(schedule))
 
 
-def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[str, float] | None:
+def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
     """What `hgeo.preconditioner` takes besides an optimizer's state; `None` for SGD."""
     if name in ("sgd", "sgdm"):
         return None
@@ -196,6 +196,8 @@ def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[st
     function: Any = _from_optax(name) if ours is None else ours.direction
     known = inspect.signature(function).parameters
     values = {key: arguments.get(key, known[key].default) for key in known}
+    if name in ("adamax", "adamaxw"):
+        return {"kind": "adamax"}
     return {key: values[key] for key in ("eps", "eps_root", "b2") if key in values}
 
 

@@ -27,6 +27,14 @@ PROBES_ON_GPU = {"xla_gpu_enable_triton_gemm": False}
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of one axis, `AXIS`, over the given devices, by default all."""
+    if devices is not None and (
+        not isinstance(devices, Sequence)
+        or not devices
+        or not all(isinstance(device, jax.Device) for device in devices)
+    ):
+        raise TypeError(
+            f"devices must be a list of devices such as jax.devices()[:1], or None, not {devices!r}"
+        )
     devices = jax.devices() if devices is None else list(devices)
     return jax.make_mesh((len(devices),), (AXIS,), axis_types=(AxisType.Auto,), devices=devices)
 

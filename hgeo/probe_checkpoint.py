@@ -14,7 +14,6 @@ entry is not finite.
 import argparse
 import json
 import math
-import re
 import sys
 import textwrap
 import warnings
@@ -30,10 +29,11 @@ from hgeo.command_line import DIVERGED, INTERRUPTED, fail
 from hgeo.errors import InputError
 from hgeo.figures import png, r_med_of_layers
 from hgeo.layer_table import layer_table
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.monitor import Monitor
 from hgeo.monitor_arguments import STATISTICS_OF_LOOPS, check_statistics
 from hgeo.probe_target import load_target
-from hgeo.probes.layers import find_layers, leaves_by_path
+from hgeo.probes.layers import find_layers
 from hgeo.probes.modes import MODES
 from hgeo.recorded import OF_UPDATES
 from hgeo.records import read_rows, write_bytes, write_text
@@ -88,7 +88,7 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
     target = load_target(options.target)
     try:
         layers = find_layers(target.template, options.layers)
-    except (ValueError, re.error) as error:
+    except ValueError as error:
         raise InputError(f"--layers={options.layers}: {error}") from error
     saved = find_saved(options.checkpoint, options.subtree)
     params = restore(saved, target.template, options.subtree)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hgeo.errors import InputError
-from hgeo.probes.layers import leaves_by_path
+from hgeo.leaf_paths import leaves_by_path
 
 PyTree = Any
 

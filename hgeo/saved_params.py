@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from hgeo.errors import InputError
-from hgeo.probes.layers import leaves_by_path
+from hgeo.leaf_paths import leaves_by_path, uncut_paths
 
 PyTree = Any
 
@@ -95,13 +95,10 @@ def restore(saved: Saved, template: PyTree, subtree: str = "") -> PyTree:
     """
     wanted = {
         name: Array(tuple(np.shape(leaf)), str(getattr(leaf, "dtype", np.asarray(leaf).dtype)))
-        for name, leaf in leaves_by_path(template).items()
+        for name, leaf in _by_path(template, "the template").items()
     }
     found = saved.arrays
-    names = {name: name for name in wanted}
-    if saved.kind == "safetensors":
-        dotted = {name: name.replace("/", ".") for name in wanted}
-        names = max(names, dotted, key=lambda of: len(found.keys() & set(of.values())))
+    names = _names_there(template, list(wanted), saved)
     missing = [name for name in wanted if names[name] not in found]
     unexpected = sorted(set(found) - set(names.values()))
     if missing or unexpected:
@@ -128,6 +125,33 @@ def restore(saved: Saved, template: PyTree, subtree: str = "") -> PyTree:
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise InputError(f"{saved.path} can't be read: {lines[0][:300]}") from error
     return jax.tree.unflatten(jax.tree.structure(template), [arrays[name] for name in wanted])
+
+
+def _names_there(template: PyTree, wanted: list[str], saved: Saved) -> dict[str, str]:
+    """The names that a checkpoint has for those of a template: one spelling of all of them."""
+    spellings = [
+        wanted,
+        uncut_paths(template),  # Flax NNX's, where each array is the `value` of a variable
+        [f"{name}/value" for name in wanted],  # the same, for a template of plain dicts
+    ]
+    if saved.kind == "safetensors":
+        spellings += [[name.replace("/", ".") for name in names] for names in spellings]
+    there = max(spellings, key=lambda names: len(saved.arrays.keys() & set(names)))
+    first: dict[str, str] = {}
+    for name, spelled in zip(wanted, there, strict=True):
+        if first.setdefault(spelled, name) != name:
+            raise InputError(
+                f"{saved.path} has one name, {spelled!r}, for two leaves of the template, "
+                f"{first[spelled]!r} and {name!r}: rename one of them"
+            )
+    return dict(zip(wanted, there, strict=True))
+
+
+def _by_path(tree: PyTree, where: Any) -> dict[str, Any]:
+    try:
+        return leaves_by_path(tree)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def _some(names: list[str]) -> str:
@@ -217,7 +241,7 @@ def _orbax(path: epath.Path, subtree: str, step: int | None, note: str) -> Saved
 
     arrays = {
         name: Array(tuple(leaf.shape), str(leaf.dtype))
-        for name, leaf in leaves_by_path(entry).items()
+        for name, leaf in _by_path(entry, path).items()
     }
     return Saved("Orbax", path, step, note, arrays, load)
 
@@ -233,6 +257,11 @@ def _safetensors(path: epath.Path, subtree: str) -> Saved:
         with safe_open(str(path), framework="np") as file:
             for name in file.keys():  # noqa: SIM118 - it isn't a mapping
                 own = _below(name, subtree)
+                if own in full:
+                    raise InputError(
+                        f"--subtree={subtree}: {path} has both {full[own]!r} and {name!r}, which "
+                        "are one name below it"
+                    )
                 if own is not None:
                     part = file.get_slice(name)
                     full[own] = name

@@ -12,7 +12,7 @@ from hgeo.config import Config
 from hgeo.evaluation import Evaluation
 from hgeo.geometry import GeometryProbe
 from hgeo.learning_rates import make_factor
-from hgeo.optimizers import make_optimizer, preconditioner_constants
+from hgeo.optimizers import OPTIMIZERS, make_optimizer, preconditioner_constants
 from hgeo.parallel import make_mesh, place
 from hgeo.plan import RunPlan
 from hgeo.settings import check_against_data
@@ -101,4 +101,4 @@ def adaptivity(config: Config, plan: RunPlan) -> Adaptivity:
         block=plan.name,
     )
     constants = preconditioner_constants(plan.optimizer, plan.arguments)
-    return Adaptivity(optimizer, plan.rate, constants)
+    return Adaptivity(optimizer, plan.rate, constants, is_checked=plan.optimizer not in OPTIMIZERS)

@@ -1,4 +1,4 @@
-"""Static leaves: what a pytree holds beside arrays, such as the activation of a module.
+"""Static leaves: what a pytree holds beside arrays, such as an Equinox module's activation.
 
 JAX's transformations take arrays alone. Functions, strings and enums are put into nodes without
 children, which are a part of the tree's structure, and taken out again where the loss is called.
@@ -18,7 +18,7 @@ PyTree = Any
 class StaticLeaf:
     """A leaf that is no array, as a node without children.
 
-    Two are equal if they hold one object, or two that can be hashed and say that they are equal.
+    Two are equal if they hold one object, or hashable objects that compare equal.
     """
 
     def __init__(self, value: Any):
@@ -76,8 +76,8 @@ def without(tree: PyTree) -> PyTree:
 
 
 def released(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of trees such as `hold` gives."""
-    return lambda *trees: function(*map(release, trees))
+    """The function of trees such as `hold` gives; what is no function stays as it is."""
+    return (lambda *trees: function(*map(release, trees))) if callable(function) else function
 
 
 def held(
@@ -96,7 +96,7 @@ def held(
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether JAX takes a leaf for an array: arrays, shapes, and numbers that are no enums."""
+    """Whether JAX takes a leaf for an array: arrays, their shapes, numbers that are no enums."""
     if isinstance(leaf, enum.Enum):
         return False
     if isinstance(leaf, (np.ndarray, np.generic)):

@@ -30,6 +30,8 @@ class EventFiles:
                 f"tensorboard={str(folder)!r} needs the package {PACKAGE}, which is not "
                 "installed: pip install 'hgeo[tensorboard]'"
             )
+        if os.path.exists(folder) and not os.path.isdir(folder):
+            raise ValueError(f"tensorboard={os.fspath(folder)!r} must be a folder, but is a file")
         self._folder, self._writer = os.fspath(folder), None
 
     def write(

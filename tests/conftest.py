@@ -1,7 +1,10 @@
 import atexit
+import gc
 import os
+import pathlib
 import shutil
 import tempfile
+import zlib
 
 # Runs of one config compile the same programs, also in processes that the tests start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -12,15 +15,28 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # Compiling takes most of the tests' time, and their programs run once.
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_backend_optimization_level=1 --xla_llvm_disable_expensive_passes=true",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    " --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1",
 )
 
 import jax
+import psutil
 import pytest
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+MOST_MEMORY = 2 * 2**30
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _programs_are_dropped():
+    """After a module that leaves the process large: JAX keeps every compiled program."""
+    yield
+    if psutil.Process().memory_info().rss > MOST_MEMORY:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +47,44 @@ def data_dir():
     if not os.path.isdir(folder):
         pytest.skip(f"no real data: set HGEO_DATA_DIR (looked in {folder})")
     return folder
+
+
+@pytest.fixture(scope="session")
+def small_data(tmp_path_factory):
+    """A folder with small local copies of every data set."""
+    from tests.train.local_data import write_all
+
+    folder = tmp_path_factory.mktemp("small_data")
+    write_all(folder)
+    return str(folder)
+
+
+INTEGRATION = pathlib.Path(__file__).parent / "integration"
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--share",
+        metavar="K/N",
+        help="run the K-th of N shares of the tests; N runs take all of them",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Marks what lies below tests/integration and is not slow; leaves out other shares."""
+    for item in items:
+        if item.path.is_relative_to(INTEGRATION) and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.integration)
+    share = config.getoption("share")
+    if share is not None:
+        number, shares = _share(share)
+        left = [i for i in items if zlib.crc32(i.nodeid.encode()) % shares != number - 1]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
+def _share(text):
+    number, _, shares = text.partition("/")
+    if not (number.isdecimal() and shares.isdecimal() and 1 <= int(number) <= int(shares)):
+        raise pytest.UsageError(f"--share must be K/N with K from 1 to N, not {text!r}")
+    return int(number), int(shares)

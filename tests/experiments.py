@@ -1,5 +1,6 @@
 """Helpers of the tests that run whole experiments."""
 
+import csv
 import importlib.util
 import io
 import pathlib
@@ -45,3 +46,9 @@ def records(workdir):
     """The bytes of a work folder's two records."""
     folder = pathlib.Path(workdir)
     return (folder / "losses.csv").read_bytes(), (folder / "geometry.csv").read_bytes()
+
+
+def rows(folder, name):
+    """The rows of `NAME.csv` in a folder, as dicts of strings."""
+    with (pathlib.Path(folder) / f"{name}.csv").open(newline="") as file:
+        return list(csv.DictReader(file))

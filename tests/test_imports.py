@@ -11,6 +11,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 
 # From the bottom up: a module imports from rows above its own, or from its own package.
 ROWS = [
+    {"arguments", "leaf_paths"},
     {
         "accelerators",
         "config",

@@ -20,8 +20,9 @@ import safetensors.numpy
 from flax import nnx
 
 import hgeo
+from hgeo.errors import InputError
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.probe_checkpoint import main
-from hgeo.probes.layers import leaves_by_path
 from hgeo.saved_params import find_saved, restore
 from hgeo.tables import format_number
 from tests.monitor.truth import dense_r_med
@@ -271,3 +272,46 @@ def test_the_command_itself(folder, tmp_path):
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "managed, step 12: loss" in result.stdout
+
+
+def saved_as(folder, names):
+    arrays = {name: np.full((2, 2), k, np.float32) for k, name in enumerate(names)}
+    safetensors.numpy.save_file(arrays, folder / "their.safetensors")
+    return folder / "their.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("names", "template"),
+    [
+        (["a/query", "a/value"], {"a": {"query": 0, "value": 1}}),
+        (["a.query", "a.value"], {"a": {"query": 0, "value": 1}}),
+        (["a/query/value", "a/value/value"], {"a": {"query": nnx.Param(0), "value": nnx.Param(1)}}),
+        (["a/query/value", "a/value/value"], {"a": {"query": 0, "value": 1}}),
+        (["a/query", "a/value"], {"a": {"query": nnx.Param(0), "value": nnx.Param(1)}}),
+    ],
+)
+def test_each_array_comes_to_the_leaf_of_its_name(tmp_path, names, template):
+    like = jax.tree.map(lambda k: jax.ShapeDtypeStruct((2, 2), jnp.float32), template)
+    found = restore(find_saved(saved_as(tmp_path, names)), like)
+    assert jax.tree.structure(found) == jax.tree.structure(template)
+    expected = jax.tree.leaves(template)
+    assert [int(leaf[0, 0]) for leaf in jax.tree.leaves(found)] == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "subtree", "template", "message"),
+    [
+        (
+            ["a.b", "c.d"],
+            "",
+            {"a": {"b": 0}, "a.b": 0, "c": {"d": 0}},
+            "one name, 'a.b', for two leaves of the template, 'a/b' and 'a.b'",
+        ),
+        (["p/a", "p.a"], "p", {"a": 0}, "has both 'p[./]a' and 'p[./]a', which"),
+        (["a/b"], "", {"a": {"b": 0}, "a/b": 0}, "the template: two leaves have one path, 'a/b'"),
+    ],
+)
+def test_a_name_of_two_arrays_or_leaves_is_refused(tmp_path, names, subtree, template, message):
+    like = jax.tree.map(lambda _: jax.ShapeDtypeStruct((2, 2), jnp.float32), template)
+    with pytest.raises(InputError, match=message):
+        restore(find_saved(saved_as(tmp_path, names), subtree), like, subtree)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,6 +38,13 @@ def test_common_start_has_one_column(tmp_path):
     (table,) = compare(runs, ("sgdm", "adam"), [0, 5])
     assert table.header == ["#", "layer", "step 0", "5:SGD+M", "Adam", "ratio"]
     assert table.rows[0][2:] == ["3.00", "4.00", "8.00", "0.500"]
+
+
+def test_a_layer_with_equal_numbers_has_no_ratio_above_one(tmp_path):
+    runs = make_runs(tmp_path, {"sgdm": [{5: 4.0, 9: 1.0}], "adam": [{5: 4.0, 9: 2.0}]})
+    runs[0].geometry[5] = [dataclasses.replace(row, loss=1.0) for row in runs[0].geometry[5]]
+    (table,) = compare(runs, ("sgdm", "adam"), [5])
+    assert (table.rows[0][-1], table.rows[-1][-1]) == ("1.00", "0 of 1")
 
 
 def test_same_loss_compares_each_repeats_own_steps(tmp_path):

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hgeo.arguments import check_function
 from hgeo.curvature.gauss_newton import Head, Model
 from hgeo.curvature.linearised import linearised
 from hgeo.losses import Loss, Weighted, to_weighted
@@ -69,6 +70,8 @@ def fisher(
     Reference:
       Kunstner, Balles, Hennig. Limitations of the Empirical Fisher Approximation. 2019.
     """
+    check_function("model", model)
+    check_function("head", head)
     if (sample is None) != (key is None):
         raise ValueError("sample and key go together: give both, or neither")
     if num_samples < 1:

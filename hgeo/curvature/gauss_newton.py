@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from hgeo.arguments import check_function
 from hgeo.curvature.linearised import linearised
 from hgeo.losses import Loss
 
@@ -42,6 +43,8 @@ def gauss_newton(model: Model, head: Head) -> Loss:
     Reference:
       Schraudolph. Fast Curvature Matrix-Vector Products for Second-Order Gradient Descent. 2002.
     """
+    check_function("model", model)
+    check_function("head", head)
 
     def loss(params, batch):
         return head(linearised(lambda params: model(params, batch), params), batch)

@@ -17,10 +17,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hgeo.leaf_paths import LeafSlice, leaves_by_path
 from hgeo.losses import varying_axes
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.layer_forms import Along, Forms
-from hgeo.probes.layers import Layer, LeafSlice, leaves_by_path
+from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import even_chunks, in_chunks
 from hgeo.probes.memory import ChunkSize, temporary_bytes
 from hgeo.probes.program import Program, active, reaching, trace

@@ -102,4 +102,10 @@ def divided(results: PyTree, weight: jax.Array, axis_name: str | None) -> PyTree
 
 def matmul_precision(precision: str | None) -> contextlib.AbstractContextManager:
     """The precision of matrix products that are traced within; `None` leaves the ambient one."""
-    return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()
+    try:
+        return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()
+    except ValueError as error:
+        raise ValueError(
+            "precision must be None, 'highest', 'high', 'default' or another of "
+            f"jax.default_matmul_precision, not {precision!r}"
+        ) from error

@@ -1,5 +1,6 @@
 """The condition number of a layer's Hessian, from the dense matrix in float64."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -7,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hgeo.losses import Loss
+from hgeo.losses import Loss, as_weighted
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
@@ -102,7 +103,8 @@ def condition_number(
     with jax.enable_x64(True):
         params, batch = jax.tree.map(_wide, (params, batch))
         layer = Layer(layer.name, layer.parts, layer.shapes, ("float64",) * len(layer.parts))
-        value = jax.eval_shape(loss, params, batch)
+        jax.eval_shape(layer.leaves, params)  # says so if the params do not fit
+        value = jax.eval_shape(functools.partial(as_weighted, loss), params, batch)
         narrow = [str(x.dtype) for x in jax.tree.leaves(value) if x.dtype == jnp.float32]
         if narrow:
             raise ValueError(f"the loss of float64 params and batch is {narrow[0]}, not float64")

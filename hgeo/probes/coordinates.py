@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from hgeo.arguments import check_key, check_whole
+from hgeo.probes.arguments import check_layers
 from hgeo.probes.layers import Layer
 
 
@@ -38,6 +40,8 @@ class Coordinates:
 
     def __post_init__(self):
         """Checks concrete indices; pytree operations may put anything else in their place."""
+        if not isinstance(self.layer, Layer):
+            raise TypeError(f"layer must be one of hgeo.find_layers, not {self.layer!r}")
         indices = self.indices
         if not isinstance(indices, (np.ndarray, jax.Array)) or isinstance(indices, Tracer):
             return
@@ -48,6 +52,17 @@ class Coordinates:
             raise ValueError(
                 f"layer {self.layer.name!r} has coordinates 0 to {self.layer.size - 1}; "
                 f"outside them: {[int(i) for i in outside[:5]]}"
+            )
+
+    def check(self) -> None:
+        """Raises a TypeError unless the indices are integers of shape `(num,)`."""
+        indices = self.indices
+        dtype, shape = getattr(indices, "dtype", None), getattr(indices, "shape", None)
+        if dtype is None or shape is None or len(shape) != 1 or dtype.kind not in "iu":
+            has = repr(indices) if dtype is None else f"{dtype} of shape {shape}"
+            raise TypeError(
+                f"coordinates of layer {self.layer.name!r} must be an array of integers of shape "
+                f"(num,), not {has}"
             )
 
     @property
@@ -93,6 +108,9 @@ def sample_coordinates(
     Reference:
       Jiang, Malik, Li (2022), section 4: 200 coordinates a layer.
     """
+    check_layers(layers)
+    check_key(key)
+    check_whole("num", num)
     if num < 1:
         raise ValueError(f"num must be at least 1, not {num}")
     if not layers:

@@ -15,7 +15,7 @@ from jax.extend import core
 from hgeo.probes.primitives import known_name
 from hgeo.probes.program import BODIES, OPENED, Equation, Program, flatten, is_inexact
 
-# What they compute is what their body does: a rule is for derivatives, or for vmap, alone.
+# What they compute is what their body does; their rules matter to derivatives and vmap alone.
 _OPENED_FOR_VALUES = OPENED | {
     "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call",
 }  # fmt: skip
@@ -203,10 +203,12 @@ def _alike_bodies(first: core.Jaxpr, second: core.Jaxpr) -> bool:
 
     def reads(mine, its):
         if isinstance(mine, core.Literal) or isinstance(its, core.Literal):
-            if not (isinstance(mine, core.Literal) and isinstance(its, core.Literal)):
-                return False
-            values = np.asarray(mine.val), np.asarray(its.val)
-            return _alike_avals(mine, its) and _alike(*values)
+            both = isinstance(mine, core.Literal) and isinstance(its, core.Literal)
+            return (
+                both
+                and _alike_avals(mine, its)
+                and _alike(np.asarray(mine.val), np.asarray(its.val))
+            )
         return matched.get(mine) is its
 
     pairs = [(first.constvars, second.constvars), (first.invars, second.invars)]

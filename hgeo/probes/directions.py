@@ -32,12 +32,16 @@ class Directions:
 
     def __post_init__(self):
         """Checks the shape; pytree operations may put anything else in the vectors' place."""
-        if not isinstance(self.vectors, (np.ndarray, jax.Array)):
-            return
-        if self.vectors.ndim == 2 and self.vectors.shape[1] != self.layer.size:
+        if isinstance(self.vectors, (np.ndarray, jax.Array)) and self.vectors.ndim == 2:
+            self.check()
+
+    def check(self) -> None:
+        """Raises a ValueError unless the vectors have the shape `(num, layer.size)`."""
+        shape = jnp.shape(self.vectors)
+        if len(shape) != 2 or shape[1] != self.layer.size:
             raise ValueError(
                 f"directions of layer {self.layer.name!r} must have shape "
-                f"(num, {self.layer.size}), not {self.vectors.shape}"
+                f"(num, {self.layer.size}), not {shape}"
             )
 
     @property

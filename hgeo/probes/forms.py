@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.losses import Loss
+from hgeo.probes.arguments import check_along
 from hgeo.probes.averaging import averaged
 from hgeo.probes.layer_forms import Along
 from hgeo.probes.memory import ChunkSize, checked_chunk_size, one_at_a_time
@@ -65,8 +66,9 @@ def check_options(
     chunk_size: int | str,
     memory_budget: int | None,
 ) -> int | ChunkSize:
-    """Raises a ValueError for a bad option; gives the chunk size as the modes take it."""
+    """Raises a ValueError or TypeError for a bad argument; gives the modes' chunk size."""
     check_mode(mode)
     if not along:
         raise ValueError("no coordinates were given, so there is nothing to probe")
+    check_along(along)
     return checked_chunk_size(chunk_size, memory_budget)

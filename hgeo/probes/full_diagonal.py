@@ -7,15 +7,17 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.errors import NoPreconditionerError
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.losses import Loss
+from hgeo.probes.arguments import check_layers
 from hgeo.probes.averaging import averaged, first_piece
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.cost import operations
-from hgeo.probes.forms import check_options
 from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
-from hgeo.probes.memory import chunk_of, one_at_a_time
-from hgeo.probes.modes import MODES, ModeChoice, choose, choose_product
+from hgeo.probes.memory import checked_chunk_size, chunk_of, one_at_a_time
+from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose, choose_product
 from hgeo.probes.products import FORWARD
 from hgeo.probes.unit_diagonals import UnitDiagonals
 from hgeo.static_leaves import held
@@ -111,9 +113,9 @@ def full_diagonal(
     """
     options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
     loss, params, batch = held(loss, params, batch)
+    chunk = checked_chunk_size(chunk_size, memory_budget)
     plan = _plan_of(loss, params, batch, layers, method, mode, options)
     costs = plan.costs
-    chunk = check_options(layers, mode, chunk_size, memory_budget)
     chunk = chunk if plan.choice.vmapped else one_at_a_time(chunk)
     total_cost = sum(cost.gradients for cost in costs.values())
     if total_cost > max_gradients:
@@ -204,7 +206,10 @@ class _Plan(NamedTuple):
 def _plan_of(loss, params, batch, layers, method, mode, options) -> _Plan:
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, not {method!r}")
-    check_options(layers, mode, "auto", None)
+    check_mode(mode)
+    if not layers:
+        raise ValueError("no layers were given, so there is nothing to probe")
+    check_layers(layers)
 
     def plan(total, params, piece):
         along = _all_coordinates(layers)
@@ -261,16 +266,24 @@ def _all_coordinates(layers: Mapping[str, Layer]) -> dict[str, Coordinates]:
 def _gradient_operations(total, params, exists):
     """Those of one gradient, or of one directional derivative where there is no gradient."""
     leaves, treedef = jax.tree.flatten(params)
-    free = [k for k, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    free = {
+        path: k
+        for k, (path, leaf) in enumerate(leaves_by_path(params).items())
+        if jnp.issubdtype(leaf.dtype, jnp.floating)
+    }
 
     def of_free(moved):
         full = list(leaves)
-        for k, leaf in zip(free, moved, strict=True):
+        for k, leaf in zip(free.values(), moved, strict=True):
             full[k] = leaf
         return total(jax.tree.unflatten(treedef, full))
 
     derivative = jax.grad(of_free) if exists else lambda moved: jax.jvp(of_free, [moved], [moved])
-    return operations(derivative, [leaves[k] for k in free])
+    while True:
+        try:
+            return operations(derivative, [leaves[k] for k in free.values()])
+        except NoPreconditionerError as error:  # a loss that is preconditioned in the others
+            del free[error.path]
 
 
 def _report(progress: Progress | None, name: str, size: int) -> Callable[[Any], None] | None:

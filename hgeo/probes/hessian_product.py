@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.losses import Loss, as_weighted, over_devices
+from hgeo.probes.arguments import check_layers
 from hgeo.probes.averaging import averaged, divided, first_piece, matmul_precision
 from hgeo.probes.directions import Directions
 from hgeo.probes.layers import Layer
@@ -25,6 +26,7 @@ def together(layers: Layer | Mapping[str, Layer]) -> Layer:
     """
     if isinstance(layers, Layer):
         return layers
+    check_layers(layers)
     if not layers:
         raise ValueError("no layers were given, so there is nothing to probe")
     parts = [part for layer in layers.values() for part in layer.parts]

@@ -5,37 +5,18 @@ import math
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
+
+from hgeo.leaf_paths import LeafSlice, LeafSpec, leaves_by_path, path_of, spelled
 
 PyTree = Any
 
 _NOT_WEIGHTS = {"bias", "scale", "embed", "embedder", "embedding", "embeddings"}
 
 
-class LeafSlice(NamedTuple):
-    """One entry of a leaf that stacks the weights of several layers, as `nn.scan` makes them.
-
-    Attributes:
-      path: path of the stacked leaf.
-      index: position along its leading axis.
-
-    Example:
-      >>> hgeo.LeafSlice("blocks/kernel", 2)
-      LeafSlice(path='blocks/kernel', index=2)
-    """
-
-    path: str
-    index: int
-
-    def __str__(self) -> str:
-        """The path and the index as they stand in a layer's name."""
-        return f"{self.path}[{self.index}]"
-
-
-LeafSpec: TypeAlias = str | LeafSlice
 Select: TypeAlias = (
     str
     | Callable[[str, Any], bool]
@@ -97,14 +78,18 @@ class Layer:
 
     def replace_leaves(self, params: PyTree, leaves: Iterable[jax.Array]) -> PyTree:
         """`params` with the layer's arrays replaced by `leaves`, of the same shapes."""
-        paths = list(leaves_by_path(params))
-        flat, treedef = jax.tree.flatten(params)
-        for part, leaf in zip(self.parts, leaves, strict=True):
-            position = paths.index(_path(part))
+        found = leaves_by_path(params)
+        for part, shape, leaf in zip(self.parts, self.shapes, leaves, strict=True):
+            self._check(found, part, shape)
+            if jnp.shape(leaf) != shape:
+                raise ValueError(
+                    f"layer {self.name!r} takes an array of shape {shape} for {str(part)!r}, "
+                    f"not {jnp.shape(leaf)}"
+                )
             if isinstance(part, LeafSlice):
-                leaf = jnp.asarray(flat[position]).at[part.index].set(leaf)
-            flat[position] = leaf
-        return jax.tree.unflatten(treedef, flat)
+                leaf = jnp.asarray(found[part.path]).at[part.index].set(leaf)
+            found[path_of(part)] = leaf
+        return jax.tree.unflatten(jax.tree.structure(params), list(found.values()))
 
     def ravel(self, params: PyTree) -> jax.Array:
         """The layer's weights in `params` as one vector of shape `(size,)`.
@@ -137,19 +122,30 @@ class Layer:
         return self.replace_leaves(params, self.split(vector))
 
     def _take(self, leaves: Mapping[str, Any], k: int) -> jax.Array:
-        part, path = self.parts[k], _path(self.parts[k])
+        part = self.parts[k]
+        self._check(leaves, part, self.shapes[k])
+        leaf = jnp.asarray(leaves[path_of(part)])
+        return leaf[part.index] if isinstance(part, LeafSlice) else leaf
+
+    def _check(self, leaves: Mapping[str, Any], part: LeafSpec, shape: tuple[int, ...]) -> None:
+        path = path_of(part)
         if path not in leaves:
             raise ValueError(
                 f"layer {self.name!r}: params have no leaf {path!r}; they have {sorted(leaves)}"
             )
-        leaf = jnp.asarray(leaves[path])
-        leaf = leaf[part.index] if isinstance(part, LeafSlice) else leaf
-        if leaf.shape != self.shapes[k]:
+        found = jnp.shape(leaves[path])
+        if hasattr(leaves[path], "dtype") and not _is_floating(leaves[path]):
             raise ValueError(
-                f"layer {self.name!r} was found with shape {self.shapes[k]} at {path!r}, "
-                f"but these params have {leaf.shape} there"
+                f"layer {self.name!r} must be floating, but these params have "
+                f"{leaves[path].dtype} at {path!r}"
             )
-        return leaf
+        sliced = isinstance(part, LeafSlice)
+        inside = not sliced or (len(found) > 0 and part.index < found[0])
+        if not inside or (found[1:] if sliced else found) != shape:
+            raise ValueError(
+                f"layer {self.name!r} was found with shape {shape} at {str(part)!r}, "
+                f"but these params have {found} at {path!r}"
+            )
 
 
 def find_layers(
@@ -176,7 +172,8 @@ def find_layers(
       An `OrderedDict` of `Layer`s by name.
 
     Raises:
-      ValueError: nothing was selected, or a path or slice is not in `params`.
+      ValueError: nothing was selected; a path or slice is not in `params`; two leaves have one
+        path, two layers one name, or a layer the same weights twice.
       TypeError: `select` is none of these.
 
     Example:
@@ -189,34 +186,50 @@ def find_layers(
     Reference:
       Jiang, Malik, Li. How Does Adaptive Optimization Impact Local Neural Network Geometry? 2022.
     """
-    leaves = {path: leaf for path, leaf in leaves_by_path(params).items() if _is_floating(leaf)}
+    everything = leaves_by_path(params)
+    leaves = {path: leaf for path, leaf in everything.items() if _is_floating(leaf)}
     if not leaves:
-        raise ValueError("params have no floating leaf, so no layer can be found in them")
-
-    named: dict[str, tuple[LeafSpec, ...]]
-    if isinstance(select, Mapping):
-        named = {
-            str(name): (spec,) if isinstance(spec, (str, LeafSlice)) else tuple(spec)
-            for name, spec in select.items()
+        has = {
+            path: str(getattr(leaf, "dtype", type(leaf).__name__))
+            for path, leaf in list(everything.items())[:4]
         }
-    elif isinstance(select, Iterable) and not isinstance(select, str):
-        named = {str(spec): (spec,) for spec in select}
-    else:
-        chosen = [path for path, leaf in leaves.items() if _predicate(select)(path, leaf)]
-        named = {path: (path,) for path in chosen}
+        raise ValueError(
+            f"params have no floating leaf, so no layer can be found in them; they have {has}"
+        )
 
-    if stacked is not None:
-        named = dict(_unstack(named, stacked, leaves))
+    named: list[tuple[str, tuple[LeafSpec, ...]]]
+    if isinstance(select, Mapping):
+        wrong = [spec for spec in select.values() if not isinstance(spec, Iterable)]
+        if wrong:
+            raise TypeError(f"select maps names to a path or to several, not to {wrong[0]!r}")
+        named = [
+            (str(name), (spec,) if isinstance(spec, (str, LeafSlice)) else tuple(spec))
+            for name, spec in select.items()
+        ]
+    elif isinstance(select, Iterable) and not isinstance(select, str):
+        named = [(str(spec), (spec,)) for spec in select]
+    else:
+        predicate = _predicate(select)
+        named = [(path, (path,)) for path, leaf in leaves.items() if predicate(path, leaf)]
     if not named:
         raise ValueError(f"select={select!r} selects no floating leaf; params have {list(leaves)}")
-    return OrderedDict((name, _layer(name, parts, leaves)) for name, parts in named.items())
+
+    found: OrderedDict[str, Layer] = OrderedDict()
+    for name, parts in named if stacked is None else _unstack(named, stacked, leaves):
+        if name in found:
+            raise ValueError(
+                f"two layers would have the name {name!r}, {spelled(found[name].parts)} and "
+                f"{spelled(parts)}; select names each layer once (a mapping gives other names)"
+            )
+        found[name] = _layer(name, parts, leaves)
+    return found
 
 
 def _predicate(select: Any) -> Callable[[str, Any], Any]:
     if select is None:
         return lambda path, leaf: len(leaf.shape) >= 2 and not _NOT_WEIGHTS & set(_words(path))
     if isinstance(select, str):
-        pattern = re.compile(select)
+        pattern = _pattern("select", select)
         return lambda path, leaf: pattern.search(path) is not None
     if callable(select):
         return select
@@ -226,47 +239,62 @@ def _predicate(select: Any) -> Callable[[str, Any], Any]:
     )
 
 
+def _pattern(argument: str, text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"{error}: {argument}={text!r} must be a regular expression") from error
+
+
 def _unstack(named, stacked: str, leaves):
-    pattern = re.compile(stacked)
-    for name, parts in named.items():
-        if len(parts) == 1 and isinstance(parts[0], str) and pattern.search(parts[0]):
-            for index in range(leaves[parts[0]].shape[0]):
-                yield f"{name}[{index}]", (LeafSlice(parts[0], index),)
-        else:
+    pattern, matched = _pattern("stacked", stacked), False
+    for name, parts in named:
+        whole = len(parts) == 1 and isinstance(parts[0], str) and parts[0] in leaves
+        if not whole or not pattern.search(parts[0]):
             yield name, parts
+            continue
+        matched, shape = True, leaves[parts[0]].shape
+        if not shape:
+            raise ValueError(
+                f"stacked={stacked!r} matches {parts[0]!r}, a scalar, which has no axis of layers"
+            )
+        for index in range(shape[0]):
+            yield f"{name}[{index}]", (LeafSlice(parts[0], index),)
+    if not matched:
+        raise ValueError(
+            f"stacked={stacked!r} matches none of the leaves that are selected, "
+            f"{[name for name, _ in named]}"
+        )
 
 
 def _layer(name: str, parts: tuple[LeafSpec, ...], leaves: Mapping[str, Any]) -> Layer:
+    if not parts:
+        raise ValueError(f"layer {name!r} must hold a leaf; params have {list(leaves)}")
     shapes = []
     for part in parts:
-        if _path(part) not in leaves:
+        if path_of(part) not in leaves:
             raise ValueError(
-                f"layer {name!r}: no floating leaf {_path(part)!r}; params have {list(leaves)}"
+                f"layer {name!r}: no floating leaf {path_of(part)!r}; params have {list(leaves)}"
             )
-        shape = tuple(leaves[_path(part)].shape)
+        shape = tuple(leaves[path_of(part)].shape)
         if isinstance(part, LeafSlice):
             if not shape or not 0 <= part.index < shape[0]:
                 raise ValueError(f"layer {name!r}: {part} is outside a leaf of shape {shape}")
             shape = shape[1:]
         shapes.append(shape)
-    dtypes = tuple(str(leaves[_path(part)].dtype) for part in parts)
+    whole = [part for part in parts if not isinstance(part, LeafSlice)]
+    twice = [
+        p for k, p in enumerate(parts) if p in parts[:k] or (path_of(p) in whole and p not in whole)
+    ]
+    if twice:
+        raise ValueError(
+            f"layer {name!r} holds the weights of {str(twice[0])!r} twice: {spelled(parts)}"
+        )
+    dtypes = tuple(str(leaves[path_of(part)].dtype) for part in parts)
     layer = Layer(name, parts, tuple(shapes), dtypes)
     if layer.size == 0:
         raise ValueError(f"layer {name!r} is empty: its shapes are {layer.shapes}")
     return layer
-
-
-def leaves_by_path(params: PyTree) -> dict[str, Any]:
-    """Every leaf by its path; the attribute that holds an NNX variable's array is not named."""
-    found = {}
-    for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
-        path = jax.tree_util.keystr(keys, simple=True, separator="/")
-        found[path.removesuffix("/value")] = leaf
-    return found
-
-
-def _path(part: LeafSpec) -> str:
-    return part.path if isinstance(part, LeafSlice) else part
 
 
 def _words(path: str) -> list[str]:

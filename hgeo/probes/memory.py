@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jax.extend import core
 
+from hgeo.arguments import check_whole
 from hgeo.probes.mapping import even_chunks
 
 # On a CPU more than about four coordinates at once leave the caches and gain nothing.
@@ -43,6 +44,7 @@ def checked_chunk_size(chunk_size: int | str, memory_budget: int | None) -> int 
         if chunk_size != "auto":
             raise ValueError(f"chunk_size must be a number or 'auto', not {chunk_size!r}")
         return ChunkSize(memory_budget)
+    check_whole("chunk_size", chunk_size)
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
     if memory_budget is not None:

@@ -6,6 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hgeo.arguments import check_whole
+
 PyTree = Any
 
 
@@ -26,6 +28,7 @@ def sum_over_microbatches(
     """
     if size is None:
         return function(batch, 1.0)
+    check_whole("microbatch_size", size)
     if size < 1:
         raise ValueError(f"microbatch_size must be at least 1, not {size}")
     leaves, treedef = jax.tree.flatten(batch)

@@ -1,4 +1,4 @@
-"""Obstacles: what on the way to the loss allows no second derivative, or no vmap."""
+"""Obstacles: what between the layers and the loss allows no second derivative, or no vmap."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.losses import Loss
+from hgeo.probes.arguments import check_along
 from hgeo.probes.coordinates import Coordinates
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
@@ -73,6 +74,7 @@ def row_dominance(
     given = checked_chunk_size(chunk_size, memory_budget)
     if not coordinates:
         raise ValueError("no coordinates were given, so there is nothing to probe")
+    check_along(coordinates)
     loss, params, batch = held(loss, params, batch)
     options = {
         "microbatch_size": microbatch_size,

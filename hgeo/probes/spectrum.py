@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.arguments import check_key, check_whole
 from hgeo.losses import Loss
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
@@ -108,6 +109,9 @@ def spectrum(
     from matfree import decomp, stochtrace
 
     layer = together(layer)
+    check_key(key)
+    check_whole("num_matvecs", num_matvecs)
+    check_whole("num_samples", num_samples)
     if not 1 <= num_matvecs <= layer.size:
         raise ValueError(
             f"num_matvecs must lie in 1 to {layer.size}, the weights of {layer.name!r}, "

@@ -7,7 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from hgeo.losses import Loss
+from hgeo.arguments import check_key, check_whole
+from hgeo.losses import Loss, call_loss
+from hgeo.probes.arguments import check_layers
 from hgeo.probes.averaging import averaged
 from hgeo.probes.hessian_product import hessian_product, together
 from hgeo.probes.layers import Layer
@@ -95,6 +97,9 @@ def stochastic_diagonal(
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {METHODS}, not {method!r}")
+    check_whole("num_samples", num_samples)
+    check_key(key)
+    check_layers(layers)
     if num_samples < 2:
         raise ValueError(f"num_samples must be at least 2 for an error bar, not {num_samples}")
     joint = together(layers)
@@ -109,7 +114,7 @@ def stochastic_diagonal(
     else:
         # An index of the pieces, so that each example has signs of its own.
         numbered = {"batch": batch, "number": _numbers(batch, microbatch_size)}
-        of_batch = lambda params, numbered: loss(params, numbered["batch"])
+        of_batch = lambda params, numbered: call_loss(loss, params, numbered["batch"])
 
         def of_piece(total, params, piece):
             own = jax.random.fold_in(key, piece["number"].ravel()[0])

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.leaf_paths import LeafSlice
 from hgeo.probes.adjoint_weighted import trace_loss
 from hgeo.probes.cost import operations
 from hgeo.probes.cut import (
@@ -16,7 +17,7 @@ from hgeo.probes.cut import (
     find_cut,
     local_derivatives,
 )
-from hgeo.probes.layers import Layer, LeafSlice
+from hgeo.probes.layers import Layer
 from hgeo.probes.mapping import mapped
 from hgeo.probes.memory import ChunkSize, chunk_of
 from hgeo.probes.products import FORWARD, hessian_map
@@ -157,7 +158,7 @@ class UnitDiagonals:
         """v -> the Hessian in a variable times v, and zeros of its shape."""
         zeros = jnp.zeros_like(self.program.run(self.leaves)[variable])
         f = lambda tap: self.program.run(self.leaves, {variable: tap})[self.program.output]
-        assert self._way is not None  # else every layer has a problem
+        assert self._way is not None, "no layer is taken where there are no products"
         return hessian_map(f, zeros, self._way), zeros
 
     def _local(self, product: UnitProduct, cut: Cut):

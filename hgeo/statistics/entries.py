@@ -11,9 +11,15 @@ def checked(name: str, entries: ArrayLike) -> jax.Array:
     """The entries as an array, of at least one along the last axis.
 
     Raises:
+      TypeError: it is no array of real numbers.
       ValueError: there are none, or (where the values are known) not one of them is finite.
     """
-    array = jnp.asarray(entries)
+    try:
+        array = jnp.asarray(entries)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name} takes an array of numbers, not {entries!r:.60}") from error
+    if jnp.iscomplexobj(array):
+        raise TypeError(f"{name} takes real entries, not an array of {array.dtype}")
     if array.ndim == 0 or array.size == 0:
         raise ValueError(
             f"{name} takes entries along the last axis; an array of shape {array.shape} has none"

@@ -59,6 +59,8 @@ def low_rank(weight: ArrayLike, share: float = 0.9) -> LowRank:
     matrix = checked("low_rank", weight)
     if matrix.ndim != 2:
         raise ValueError(f"low_rank takes a matrix (out, in), not an array of shape {matrix.shape}")
+    if not jnp.issubdtype(matrix.dtype, jnp.floating):
+        raise TypeError(f"low_rank takes a floating matrix, not one of {matrix.dtype}")
     if jnp.finfo(matrix.dtype).bits < 32:
         matrix = matrix.astype(jnp.float32)
     left, values, right = jnp.linalg.svd(matrix, full_matrices=False)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from hgeo.arguments import check_key
 from hgeo.statistics.entries import checked
 
 
@@ -110,6 +111,7 @@ def r_med_spread(
     entries = checked("r_med_spread", diagonal)
     if entries.ndim != 1:
         raise ValueError(f"r_med_spread takes entries of shape (K,), not {entries.shape}")
+    check_key(key)
     size = entries.shape[0]
     num = max(1, size // 2) if num is None else num
     if not 1 <= num <= size:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hgeo
-from tests.probes.dense import dense_hessian, error, quick
+from tests.probes.dense import dense_hessian, error, joint_hessian, quick, spans
 
 MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
 
@@ -53,9 +53,12 @@ def case(seed, *leading):
     return params, batch
 
 
-def jacobian(params, batch, layer):
-    outputs = lambda vector: model(layer.replace(params, vector), batch).ravel()
-    return jax.jacobian(outputs)(layer.ravel(params))
+def jacobian(params, batch, layers):
+    """Of all layers' weights, one layer after the other."""
+    by_leaf = jax.jacobian(lambda params: model(params, batch).ravel())(params)
+    return jnp.concatenate(
+        [by_leaf[name].reshape(-1, layer.size) for name, layer in layers.items()], axis=1
+    )
 
 
 def all_of(layers):
@@ -73,23 +76,29 @@ def mean_of(head, batch):
 
 @pytest.mark.parametrize("head", HEADS)
 def test_gauss_newton_equals_jacobians_around_the_heads_hessian(head):
-    for seed in (0, 1):
-        params, batch = case(seed, 6)
+    loss, layers = hgeo.gauss_newton(model, HEADS[head]), hgeo.find_layers(case(0, 6)[0])
+
+    @quick
+    def every(params, batch):
         outputs = model(params, batch)
         curved = jax.hessian(mean_of(HEADS[head], batch))(outputs).reshape(outputs.size, -1)
-        loss = hgeo.gauss_newton(model, HEADS[head])
-        value, plain = loss(params, batch), HEADS[head](outputs, batch)
+        columns = jacobian(params, batch, layers)
+        probe = functools.partial(hgeo.sampled_diagonal, loss, params, batch, all_of(layers))
+        modes = MODES if head == "masked" else MODES[:1]
+        return (
+            (loss(params, batch), HEADS[head](outputs, batch)),
+            (joint_hessian(loss, params, batch, layers), columns.T @ curved @ columns),
+            {mode: probe(mode=mode) for mode in modes},
+        )
+
+    for seed in (0, 1):
+        (value, plain), (dense, expected), entries = every(*case(seed, 6))
         assert jax.tree.all(jax.tree.map(jnp.allclose, value, plain))
-        layers = hgeo.find_layers(params)
-        coordinates = all_of(layers)
-        for name, layer in layers.items():
-            columns = jacobian(params, batch, layer)
-            expected = columns.T @ curved @ columns
-            assert error(dense_hessian(loss, params, batch, layer), expected) < 1e-12
-            for mode in MODES if seed == 0 else MODES[:1]:
-                probe = quick(functools.partial(hgeo.sampled_diagonal, loss, mode=mode))
-                found = probe(params, batch, {name: coordinates[name]})[name]
-                assert error(found, jnp.diagonal(expected)) < 1e-12, mode
+        for name, span in spans(layers).items():
+            own = expected[span, span]
+            assert error(dense[span, span], own) < 1e-12
+            for mode, found in entries.items():
+                assert error(found[name], jnp.diagonal(own)) < 1e-12, mode
 
 
 @pytest.mark.parametrize(("head", "axes"), [("cross entropy", 1), ("masked", 2), ("cubed", 2)])
@@ -97,22 +106,25 @@ def test_empirical_fisher_is_the_mean_square_of_the_examples_gradients(head, axe
     params, batch = case(0, 4, 2) if axes == 2 else case(0, 6)
     number = 8 if axes == 2 else 6
     weight = jnp.sum(batch["mask"]) if head == "masked" else number
-    flat = lambda x: x.reshape(number, *x.shape[axes:])
+    loss = hgeo.fisher(model, HEADS[head], example_axes=axes)
+    layers = hgeo.find_layers(params)
 
-    def of_example(n):
-        one = {key: flat(value)[n : n + 1] for key, value in batch.items()}
-
+    def of_example(params, one):
         def total(params):
             value = HEADS[head](model(params, one), one)
             return value.total if isinstance(value, hgeo.Weighted) else value
 
-        return jax.grad(total)(params)
+        gradient = jax.grad(total)(params)
+        return jnp.concatenate([layer.ravel(gradient) for layer in layers.values()])
 
-    loss = hgeo.fisher(model, HEADS[head], example_axes=axes)
-    for layer in hgeo.find_layers(params).values():
-        slopes = jnp.stack([layer.ravel(of_example(n)) for n in range(number)])
-        expected = slopes.T @ slopes / weight
-        assert error(dense_hessian(loss, params, batch, layer), expected) < 1e-12
+    def both(params, batch):
+        each = jax.tree.map(lambda x: x.reshape(number, 1, *x.shape[axes:]), batch)
+        slopes = jax.vmap(of_example, in_axes=(None, 0))(params, each)
+        return joint_hessian(loss, params, batch, layers), slopes.T @ slopes / weight
+
+    found, expected = quick(both)(params, batch)
+    for span in spans(layers).values():
+        assert error(found[span, span], expected[span, span]) < 1e-12
 
 
 def test_sampled_fisher_of_cross_entropy_tends_to_gauss_newton():
@@ -140,12 +152,12 @@ def test_sampled_targets_are_those_that_were_drawn():
 
 def test_microbatches_add_up():
     params, batch = case(0, 6)
-    layers = hgeo.find_layers(params)
+    layers = hgeo.find_layers(params, ["w1", "w3"])
     coordinates = all_of(layers)
     for loss in (hgeo.gauss_newton(model, masked), hgeo.fisher(model, masked)):
-        probe = functools.partial(hgeo.sampled_diagonal, loss)
-        whole = quick(probe)(params, batch, coordinates)
-        pieces = quick(functools.partial(probe, microbatch_size=4))(params, batch, coordinates)
+        probe = functools.partial(hgeo.sampled_diagonal, loss, coordinates=coordinates)
+        both = lambda *given, probe=probe: (probe(*given), probe(*given, microbatch_size=4))
+        whole, pieces = quick(both)(params, batch)
         for name in layers:
             assert error(pieces[name], whole[name]) < 1e-12
 

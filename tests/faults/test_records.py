@@ -1,6 +1,5 @@
 """Records that were cut short or spoilt, and caches of data."""
 
-import shutil
 import warnings
 
 import numpy as np
@@ -9,16 +8,6 @@ import pytest
 from hgeo.data.cache import cached_arrays
 from hgeo.errors import InputError
 from hgeo.records import GeometryRow, LossRow, RunRecords
-from tests.experiments import load_config, records, run
-from tests.faults.damage import checkpoints, contents
-
-QUICK = {
-    "probe__layers": (3, 4),
-    "probe__num_coordinates": 2,
-    "probe__steps": (0, 6),
-    "optimizers": ("sgdm",),
-    "compare": (),
-}
 
 
 def filled(folder):
@@ -85,35 +74,6 @@ def test_a_broken_line_is_an_error_that_names_file_and_line(tmp_path, line, cont
     path.write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match=rf"losses\.csv, line {line} is damaged"):
         RunRecords(tmp_path)
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("calm")
-    run(load_config("quickstart", "smoke", **QUICK), folder)
-    return folder
-
-
-@pytest.mark.parametrize("name", ["losses", "geometry"])
-def test_what_was_lost_is_done_again_and_said(calm, tmp_path, name):
-    work = shutil.copytree(calm, tmp_path / "work")
-    path = checkpoints(work, "sgdm").parent / f"{name}.csv"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-5])
-    _, said = run(load_config("quickstart", "smoke", **QUICK), work)
-    assert "ended in half a line" in said
-    assert path.read_bytes() == whole
-    assert records(work) == records(calm)
-
-
-def test_a_spoilt_line_stops_the_next_start_and_changes_nothing(calm, tmp_path):
-    work = shutil.copytree(calm, tmp_path / "work")
-    path = checkpoints(work, "sgdm").parent / "losses.csv"
-    path.write_bytes(path.read_bytes().replace(b"sgdm,0,2,", b"sgdm,0,?,"))
-    before = contents(work)
-    with pytest.raises(InputError, match=r"losses\.csv, line 4 is damaged"):
-        run(load_config("quickstart", "smoke", **QUICK), work)
-    assert contents(work) == before
 
 
 def test_no_flipped_bit_of_a_cache_comes_back(tmp_path):

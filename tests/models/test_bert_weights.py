@@ -14,6 +14,7 @@ from hgeo.models.bert_weights import (
     read_weights,
     torch_names,
 )
+from tests.probes.dense import quick
 
 safetensors = pytest.importorskip("safetensors.numpy")
 
@@ -29,7 +30,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def params():
-    return model().init(jax.random.key(0), TOKENS)["params"]
+    return quick(model().init)(jax.random.key(0), TOKENS)["params"]
 
 
 def tensors_of(params):

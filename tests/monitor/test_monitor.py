@@ -3,12 +3,14 @@
 import builtins
 import csv
 import importlib.util
+import re
 import struct
 import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import hgeo
@@ -73,7 +75,7 @@ def test_it_compiles_once_and_does_nothing_between():
     assert [step for step in range(21) if monitor.due(step)] == [0, 10, 20]
     with pytest.raises(TypeError, match=r"for a jax\.Array every call would have to wait"):
         monitor(jnp.int32(3), PARAMS, BATCH)
-    with pytest.raises(TypeError, match="integer"):
+    with pytest.raises(TypeError, match=r"step must be a whole number, not 3\.5"):
         monitor(3.5, PARAMS, BATCH)
 
 
@@ -261,3 +263,48 @@ def test_bad_arguments_are_said_before_any_work(arguments, error, message):
 def test_bad_calls(arguments, call, message):
     with pytest.raises(ValueError, match=message):
         make(**arguments)(0, **({"params": PARAMS} | call))
+
+
+def monitored(optimizer, constants, **more):
+    """A monitor's values and warnings of two steps."""
+    statistics = ("r_med", "preconditioned")
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        monitor = make(
+            optimizer=optimizer, preconditioner=constants, statistics=statistics, every=1
+        )
+        state = optimizer.init(PARAMS)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            values = [monitor(step, PARAMS, BATCH, optimizer_state=state) for step in range(2)][1]
+    said = [str(warning.message) for warning in caught if warning.category is UserWarning]
+    return values, [text for text in said if "no preconditioner" in text]
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "constants", "reason"),
+    [
+        (optax.lion(0.1), {}, r"made of \['ScaleByLionState'"),
+        (optax.adamax(0.1), {"b2": 0.999}, "does not divide by the P that its state gives"),
+        (optax.adam(0.1, eps=1e-3), {"b2": 0.999}, "does not divide by the P that its state gives"),
+    ],
+)
+def test_why_there_is_no_preconditioner_is_said_once(optimizer, constants, reason):
+    values, said = monitored(optimizer, constants)
+    (text,) = said
+    assert re.search(reason, text), text
+    assert "first/kernel" in text
+    assert "last/kernel" in text
+    assert np.isnan(values["hgeo/preconditioned_r_med/last/kernel"])
+    assert np.isfinite(values["hgeo/r_med/last/kernel"])
+
+
+def test_a_layer_that_is_not_trained_has_no_preconditioner_and_the_other_has():
+    labels = {"first": "none", "last": "adam"}
+    optimizer = optax.partition({"adam": optax.adam(0.1), "none": optax.set_to_zero()}, labels)
+    values, said = monitored(optimizer, {"b2": 0.999})
+    assert said == [
+        "no preconditioner, NaN in its place: first/kernel (the optimizer does not train it)"
+    ]
+    assert np.isnan(values["hgeo/preconditioned_r_med/first/kernel"])
+    assert np.isfinite(values["hgeo/preconditioned_r_med/last/kernel"])
+    assert monitored(optax.adam(0.1), {"b2": 0.999})[1] == []

@@ -42,11 +42,11 @@ def _apply(module, *args, **kwargs):
         return module.apply(*args, **kwargs)
 
 
-def _module(module, key, *inputs, **kwargs):
+def _module(module, key, *inputs):
     """Initialises in float32, as Flax does, and gives the asked dtype."""
     narrow = lambda x: x.astype(jnp.float32) if x.dtype == jnp.float64 else x
     with _flax():
-        variables = module.init(key, *map(narrow, inputs), **kwargs)
+        variables = jax.jit(module.init)(key, *map(narrow, inputs))
     return jax.tree.map(lambda x: x.astype(jnp.result_type(float)), variables)
 
 
@@ -149,7 +149,8 @@ def encoder_block(key):
     def loss(params, batch):
         return _cross_entropy(_apply(module, params, batch["x"]), batch["y"])
 
-    return Case(loss, params, batch, hgeo.find_layers(params))
+    layers = hgeo.find_layers(params, "(in_proj|linear2)/kernel")
+    return Case(loss, params, batch, layers)
 
 
 def decoder_block(key):
@@ -207,7 +208,22 @@ def _convolution(key, norm):
         out, _ = _apply(module, {"params": params, **rest}, batch["x"], mutable=["batch_stats"])
         return _cross_entropy(out, batch["y"])
 
-    return Case(loss, params, batch, hgeo.find_layers(params))
+    layers = hgeo.find_layers(params, "(Conv_0|Dense_0)/kernel" if norm else None)
+    return Case(loss, params, batch, layers)
+
+
+def attention(key):
+    """A wide layer and a narrow one before positions meet, and one behind, of next to no size."""
+    draw = _normal(key, 5)
+    params = {"wide": draw(3, 5), "narrow": draw(5, 2), "behind": 2.0 * draw(2, 3)}
+    batch = {"x": 2.0 * draw(2, 3, 3), "y": draw(2, 3, 3)}
+
+    def loss(params, batch):
+        x = jnp.tanh(jnp.tanh(batch["x"] @ params["wide"]) @ params["narrow"])
+        weights = jax.nn.softmax(jnp.einsum("bqd,bkd->bqk", x, x))
+        return jnp.mean((jnp.tanh((weights @ x) @ params["behind"]) - batch["y"]) ** 2)
+
+    return Case(loss, params, batch, hgeo.find_layers(params, ["wide", "narrow", "behind"]))
 
 
 def convolution(key):
@@ -273,6 +289,7 @@ FAMILIES = {
         linear_net,
         gelu_mlp,
         tied_autoencoder,
+        attention,
         encoder_block,
         decoder_block,
         bert_block,

@@ -1,5 +1,7 @@
 """Full diagonals against dense Hessians, and the proof on which the way by units rests."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,20 @@ import pytest
 
 import hgeo
 from hgeo.probes import unit_diagonals
-from tests.probes.dense import LARGE, dense_hessian, error, quick, slow
+from tests.probes.dense import (
+    dense_hessian,
+    diagonals,
+    error,
+    joint_hessian,
+    quick,
+    slow,
+    spans,
+    wide_case,
+)
 from tests.probes.families import FAMILIES
+
+QUICKER = ("tied_autoencoder", "recurrence", "scanned_stack", "weight_norm")
+SLOW = [family for family in FAMILIES if family not in QUICKER]
 
 
 @pytest.fixture(autouse=True)
@@ -17,36 +31,65 @@ def _float64():
         yield
 
 
-def check(loss, params, batch, layers, **options):
-    found = quick(lambda params, batch: hgeo.full_diagonal(loss, params, batch, layers, **options))(
-        params, batch
-    )
-    assert list(found) == list(layers)
-    for name, layer in layers.items():
-        truth = jnp.diagonal(dense_hessian(loss, params, batch, layer))
-        assert found[name].shape == (layer.size,)
-        assert error(found[name], truth) < 1e-10, name
+def check(losses, params, batch, layers, **options):
+    """Holds the full diagonals of several losses to dense Hessians, in one program."""
+
+    def both(loss, params, batch):
+        dense = jnp.diagonal(joint_hessian(loss, params, batch, layers))
+        return hgeo.full_diagonal(loss, params, batch, layers, **options), dense
+
+    program = lambda p, b: {name: both(loss, p, b) for name, loss in losses.items()}
+    for case, (found, dense) in quick(program)(params, batch).items():
+        assert list(found) == list(layers)
+        for name, span in spans(layers).items():
+            assert found[name].shape == dense[span].shape
+            assert error(found[name], dense[span]) < 1e-10, (case, name)
 
 
-@pytest.mark.parametrize("family", slow(FAMILIES, LARGE))
+def check_family(family, seeds, layers, **options):
+    """The same for a family, whose one program serves several seeds."""
+    loss = wide_case(family).loss
+    probe = quick(lambda p, b: hgeo.full_diagonal(loss, p, b, layers, **options))
+    for seed in seeds:
+        given = wide_case(family, seed)
+        found, truth = probe(given.params, given.batch), diagonals(family, seed)
+        assert list(found) == list(layers)
+        for name, layer in layers.items():
+            assert found[name].shape == (layer.size,)
+            assert error(found[name], truth[name]) < 1e-10, name
+
+
+@pytest.mark.parametrize("family", slow(FAMILIES, SLOW))
 def test_equals_the_dense_hessian(family):
-    for seed in (0, 1):
-        case = FAMILIES[family](jax.random.key(seed))
-        check(case.loss, case.params, case.batch, case.layers)
+    check_family(family, (0, 1), wide_case(family).layers)
 
 
-@pytest.mark.parametrize("family", slow(["gelu_mlp", "encoder_block", "bert_block"], LARGE))
-@pytest.mark.parametrize("through", ["cut", "units"])
-def test_units_and_cuts_equal_the_dense_hessian(family, through, monkeypatch):
-    price = (lambda *_: 0.0) if through == "cut" else (lambda *_: float("inf"))
+@pytest.fixture(params=["cut", "units"])
+def through(request, monkeypatch):
+    """Where a layer can be taken by units, by a cut behind it or by its own products."""
+    price = (lambda *_: 0.0) if request.param == "cut" else (lambda *_: float("inf"))
     monkeypatch.setattr(unit_diagonals, "cut_operations", price)
-    case = FAMILIES[family](jax.random.key(2))
+    return request.param
+
+
+@pytest.mark.parametrize("family", slow(["gelu_mlp", "encoder_block", "bert_block"], FAMILIES))
+def test_units_and_cuts_equal_the_dense_hessian(family, through):
+    case = wide_case(family, 2)
     costs = hgeo.full_diagonal_cost(case.loss, case.params, case.batch, case.layers)
     sound = {
         name: layer for name, layer in case.layers.items() if "sound" not in costs[name].reason
     }
-    assert len(sound) >= 3
-    check(case.loss, case.params, case.batch, sound, method="units", chunk_size=3)
+    assert len(sound) >= min(3, len(case.layers))
+    check_family(family, (2,), sound, method="units", chunk_size=3)
+
+
+def test_positions_that_depend_on_each_other(through):
+    """Two layers before attention and one behind it, each with its number of products."""
+    case = wide_case("attention")
+    costs = hgeo.full_diagonal_cost(case.loss, case.params, case.batch, case.layers, method="units")
+    sweeps = [cost.sweeps for cost in costs.values()]
+    assert sweeps == ([2 * 3, 2 * 3, 3] if through == "cut" else [5 * 3, 2 * 3, 3])
+    check_family("attention", (0, 1), case.layers, method="units", chunk_size=2)
 
 
 def _net(mix):
@@ -109,78 +152,78 @@ APART = {
 }
 
 
-def _case(mix):
+def _drawn():
     draw = lambda k, *shape: jax.random.normal(jax.random.key(k), shape, jnp.float64)
     params, batch = {"w": draw(0, 3, 4)}, {"x": draw(1, 6, 3), "y": draw(2, 6, 4)}
-    return _net(mix), params, batch, hgeo.find_layers(params)
+    return params, batch, hgeo.find_layers(params)
 
 
-@pytest.mark.parametrize("name", [*MIXING, *APART])
-def test_is_right_whatever_the_examples_do(name):
-    loss, params, batch, layers = _case((MIXING | APART)[name])
-    check(loss, params, batch, layers, method="units")
+def _case(mix):
+    return _net(mix), *_drawn()
 
 
-@pytest.mark.parametrize("name", REPEATED)
-def test_a_matrix_that_enters_more_than_once_is_taken_by_coordinates(name):
-    loss, params, batch, layers = _case(REPEATED[name])
-    with pytest.raises(ValueError, match=r"'w' can't be taken by units: it enters the loss"):
-        hgeo.full_diagonal(loss, params, batch, layers, method="units")
-    check(loss, params, batch, layers)
+@pytest.mark.parametrize("kind", ["mixing", "apart"])
+def test_is_right_whatever_the_examples_do(kind):
+    kinds = MIXING if kind == "mixing" else APART
+    check({name: _net(mix) for name, mix in kinds.items()}, *_drawn(), method="units")
+
+
+def test_a_matrix_that_enters_more_than_once_is_taken_by_coordinates():
+    for mix in REPEATED.values():
+        with pytest.raises(ValueError, match=r"'w' can't be taken by units: it enters the loss"):
+            hgeo.full_diagonal(*_case(mix), method="units")
+    check({name: _net(mix) for name, mix in REPEATED.items()}, *_drawn())
 
 
 @pytest.mark.parametrize("name", MIXING)
 def test_examples_that_mix_are_not_taken_for_independent(name):
-    loss, params, batch, layers = _case(MIXING[name])
-    cost = hgeo.full_diagonal_cost(loss, params, batch, layers, method="units")["w"]
+    cost = hgeo.full_diagonal_cost(*_case(MIXING[name]), method="units")["w"]
     assert cost.sweeps % 6 == 0  # products for each of the six examples
 
 
 @pytest.mark.parametrize("name", APART)
 def test_independent_examples_share_products(name):
-    loss, params, batch, layers = _case(APART[name])
-    cost = hgeo.full_diagonal_cost(loss, params, batch, layers, method="units")["w"]
+    cost = hgeo.full_diagonal_cost(*_case(APART[name]), method="units")["w"]
     assert cost.sweeps <= 4
 
 
-def test_microbatches_weights_and_devices_add_up():
-    case = FAMILIES["encoder_block"](jax.random.key(0))
-    batch = jax.tree.map(lambda x: jnp.concatenate([x, x[:1] * 2]), case.batch)  # 4 examples
+@pytest.mark.parametrize("method", ["units", "coordinates"])
+def test_microbatches_weights_and_devices_add_up(method):
+    params, batch, layers = _drawn()
+    batch = jax.tree.map(lambda x: x[:4], batch)
+    one = _net(APART["softmax"])
 
     def loss(params, batch):
-        scale = jnp.sum(batch["x"] ** 2)
-        weight = jax.lax.stop_gradient(scale)
-        return hgeo.Weighted(case.loss(params, batch) * weight, weight)
+        weight = jnp.sum(batch["x"] ** 2)
+        return hgeo.Weighted(one(params, batch) * weight, weight)
 
-    def by(method):
-        options = {"method": method, "microbatch_size": 1}
-        return quick(lambda p, b: hgeo.full_diagonal(loss, p, b, case.layers, **options))
+    def by_example(params, batch):
+        total, weight = jax.vmap(lambda x: loss(params, jax.tree.map(lambda x: x[None], x)))(batch)
+        return hgeo.Weighted(jnp.sum(total), jnp.sum(weight))
 
-    expected = by("coordinates")(case.params, batch)
+    probe = functools.partial(hgeo.full_diagonal, loss, layers=layers, method=method)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     spec = jax.sharding.PartitionSpec
-    on_devices = jax.jit(
-        jax.shard_map(
-            lambda p, b: hgeo.full_diagonal(loss, p, b, case.layers, axis_name="data"),
-            mesh=mesh,
-            in_specs=(spec(), spec("data")),
-            out_specs=spec(),
-        )
+    on_devices = jax.shard_map(
+        lambda p, b: probe(p, b, axis_name="data"),
+        mesh=mesh,
+        in_specs=(spec(), spec("data")),
+        out_specs=spec(),
     )
-    for found in (by("units")(case.params, batch), on_devices(case.params, batch)):
-        for name, entries in expected.items():
-            assert error(found[name], entries) < 1e-10
+    expected = jnp.diagonal(dense_hessian(by_example, params, batch, layers["w"]))
+    for way in (lambda p, b: probe(p, b, microbatch_size=1), on_devices):
+        assert error(quick(way)(params, batch)["w"], expected) < 1e-10
 
 
 def test_takes_other_curvature():
-    case = FAMILIES["gelu_mlp"](jax.random.key(0))
+    case = wide_case("gelu_mlp")
     model = lambda params, batch: jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"]
     head = lambda outputs, batch: jnp.mean(jax.nn.logsumexp(outputs, axis=-1))
     layers = hgeo.find_layers(case.params, ["w1", "w2"])
     loss = hgeo.gauss_newton(model, head)
     costs = hgeo.full_diagonal_cost(loss, case.params, case.batch, layers, method="units")
     assert all(cost.method == "units" for cost in costs.values())
-    check(loss, case.params, case.batch, layers, method="units")
+    check({"gauss_newton": loss}, case.params, case.batch, layers, method="units")
 
 
 def test_a_cost_above_the_bound_is_said_with_the_way_out():

@@ -1,6 +1,7 @@
 """Layers in every kind of pytree, and every way to select them."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import equinox as eqx
@@ -12,6 +13,7 @@ import pytest
 from flax import nnx
 
 import hgeo
+from tests.probes.dense import quick
 
 
 @jax.tree_util.register_dataclass
@@ -74,7 +76,8 @@ def test_the_diagonal_of_a_quadratic_is_right_in_every_pytree(kind):
     layers = hgeo.find_layers(params)
     loss = lambda params, batch: sum(jnp.sum(batch * leaf**2) for leaf in jax.tree.leaves(params))
     coordinates = hgeo.sample_coordinates(layers, 4, jax.random.key(0))
-    for entries in hgeo.sampled_diagonal(loss, params, jnp.array(1.5), coordinates).values():
+    probe = quick(functools.partial(hgeo.sampled_diagonal, loss))
+    for entries in probe(params, jnp.array(1.5), coordinates).values():
         np.testing.assert_allclose(entries, 3.0)
 
 
@@ -97,7 +100,9 @@ def test_other_leaves_are_left_alone():
 
     coordinates = hgeo.sample_coordinates(layers, 4, jax.random.key(1))
     expected = 6.0 * params["kernel"].ravel()
-    found = hgeo.sampled_diagonal(loss, params, jnp.array(0.0), coordinates)
+    found = quick(functools.partial(hgeo.sampled_diagonal, loss))(
+        params, jnp.array(0.0), coordinates
+    )
     np.testing.assert_allclose(found["kernel"], expected)
 
 
@@ -121,7 +126,8 @@ def test_several_leaves_of_several_dtypes_are_one_layer():
 
     coordinates = {"qkv": hgeo.Coordinates(layer, jnp.arange(13))}
     for mode in ("adjoint_weighted", "forward_over_reverse"):
-        found = hgeo.sampled_diagonal(loss, params, jnp.zeros(1), coordinates, mode=mode)
+        probe = quick(functools.partial(hgeo.sampled_diagonal, loss, mode=mode))
+        found = probe(params, jnp.zeros(1), coordinates)
         np.testing.assert_allclose(found["qkv"], 6.0 * vector)
 
 
@@ -143,8 +149,8 @@ def test_two_slices_of_one_stack_are_one_layer():
     parts = [hgeo.LeafSlice("kernel", 2), hgeo.LeafSlice("kernel", 0)]
     (layer,) = hgeo.find_layers(params, {"both": parts}).values()
     loss = lambda params, batch: jnp.sum(params["kernel"] ** 3)
-    found = hgeo.sampled_diagonal(
-        loss, params, jnp.zeros(1), {"both": hgeo.Coordinates(layer, jnp.arange(8))}
+    found = quick(functools.partial(hgeo.sampled_diagonal, loss))(
+        params, jnp.zeros(1), {"both": hgeo.Coordinates(layer, jnp.arange(8))}
     )
     np.testing.assert_allclose(found["both"], 6.0 * layer.ravel(params))
 
@@ -162,6 +168,12 @@ def test_the_default_leaves_out_biases_scales_and_embeddings():
     }
     expected = ["attention/query/kernel", "dense/kernel", "unbiased/kernel"]
     assert list(hgeo.find_layers(params)) == expected
+
+
+@pytest.mark.parametrize("name", ["bias", "scale", "embed", "embedding", "pos_embeddings"])
+def test_the_default_leaves_out_matrices_by_name(name):
+    params = {"kernel": jnp.ones((2, 3)), "norm": {name: jnp.ones((2, 3))}}
+    assert list(hgeo.find_layers(params)) == ["kernel"]
 
 
 def test_selection_by_pattern_predicate_sequence_and_mapping():

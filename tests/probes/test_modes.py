@@ -1,5 +1,8 @@
 """Which mode is taken, why, and what cannot be differentiated twice."""
 
+import functools
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +10,9 @@ import pytest
 
 import hgeo
 from hgeo.probes.modes import MODES
+from tests.probes.dense import entries_of, quick
+
+ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 PARAMS = {"w": jnp.linspace(-1.0, 1.0, 12).reshape(3, 4), "v": jnp.linspace(0.5, 1.0, 4)[:, None]}
 BATCH = jnp.linspace(-1.0, 1.0, 15).reshape(5, 3)
@@ -95,15 +101,16 @@ def test_auto_takes_the_best_mode_that_works_and_says_why(function, mode, why):
     choice = hgeo.choose_mode(loss, PARAMS, BATCH, COORDINATES)
     assert choice.mode == mode
     assert why in choice.reason
-    found = hgeo.sampled_diagonal(loss, PARAMS, BATCH, COORDINATES)
-    expected = hgeo.sampled_diagonal(loss, PARAMS, BATCH, COORDINATES, mode=mode)
-    for name in COORDINATES:
-        np.testing.assert_array_equal(found[name], expected[name])
+    probe = functools.partial(hgeo.sampled_diagonal, loss)
+    programs = [
+        str(jax.make_jaxpr(functools.partial(probe, mode=taken))(PARAMS, BATCH, COORDINATES))
+        for taken in ("auto", mode)
+    ]
+    assert ADDRESS.sub("", programs[0]) == ADDRESS.sub("", programs[1])
     if function is sine or mode == "adjoint_weighted":
-        plain = jnp.sin if function is sine else function
-        reference = hgeo.sampled_diagonal(
-            loss_with(plain), PARAMS, BATCH, COORDINATES, mode="forward_over_reverse"
-        )
+        plain = loss_with(jnp.sin if function is sine else function)
+        both = lambda p, b: (probe(p, b, COORDINATES), entries_of(plain, p, b, COORDINATES))
+        found, reference = quick(both)(PARAMS, BATCH)
         for name in COORDINATES:
             np.testing.assert_allclose(found[name], reference[name], rtol=2e-5, atol=1e-6)
 
@@ -158,23 +165,42 @@ def test_an_infinite_second_derivative_where_nothing_moves_adds_nothing(mode):
         return jnp.sum(jnp.where(batch > 0, jnp.sqrt(jnp.where(batch > 0, x, 1.0)), 0.0))
 
     coordinates = {"w": hgeo.Coordinates(hgeo.find_layers(params)["w"], jnp.arange(2))}
-    found = hgeo.sampled_diagonal(loss, params, batch, coordinates, mode=mode)["w"]
+    probe = functools.partial(hgeo.sampled_diagonal, loss, mode=mode)
+    found = quick(probe)(params, batch, coordinates)["w"]
     np.testing.assert_allclose(found, [0.0, -0.25 * 16.0 * 8.0**-1.5], rtol=1e-6)
+
+
+def test_infinite_curvature_adds_nothing_where_nothing_moves_or_nothing_is_weighed():
+    """Where JAX's own second derivatives are NaN, adjoint-weighted mode leaves zeros out."""
+    layer = hgeo.find_layers({"w": jnp.ones((1, 2))})["w"]
+    every = {"w": hgeo.Coordinates(layer, jnp.arange(2))}
+    seen = lambda z: jnp.where(z > 0, jnp.sqrt(z), 0.0)
+    for function, w, batch, expected in (
+        (jnp.sqrt, [1.0, 4.0], [[0.0], [4.0]], [-0.5, -0.0625]),  # the first row does not move
+        (seen, [0.0, 4.0], [[4.0]], [0.0, -0.0625]),  # the first entry is not in the loss
+    ):
+        loss = lambda params, batch, f=function: jnp.sum(f(batch @ params["w"]))
+        params, options = {"w": jnp.array([w])}, {"mode": "adjoint_weighted"}
+        found = hgeo.sampled_diagonal(loss, params, jnp.array(batch), every, **options)["w"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_values_do_not_depend_on_the_chunk_and_memory_not_on_the_number():
     loss = loss_with(jnp.sin)
     layers = hgeo.find_layers(PARAMS)
     every = {"w": hgeo.Coordinates(layers["w"], jnp.arange(12))}
-    first = hgeo.sampled_diagonal(loss, PARAMS, BATCH, every, chunk_size=1)["w"]
-    for options in ({"chunk_size": 5}, {"chunk_size": 12}, {"memory_budget": 10**6}):
-        found = hgeo.sampled_diagonal(loss, PARAMS, BATCH, every, **options)["w"]
+    given = [{"chunk_size": size} for size in (1, 5, 12)] + [{"memory_budget": 10**6}]
+    probe = functools.partial(hgeo.sampled_diagonal, loss, coordinates=every)
+    first, *rest = quick(lambda p, b: [probe(p, b, **options)["w"] for options in given])(
+        PARAMS, BATCH
+    )
+    for found in rest:
         np.testing.assert_allclose(found, first, rtol=1e-5, atol=1e-7)
 
     def temporaries(mode, num):
         big = {"w": jnp.zeros((64, 64)), "v": jnp.ones((64, 1))}
         chosen = hgeo.sample_coordinates(hgeo.find_layers(big, ["w"]), num, jax.random.key(0))
-        probe = jax.jit(
+        probe = quick(
             lambda p, b: hgeo.sampled_diagonal(loss, p, b, chosen, mode=mode, chunk_size=4)
         )
         compiled = probe.lower(big, jnp.ones((128, 64))).compile()

@@ -4,10 +4,12 @@ import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 import hgeo
 from hgeo.probes.modes import MODES
+from tests.probes.dense import quick
 
 SIZE = 3
 
@@ -106,26 +108,39 @@ def check(steps, seed):
         keys = jax.random.split(jax.random.key(seed), 3)
         params = {n: jax.random.normal(k, (SIZE, SIZE)) for n, k in zip("ab", keys, strict=False)}
         batch = jax.random.normal(keys[2], (SIZE, SIZE))
-        layers = hgeo.find_layers(params)
-        coordinates = hgeo.sample_coordinates(layers, 3, jax.random.key(seed))
-        found = {
-            mode: jax.jit(
-                lambda p, b, mode=mode: hgeo.sampled_diagonal(
-                    program(steps), p, b, coordinates, mode=mode, chunk_size=3
+        # As one layer, the two matrices are swept once in each mode.
+        layers = hgeo.find_layers(params, {"both": ["a", "b"]})
+        coordinates = hgeo.sample_coordinates(layers, 6, jax.random.key(seed))
+
+        def every(params, batch):
+            found = {
+                mode: hgeo.sampled_diagonal(
+                    program(steps), params, batch, coordinates, mode=mode, chunk_size=3
                 )
-            )(params, batch)
-            for mode in PLAIN
-        }
-        for name in coordinates:
-            expected = np.asarray(found["forward_over_reverse"][name])
-            scale = 1.0 + np.max(np.abs(expected))
-            for mode in PLAIN:
-                np.testing.assert_allclose(found[mode][name], expected, atol=1e-9 * scale)
+                for mode in PLAIN
+            }
+            return {mode: own["both"] for mode, own in found.items()}
+
+        found = quick(every)(params, batch)
+        expected = np.asarray(found["forward_over_reverse"])
+        scale = 1.0 + np.max(np.abs(expected))
+        for entries in found.values():
+            np.testing.assert_allclose(entries, expected, atol=1e-9 * scale)
 
 
-@hypothesis.settings(max_examples=25, deadline=None, derandomize=True, database=None)
-@hypothesis.given(steps=st.lists(STEP, min_size=1, max_size=6), seed=st.integers(0, 3))
+PROGRAMS = hypothesis.given(steps=st.lists(STEP, min_size=1, max_size=6), seed=st.integers(0, 3))
+
+
+@hypothesis.settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@PROGRAMS
 def test_the_modes_agree_on_random_programs(steps, seed):
+    check(steps, seed)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@PROGRAMS
+def test_the_modes_agree_on_more_random_programs(steps, seed):
     check(steps, seed)
 
 
@@ -135,3 +150,17 @@ def test_the_modes_agree_on_every_primitive():
     for start in range(0, len(names), 14):
         part = names[start : start + 14]
         check([(name, k % 2, 1 - k % 2) for k, name in enumerate(part)], seed=start)
+
+
+def test_what_is_repeated_along_an_axis_has_its_own_factor_squared():
+    def loss(params, batch):
+        norm = jnp.sqrt(jnp.sum(params["w"] ** 2, axis=0, keepdims=True))  # (1, 2), over (3, 2)
+        return jnp.sum(jnp.sin(batch @ (params["w"] / norm)))
+
+    params = {"w": jnp.cos(jnp.arange(6.0)).reshape(3, 2)}
+    coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), 6, jax.random.key(0))
+    found, expected = (
+        hgeo.sampled_diagonal(loss, params, jnp.eye(3), coordinates, mode=mode)["w"]
+        for mode in ("adjoint_weighted", "forward_over_reverse")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -1,5 +1,6 @@
 """Rows, quadratic forms, spectra and condition numbers against dense Hessians."""
 
+import functools
 import warnings
 
 import jax
@@ -9,10 +10,24 @@ import pytest
 
 import hgeo
 from hgeo.probes.hessian_product import together
-from tests.probes.dense import dense_hessian, error, quick, slow
+from hgeo.probes.modes import MODES
+from tests.probes.dense import error, hessian, narrow_case, quick, slow, spans, wide_case
 from tests.probes.families import FAMILIES
 
-SOME = ["linear_net", "encoder_block", "batch_norm", "recurrence", "scanned_stack", "weight_norm"]
+SOME = (
+    "linear_net",
+    "attention",
+    "encoder_block",
+    "batch_norm",
+    "recurrence",
+    "scanned_stack",
+    "weight_norm",
+)
+CONDITIONED = ("gelu_mlp", "batch_norm", "recurrence", "tied_autoencoder")
+
+
+def but(*quicker):
+    return slow(SOME, [family for family in SOME if family not in quicker])
 
 
 @pytest.fixture(autouse=True)
@@ -27,29 +42,23 @@ def sample(layers, num=6):
         return hgeo.sample_coordinates(layers, num, jax.random.key(1))
 
 
-@pytest.mark.parametrize("family", slow(SOME, ("encoder_block", "batch_norm")))
+@pytest.mark.parametrize("family", but("scanned_stack", "weight_norm"))
 def test_rows_equal_those_of_the_dense_hessian(family):
-    case = FAMILIES[family](jax.random.key(0))
+    case, matrix = wide_case(family), hessian(family)
     coordinates = sample(case.layers)
-    joint = together(case.layers)
-    hessian = dense_hessian(case.loss, case.params, case.batch, joint)
-    rows = lambda across: quick(
-        lambda params, batch: hgeo.row_dominance(
-            case.loss, params, batch, coordinates, across=across, chunk_size=2
-        )
-    )(case.params, case.batch)
-    own, across, start = rows(None), rows(case.layers), 0
-    for name, chosen in coordinates.items():
-        here = start + chosen.indices
-        inside = jnp.arange(joint.size, dtype=jnp.int32)[None]
+    rows = functools.partial(hgeo.row_dominance, case.loss, chunk_size=2)
+    both = quick(lambda *given: (rows(*given), rows(*given, across=case.layers)))
+    own, across = both(case.params, case.batch, coordinates)
+    places = np.arange(len(matrix))[None]
+    for name, span in spans(case.layers).items():
+        here = span.start + np.asarray(coordinates[name].indices)
         for found, keep in (
-            (own, (inside >= start) & (inside < start + chosen.layer.size)),
-            (across, inside >= 0),
+            (own, (places >= span.start) & (places < span.stop)),
+            (across, places >= 0),
         ):
-            off = jnp.where(keep & (inside != here[:, None]), hessian[here], 0.0)
-            expected = jnp.linalg.norm(off, axis=1) / jnp.abs(hessian[here, here])
+            off = np.where(keep & (places != here[:, None]), matrix[here], 0.0)
+            expected = np.linalg.norm(off, axis=1) / np.abs(matrix[here, here])
             np.testing.assert_allclose(found[name], expected, rtol=1e-8)
-        start += chosen.layer.size
 
 
 def test_a_constant_matrix_of_n_rows_has_r_diag_of_the_root_of_n_minus_one():
@@ -84,20 +93,17 @@ def test_across_must_hold_the_layers_of_the_coordinates():
         )
 
 
-@pytest.mark.parametrize("family", slow(SOME, ("encoder_block", "batch_norm")))
+@pytest.mark.parametrize("family", but("attention", "scanned_stack"))
 def test_quadratic_forms_equal_those_of_the_dense_hessian_in_every_mode(family):
-    case = FAMILIES[family](jax.random.key(0))
+    case = wide_case(family)
     joint = together(case.layers)
     vectors = jax.random.normal(jax.random.key(2), (3, joint.size), jnp.float64)
-    hessian = dense_hessian(case.loss, case.params, case.batch, joint)
-    expected = jnp.einsum("ki,ij,kj->k", vectors, hessian, vectors)
-    for mode in ("adjoint_weighted", "forward_over_reverse", "forward_over_forward"):
-        forms = quick(
-            lambda params, batch, mode=mode: hgeo.quadratic_forms(
-                case.loss, params, batch, {"all": hgeo.Directions(joint, vectors)}, mode=mode
-            )
-        )(case.params, case.batch)["all"]
-        np.testing.assert_allclose(forms, expected, rtol=1e-9, err_msg=mode)
+    expected = np.einsum("ki,ij,kj->k", vectors, hessian(family), vectors)
+    forms = functools.partial(hgeo.quadratic_forms, case.loss)
+    directions = {"all": hgeo.Directions(joint, vectors)}
+    every = quick(lambda *given: {mode: forms(*given, mode=mode)["all"] for mode in MODES})
+    for mode, found in every(case.params, case.batch, directions).items():
+        np.testing.assert_allclose(found, expected, rtol=1e-9, err_msg=mode)
 
 
 def test_directions_of_the_wrong_length_are_refused():
@@ -106,59 +112,50 @@ def test_directions_of_the_wrong_length_are_refused():
         hgeo.Directions(layer, jnp.ones((2, 5)))
 
 
-@pytest.mark.parametrize("family", slow(SOME, ("encoder_block", "batch_norm")))
+@pytest.mark.parametrize("family", but("attention", "weight_norm"))
 def test_spectrum_equals_that_of_the_dense_hessian(family):
+    case = wide_case(family)
+    size = together(case.layers).size
+    options = {"num_matvecs": min(size, 60), "num_samples": 8}
+    probe = quick(
+        lambda p, b: hgeo.spectrum(case.loss, p, b, case.layers, jax.random.key(3), **options)
+    )
     for seed in (0, 1):
-        case = FAMILIES[family](jax.random.key(seed))
-        joint = together(case.layers)
-        hessian = dense_hessian(case.loss, case.params, case.batch, joint)
-        values = jnp.linalg.eigvalsh(hessian)
-        found = quick(
-            lambda params, batch, case=case, joint=joint: hgeo.spectrum(
-                case.loss,
-                params,
-                batch,
-                case.layers,
-                jax.random.key(3),
-                num_matvecs=min(joint.size, 60),
-                num_samples=8,
-            )
-        )(case.params, case.batch)
-        size = jnp.max(jnp.abs(values))
+        given, matrix = wide_case(family, seed), hessian(family, seed)
+        values = np.linalg.eigvalsh(matrix)
+        found = probe(given.params, given.batch)
+        size = np.max(np.abs(values))
         assert abs(found.largest - values[-1]) < 1e-9 * size
         assert abs(found.smallest - values[0]) < 1e-9 * size
         assert abs(found.smoothness - size) < 1e-9 * size
         np.testing.assert_allclose(jnp.sum(found.weights, axis=1), 1.0, rtol=1e-9)
-        assert abs(found.trace - jnp.trace(hessian)) < 5 * found.trace_error + 1e-9 * size
+        assert abs(found.trace - np.trace(matrix)) < 5 * found.trace_error + 1e-9 * size
 
 
 def test_the_error_of_an_extreme_eigenvalue_bounds_its_distance_to_one():
-    key, n = jax.random.key(0), 200
+    key, n = jax.random.key(0), 100
     matrix = jax.random.normal(key, (n, n), jnp.float64)
     matrix = (matrix + matrix.T) / 2
-    loss = lambda params, batch: 0.5 * jnp.vdot(params["w"], matrix @ params["w"].ravel())
     params = {"w": jnp.ones((1, n))}
     loss = lambda params, batch: 0.5 * params["w"].ravel() @ (matrix @ params["w"].ravel())
     values = jnp.linalg.eigvalsh(matrix)
     layer = hgeo.find_layers(params)["w"]
-    for num in (5, 10, 20):
-        found = hgeo.spectrum(loss, params, None, layer, jax.random.key(1), num_matvecs=num)
+    for num in (4, 12):
+        probe = functools.partial(hgeo.spectrum, loss, layer=layer, num_matvecs=num)
+        found = quick(lambda p, probe=probe: probe(p, None, key=jax.random.key(1)))(params)
         assert found.largest_error > 1e-6
         assert jnp.min(jnp.abs(values - found.largest)) <= found.largest_error
         assert jnp.min(jnp.abs(values - found.smallest)) <= found.smallest_error
 
 
 def test_the_traces_error_is_honest():
-    case = FAMILIES["encoder_block"](jax.random.key(0))
-    layer = next(iter(case.layers.values()))
-    truth = jnp.trace(dense_hessian(case.loss, case.params, case.batch, layer))
-    traced = jax.jit(
-        lambda key: hgeo.spectrum(
-            case.loss, case.params, case.batch, layer, key, num_matvecs=1, num_samples=20
-        )[4:6]
-    )
+    case = wide_case("attention")
+    truth = np.trace(hessian("attention"))
+    traced = lambda key: hgeo.spectrum(
+        case.loss, case.params, case.batch, case.layers, key, num_matvecs=1, num_samples=20
+    )[4:6]
     keys = jax.random.split(jax.random.key(4), 200)
-    traces, errors = jax.lax.map(traced, keys)
+    traces, errors = quick(lambda keys: jax.lax.map(traced, keys))(keys)
     within = jnp.mean((jnp.abs(traces - truth) < 2 * errors).astype(jnp.float64))
     assert 0.88 < within < 0.99  # 94% for normal numbers and 20 samples
     assert abs(jnp.mean(traces) - truth) < 4 * jnp.std(traces) / len(keys) ** 0.5
@@ -187,18 +184,12 @@ def test_bad_numbers_of_products_and_samples():
         hgeo.spectrum(loss, params, None, {"a": layer, "b": layer}, jax.random.key(0))
 
 
-@pytest.mark.parametrize("family", slow(["gelu_mlp", "batch_norm", "recurrence"], ("batch_norm",)))
+@pytest.mark.parametrize("family", slow(CONDITIONED, CONDITIONED[:-1]))
 def test_condition_number_equals_that_of_the_dense_hessian(family):
-    with jax.enable_x64(False):
-        case = FAMILIES[family](jax.random.key(0))
-    params, batch = jax.tree.map(
-        lambda x: x.astype(jnp.float64) if x.dtype == jnp.float32 else x, (case.params, case.batch)
-    )
-    for name in list(case.layers)[:2]:
-        layer = hgeo.find_layers(params, [name])[name]
-        values = jnp.sort(
-            jnp.abs(jnp.linalg.eigvalsh(dense_hessian(case.loss, params, batch, layer)))
-        )
+    case, matrix = narrow_case(family), hessian(family)
+    for name, span in list(spans(case.layers).items())[:2]:
+        layer = case.layers[name]
+        values = np.sort(np.abs(np.linalg.eigvalsh(matrix[span, span])))
         told = []
         with jax.enable_x64(False):  # float32 params and batch are taken to float64
             found = hgeo.condition_number(

@@ -153,7 +153,15 @@ def test_another_static_leaf_is_another_program():
 
 
 def test_arrays_and_numbers_stay_and_all_else_is_held():
-    tree = {"a": np.ones(2), "b": 1.5, "c": True, "d": "x", "e": Reduction.MEAN, "f": {3}}
+    tree = {
+        "a": np.ones(2),
+        "b": 1.5,
+        "c": True,
+        "d": "x",
+        "e": Reduction.MEAN,
+        "f": {3},
+        "g": None,
+    }
     held = hold(tree, "params")
     assert [type(leaf) for leaf in jax.tree.leaves(held)] == [np.ndarray, float, bool]
     assert release(held) == tree

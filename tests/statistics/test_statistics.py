@@ -85,6 +85,11 @@ def test_low_rank_follows_its_definition(share, shape):
         np.testing.assert_allclose(r, mixed.max() / np.median(mixed), rtol=1e-4)
 
 
+def test_the_share_is_one_of_the_squared_norm():
+    weight = jnp.diag(jnp.array([3.0, 2.0, 2.0]))
+    assert [int(hgeo.low_rank(weight, share).rank) for share in (0.5, 0.6, 0.8)] == [1, 2, 3]
+
+
 def test_low_rank_of_a_flax_kernel_is_that_of_its_transpose():
     kernel = np.outer([1.0, 2.0, 3.0], [1.0, 1.0, 1.0, 5.0]).astype(np.float32)  # (in, out)
     found = hgeo.low_rank(kernel.T)

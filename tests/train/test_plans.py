@@ -1,8 +1,7 @@
-"""What a config plans: grids of rates, repeats, moments, probes of checkpoints; and bad plans."""
+"""What a config plans: grids of rates and steps; and bad plans."""
 
 import io
 import json
-import shutil
 
 import jax
 import numpy as np
@@ -12,15 +11,8 @@ from rich.console import Console
 from hgeo.errors import InputError
 from hgeo.tune import tune
 from hgeo.tuning import with_tuned_rates
-from tests.experiments import records, run
-from tests.train.trajectories import SWITCH, rows, smoke
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("finished")
-    run(smoke(), folder)
-    return folder
+from tests.experiments import rows, run
+from tests.train.trajectories import SWITCH, smoke
 
 
 def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):
@@ -44,12 +36,6 @@ def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):
     assert with_tuned_rates(config).adam.learning_rate == config.adam.learning_rate
     with pytest.raises(InputError, match=r"adam\.learning_rate_from=.* is the tuning of 'sgdm'"):
         run(smoke(adam__learning_rate_from=str(tmp_path / "tuning.json")), tmp_path / "work")
-
-
-def test_repeats_give_a_standard_deviation(tmp_path):
-    run(smoke(repeats=2), tmp_path)
-    table = (tmp_path / "table.md").read_text()
-    assert "(" in table.split("block0/linear2")[1].splitlines()[0]
 
 
 BAD = [
@@ -87,42 +73,3 @@ def test_bad_grids(tmp_path, rates):
         tune(smoke(), "sgdm", rates, 0.1, tmp_path, Console(file=io.StringIO()))
     with pytest.raises(InputError, match=r"no config\.lion to tune"):
         tune(smoke(), "lion", [1.0, 2.0], 0.1, tmp_path, Console(file=io.StringIO()))
-
-
-def test_moments_as_epochs_and_percentages(tmp_path):
-    config = smoke(steps=8, probe__steps=("50%", 0, "100%"), optimizers=("adam",), compare=())
-    run(config, tmp_path)
-    assert {r["step"] for r in rows(tmp_path, "geometry")} == {"0", "4", "8"}
-    per_epoch = 8 / float(rows(tmp_path, "geometry")[-1]["epoch"])
-    moments = (f"{2 / per_epoch} epochs", f"{4 / per_epoch} epochs", 8)
-    later = smoke(steps=8, probe__steps=moments, optimizers=("adam",), compare=())
-    run(later, tmp_path)
-    assert {r["step"] for r in rows(tmp_path, "geometry")} == {"0", "2", "4", "8"}
-    with pytest.raises(InputError, match=r"probe\.steps takes steps .*not 'late'"):
-        run(smoke(probe__steps=("late",)), tmp_path / "other")
-    with pytest.raises(InputError, match=r"probe\.steps must lie in 0 to steps=6; outside"):
-        run(smoke(probe__steps=("90 epochs",)), tmp_path / "other")
-
-
-def test_checkpoints_are_probed_otherwise_and_apart(finished, tmp_path):
-    folder = tmp_path / "copy"
-    shutil.copytree(finished, folder)
-    before = records(folder)
-    changes = {"probe__layers": (2, 9), "probe__num_coordinates": 3, "probe__steps": (3, 5, 6)}
-    config = smoke(probe_only="head", **changes)
-    _, said = run(config, folder)
-    assert "adam, repeat 0: no checkpoint at step 5" in said
-    assert records(folder) == before
-    probed = rows(folder / "probes/head", "geometry")
-    assert {(r["layer_number"], r["step"]) for r in probed} == {
-        (layer, step) for layer in "29" for step in "36"
-    }
-    assert {r["value"] for r in probed if r["statistic"] == "num_entries"} == {"3"}
-    run(config, folder)
-    assert rows(folder / "probes/head", "geometry") == probed
-    with pytest.raises(InputError, match=r"probe\.num_coordinates: 3 there, 4 now"):
-        run(smoke(probe_only="head", **changes | {"probe__num_coordinates": 4}), folder)
-    with pytest.raises(InputError, match=r"adam\.learning_rate"):
-        run(smoke(probe_only="other", adam__learning_rate=0.7), folder)
-    with pytest.raises(InputError, match="probe_only must be a name"):
-        run(smoke(probe_only="../up"), folder)

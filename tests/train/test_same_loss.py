@@ -1,118 +1,11 @@
-"""Runs compared where their losses are equal."""
+"""The first step at a loss, on the logged trajectory."""
 
 import math
 
 import numpy as np
-import pytest
 
-from hgeo import train
 from hgeo.records import IterateRow, LossRow, RunRecords
 from hgeo.same_loss import first_step_at, smoothed_losses
-from tests.experiments import records, run
-from tests.train.trajectories import losses_of, rows, smoke
-
-
-def test_equal_losses_are_found_and_probed_from_a_replay(tmp_path):
-    config = smoke(same_loss__losses=(4.5, 0.5), same_loss__window=1, probe__steps=(0, 6))
-    _, said = run(config, tmp_path)
-    for name in ("sgdm", "adam"):
-        curve = losses_of(tmp_path, name)
-        step = min(s for s, loss in curve.items() if loss <= 4.5)
-        probed = {int(r["step"]) for r in rows(tmp_path, "geometry") if r["optimizer"] == name}
-        assert probed == {0, step, 6}
-    assert "loss 0.5 was never reached" in said
-    assert "at equal training loss" in (tmp_path / "table.md").read_text()
-
-    later = smoke(probe__steps=(0, 6), same_loss__window=1)
-    run(later, tmp_path / "later")
-    run(config, tmp_path / "later")
-    for ours, theirs in zip(
-        rows(tmp_path / "later", "geometry"), rows(tmp_path, "geometry"), strict=True
-    ):
-        assert ours == theirs
-
-
-@pytest.mark.parametrize("keep", [pytest.param("all", marks=pytest.mark.slow), "measured"])
-def test_equal_losses_of_the_probe_batch(tmp_path, keep):
-    config = smoke(
-        same_loss__losses=(4.55, 0.5),
-        same_loss__by="probe",
-        same_loss__every=2,
-        probe__steps=(0, 6),
-        keep_checkpoints=keep,
-    )
-    _, said = run(config, tmp_path)
-    for name in ("sgdm", "adam"):
-        watched = {
-            int(r["step"]): float(r["loss"])
-            for r in rows(tmp_path, "probe_losses")
-            if r["optimizer"] == name
-        }
-        assert list(watched) == [0, 2, 4, 6]
-        step = min(s for s, loss in watched.items() if loss <= 4.55)
-        probed = {
-            int(r["step"]): float(r["loss"])
-            for r in rows(tmp_path, "geometry")
-            if r["optimizer"] == name
-        }
-        assert set(probed) == {0, step, 6}
-        assert {s: watched[s] for s in probed} == probed
-        kept = {
-            int(p.name) for p in (tmp_path / f"runs/{name}/repeat_0/checkpoints").glob("[0-9]*")
-        }
-        assert kept <= {0, step, 6}, "where nothing but the loss was looked at nothing is kept"
-    assert "loss 0.5 was never reached" in said
-    before = records(tmp_path)
-    run(config, tmp_path)
-    assert records(tmp_path) == before
-
-
-def test_equal_losses_to_those_of_another_run(tmp_path):
-    config = smoke(same_loss__of="sgdm", same_loss__by="probe", same_loss__every=1)
-    run(config, tmp_path)
-    targets = {
-        float(r["loss"])
-        for r in rows(tmp_path, "geometry")
-        if r["optimizer"] == "sgdm" and int(r["step"]) in config.probe.steps
-    }
-    assert len(targets) == len(config.probe.steps)
-    looked_for = [r for r in rows(tmp_path, "iterates") if r["optimizer"] == "adam"]
-    assert {float(r["target"]) for r in looked_for} == targets
-    for row in looked_for:
-        assert int(row["step"]) < 0 or float(row["loss"]) <= float(row["target"])
-    assert "at equal training loss" in (tmp_path / "table.md").read_text()
-
-
-@pytest.mark.slow
-def test_an_interrupted_watch_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
-    config = smoke(
-        same_loss__losses=(4.55,),
-        same_loss__by="probe",
-        same_loss__every=1,
-        keep_checkpoints="measured",
-        optimizers=("adam",),
-        compare=(),
-    )
-    run(config, tmp_path / "calm")
-    original, trained = train._train, []
-
-    def stopping(runs, states, stop, progress):
-        if len(trained) == 5:
-            raise KeyboardInterrupt
-        trained.append((int(states[0].step), stop))
-        return original(runs, states, stop, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "_train", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, tmp_path / "stopped")
-        trained.clear()
-        patch.setattr(
-            train, "_train", lambda *a: trained.append(a[1][0].step.item()) or original(*a)
-        )
-        run(config, tmp_path / "stopped")
-    assert trained[0] == 4, "it goes on where it stopped, though earlier checkpoints were dropped"
-    assert records(tmp_path / "stopped") == records(tmp_path / "calm")
 
 
 def test_smoothing(tmp_path):

@@ -1,12 +1,10 @@
 """Runs of the quickstart at `smoke` scale, changed, and what they wrote."""
 
-import csv
-
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from tests.experiments import load_config
+from tests.experiments import load_config, rows
 
 SWITCH = {
     "optimizer": "adam",
@@ -17,7 +15,7 @@ SWITCH = {
 
 
 def smoke(**changes):
-    config = load_config("quickstart", "smoke", probe__layers=(4,))
+    config = load_config("quickstart", "smoke", probe__layers=(4,), model__num_blocks=1)
     blocks = {k: changes.pop(k) for k in list(changes) if isinstance(changes[k], dict)}
     with config.unlocked():
         for name, block in blocks.items():
@@ -30,11 +28,6 @@ def smoke(**changes):
         with part.ignore_type():
             part[last] = value
     return config
-
-
-def rows(folder, name):
-    with (folder / f"{name}.csv").open() as file:
-        return list(csv.DictReader(file))
 
 
 def stored(folder, name, step):

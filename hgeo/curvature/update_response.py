@@ -1,0 +1,81 @@
+"""What an optimizer divides the gradient by, seen in the updates that it makes."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hgeo.curvature.second_moments import without_momenta
+from hgeo.leaf_paths import leaves_by_path
+
+PyTree = Any
+
+_LARGEST, _DECADES = 1e-2, 2.0
+
+
+def differences(
+    optimizer: Any, params: PyTree, diagonal_of: Callable[[PyTree], PyTree]
+) -> dict[str, str]:
+    """Leaves where the optimizer does not divide by the P that is read from its state, and why.
+
+    From a state without momenta, whose P is even in the gradient, two updates u(g) and u(−g) that
+    follow differ by c g / P. Weight decay cancels; c may differ between leaves, by their learning
+    rates. Gradients are made up, so that the verdict depends on shapes alone.
+
+    Args:
+      optimizer: of Optax.
+      params: those that it trains.
+      diagonal_of: state -> P, with an `optax.MaskedNode` where a leaf has none.
+    """
+    import optax
+
+    update = optax.with_extra_args_support(optimizer).update
+
+    def respond(params):
+        first, second = _gradients(params, 0.755, 0.3), _gradients(params, 0.618, 0.0)
+        more = {"value": jnp.float32(1.0), "value_fn": lambda params: jnp.float32(1.0)}
+        step = lambda g, state: update(g, state, params, grad=g, obj_fn=more["value_fn"], **more)
+        _, state = step(first, optimizer.init(params))
+        state = without_momenta(state)
+        forward, after = step(second, state)
+        backward, _ = step(jax.tree.map(jnp.negative, second), state)
+        moved = jax.tree.map(lambda a, b: a.astype(jnp.float32) - b, forward, backward)
+        return moved, second, diagonal_of(after)
+
+    with jax.numpy_dtype_promotion("standard"):
+        moved, gradient, diagonal = jax.jit(respond)(params)
+    moved, gradient = leaves_by_path(moved), leaves_by_path(gradient)
+    still = {path for path, own in moved.items() if not np.any(own)}
+    if len(still) == len(moved):  # a rate that is zero at first, accumulation over several steps
+        return {}
+    wrong = {}
+    for path, own in leaves_by_path(diagonal).items():
+        if path in still:
+            wrong[path] = "the optimizer does not train it"
+        if path in still or not np.any(gradient[path]):
+            continue
+        factor = np.abs(np.asarray(moved[path], np.float64) * np.asarray(own, np.float64))
+        factor /= np.abs(np.asarray(gradient[path], np.float64))
+        narrow = jnp.finfo(own.dtype).bits < 32
+        if not factor.max() - factor.min() <= (5e-2 if narrow else 1e-3) * factor.max():
+            wrong[path] = (
+                "the optimizer does not divide by the P that its state gives: its update times P, "
+                f"over the gradient, varies from {factor.min():.3g} to {factor.max():.3g}; see "
+                "kind=, eps= and eps_root="
+            )
+    return wrong
+
+
+def _gradients(params: PyTree, step: float, start: float) -> PyTree:
+    """Made up: of either sign, small enough for usual clips, over decades that show an eps."""
+
+    def of(leaf):
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            return jnp.zeros_like(leaf)
+        number = jnp.arange(leaf.size, dtype=jnp.float32)
+        size = _LARGEST * 10.0 ** (-_DECADES * ((start + step * number) % 1.0))
+        return (size * (-1.0) ** number).reshape(leaf.shape).astype(leaf.dtype)
+
+    return jax.tree.map(of, jax.tree.map(jnp.asarray, params))

@@ -1,0 +1,173 @@
+"""Faults in layers, losses, curvature, the monitor, models and data."""
+
+from tests.mutants.mutant import Mutant
+
+LAYERS = ("tests/probes/test_layers.py",)
+FISHER = "tests/curvature/test_gauss_newton_and_fisher.py"
+PRECONDITIONING = "tests/curvature/test_preconditioning.py"
+MONITOR = "tests/monitor/test_monitor.py"
+SEQ2SEQ = "tests/models/test_seq2seq.py"
+ATTENTION = ("tests/models/test_attention.py",)
+
+MUTANTS = (
+    Mutant(
+        "slice_added",
+        "weights put into a stacked leaf are added to those that are there",
+        "hgeo/probes/layers.py",
+        ".at[part.index].set(leaf)",
+        ".at[part.index].add(leaf)",
+        LAYERS,
+    ),
+    Mutant(
+        "leaf_overlapping",
+        "the second leaf of a layer begins one weight early in its vector",
+        "hgeo/probes/layers.py",
+        "            start += size\n        return tuple(leaves)",
+        "            start += size - 1\n        return tuple(leaves)",
+        LAYERS,
+    ),
+    Mutant(
+        "scales_probed",
+        "the default selection takes scales for weight matrices",
+        "hgeo/probes/layers.py",
+        '_NOT_WEIGHTS = {"bias", "scale", "embed",',
+        '_NOT_WEIGHTS = {"bias", "embed",',
+        LAYERS,
+    ),
+    Mutant(
+        "gauss_newton_is_the_hessian",
+        "the Gauss-Newton loss keeps the curvature of the model",
+        "hgeo/curvature/gauss_newton.py",
+        "return head(linearised(lambda params: model(params, batch), params), batch)",
+        "return head(model(params, batch), batch) if linearised else None",
+        (f"{FISHER}::test_gauss_newton_equals_jacobians_around_the_heads_hessian",),
+    ),
+    Mutant(
+        "fisher_without_weight",
+        "the Fisher matrix is divided by the number of outputs and not by the head's weight",
+        "hgeo/curvature/fisher.py",
+        "return 0.5 * jnp.sum(slopes**2), part(fixed).weight",
+        "return 0.5 * jnp.sum(slopes**2), 0.0 * part(fixed).weight + num",
+        (f"{FISHER}::test_empirical_fisher_is_the_mean_square_of_the_examples_gradients",),
+    ),
+    Mutant(
+        "fisher_twice",
+        "the Fisher matrix is twice as large",
+        "hgeo/curvature/fisher.py",
+        "return 0.5 * jnp.sum(slopes**2), part(fixed).weight",
+        "return jnp.sum(slopes**2), part(fixed).weight",
+        (f"{FISHER}::test_empirical_fisher_is_the_mean_square_of_the_examples_gradients",),
+    ),
+    Mutant(
+        "preconditioner_not_rooted",
+        "P is the second moment and not its root",
+        "hgeo/curvature/preconditioning.py",
+        "return jnp.sqrt(v + eps_root) + eps",
+        "return v + eps_root + eps",
+        (f"{PRECONDITIONING}::test_is_what_the_optimizer_divides_by",),
+    ),
+    Mutant(
+        "preconditioner_eps_inside",
+        "P has the optimizer's eps inside the root",
+        "hgeo/curvature/preconditioning.py",
+        "return jnp.sqrt(v + eps_root) + eps",
+        "return jnp.sqrt(v + eps_root + eps)",
+        (f"{PRECONDITIONING}::test_is_what_the_optimizer_divides_by",),
+    ),
+    Mutant(
+        "preconditioned_by_p",
+        "the preconditioned Hessian is P⁻¹ H P⁻¹",
+        "hgeo/curvature/preconditioning.py",
+        "return start + (leaf - start) * jax.lax.rsqrt(own.astype(leaf.dtype))",
+        "return start + (leaf - start) / own.astype(leaf.dtype)",
+        (f"{PRECONDITIONING}::test_preconditioned_curvature_equals_the_dense_one[weight_norm]",),
+    ),
+    Mutant(
+        "monitor_one_step_late",
+        "the monitor measures one step before each that is due",
+        "hgeo/monitor.py",
+        "return operator.index(step) % self._every == 0",
+        "return (operator.index(step) + 1) % self._every == 0",
+        (f"{MONITOR}::test_it_compiles_once_and_does_nothing_between",),
+    ),
+    Mutant(
+        "monitor_rows_doubled",
+        "the rows of a step that is measured again are added to those that are there",
+        "hgeo/geometry_file.py",
+        "kept = [row for row in self.rows() if place(row) not in new]",
+        "kept = [row for row in self.rows() if new]",
+        (f"{MONITOR}::test_the_file_grows_and_a_step_done_again_takes_its_place",),
+    ),
+    Mutant(
+        "monitor_key_ignored",
+        "the monitor draws its coordinates from one key, whichever it is given",
+        "hgeo/monitor.py",
+        "self._key = jax.random.key(0) if key is None else key",
+        "self._key = jax.random.key(0)",
+        (f"{MONITOR}::test_the_numbers_are_those_of_the_library",),
+    ),
+    Mutant(
+        "future_seen",
+        "a target position sees the token after it",
+        "hgeo/models/seq2seq.py",
+        "causal_1xTxT = jnp.tril(jnp.ones((length, length), bool))[None]",
+        "causal_1xTxT = jnp.tril(jnp.ones((length, length), bool), 1)[None]",
+        (f"{SEQ2SEQ}::test_padding_and_the_future_change_nothing",),
+    ),
+    Mutant(
+        "lm_future_seen",
+        "a position of the language model sees the token after it",
+        "hgeo/models/transformer.py",
+        "causal_1xTxT = jnp.tril(jnp.ones((length, length), bool))[None]",
+        "causal_1xTxT = jnp.tril(jnp.ones((length, length), bool), 1)[None]",
+        ATTENTION,
+    ),
+    Mutant(
+        "attention_not_scaled",
+        "attention scores lack the division by √d",
+        "hgeo/models/layers.py",
+        '"bthk,bshk->bhts", q / math.sqrt(q.shape[-1]), k)',
+        '"bthk,bshk->bhts", q, k)',
+        ATTENTION,
+    ),
+    Mutant(
+        "positions_all_sines",
+        "odd columns of the position table hold sines",
+        "hgeo/models/layers.py",
+        "table[:, 1::2] = np.cos(",
+        "table[:, 1::2] = np.sin(",
+        ATTENTION,
+    ),
+    Mutant(
+        "batch_norm_in_the_wrong_mode",
+        "BatchNorm takes running statistics in training and the batch's in evaluation",
+        "hgeo/models/resnet.py",
+        "use_running_average=not train,",
+        "use_running_average=train,",
+        ("tests/models/test_resnet.py",),
+    ),
+    Mutant(
+        "padding_counted",
+        "the translation loss counts padding",
+        "hgeo/models/seq2seq.py",
+        "weights_BxT = (targets_BxT != pad_id).astype(losses_BxT.dtype)",
+        "weights_BxT = (targets_BxT >= 0).astype(losses_BxT.dtype)",
+        (f"{SEQ2SEQ}::test_loss_ignores_padding",),
+    ),
+    Mutant(
+        "labels_not_shifted",
+        "the labels of a translation are its inputs",
+        "hgeo/data/multi30k.py",
+        'labels = arrays["target"][:, 1:]',
+        'labels = arrays["target"][:, :-1]',
+        ("tests/data/test_multi30k.py",),
+    ),
+    Mutant(
+        "tokens_skipped",
+        "a token between two sequences of a text is left out",
+        "hgeo/data/text.py",
+        "starts = np.arange(count) * length",
+        "starts = np.arange(count) * (length + 1) % (len(words) - length)",
+        ("tests/data/test_text.py",),
+    ),
+)

@@ -1,0 +1,95 @@
+"""Faults in the statistics."""
+
+from tests.mutants.mutant import Mutant
+
+TESTS = ("tests/statistics",)
+UNIFORMITY, ALIGNMENT = "hgeo/statistics/uniformity.py", "hgeo/statistics/alignment.py"
+LOW_RANK = "hgeo/statistics/low_rank.py"
+R_MED = "return jnp.max(magnitude, axis=-1) / (jnp.median(magnitude, axis=-1) + eps)"
+
+MUTANTS = (
+    Mutant(
+        "signed_median",
+        "R_med divides by the median of signed entries",
+        UNIFORMITY,
+        R_MED,
+        R_MED.replace("jnp.median(magnitude", "jnp.median(jnp.asarray(diagonal)"),
+        TESTS,
+    ),
+    Mutant(
+        "lower_median",
+        "the median of an even number of entries is the lower of the middle two",
+        UNIFORMITY,
+        R_MED,
+        R_MED.replace(
+            "jnp.median(magnitude, axis=-1)",
+            'jnp.quantile(magnitude, 0.5, axis=-1, method="lower")',
+        ),
+        TESTS,
+    ),
+    Mutant(
+        "eps_outside",
+        "R_med adds eps to the ratio and not to the median",
+        UNIFORMITY,
+        R_MED,
+        R_MED.replace("(jnp.median(magnitude, axis=-1) + eps)", "jnp.median(magnitude, axis=-1)")
+        + " + eps",
+        TESTS,
+    ),
+    Mutant(
+        "spread_with_replacement",
+        "the subsets of the spread are drawn with replacement",
+        UNIFORMITY,
+        "return r_med(entries[jax.random.permutation(key, size)[:num]], eps)",
+        "return r_med(entries[jax.random.randint(key, (num,), 0, size)], eps)",
+        TESTS,
+    ),
+    Mutant(
+        "correlation_of_values",
+        "Spearman's correlation is that of the values and not of their ranks",
+        ALIGNMENT,
+        "ranks = [_ranks(array) for array in (first, second)]",
+        "ranks = [array for array in (first, second)]",
+        TESTS,
+    ),
+    Mutant(
+        "ties_at_the_lowest_rank",
+        "ties have their lowest rank and not their mean rank",
+        ALIGNMENT,
+        'for side in ("left", "right"))',
+        'for side in ("left", "left"))',
+        TESTS,
+    ),
+    Mutant(
+        "aligned_by_gradient",
+        "alignment sorts the coordinates by gradient and not by curvature",
+        ALIGNMENT,
+        "order = jnp.argsort(arrays[0])",
+        "order = jnp.argsort(arrays[1])",
+        TESTS,
+    ),
+    Mutant(
+        "share_of_the_norm",
+        "the rank holds a share of the sum of singular values and not of their squares",
+        LOW_RANK,
+        "held = jnp.cumsum(squares) / jnp.sum(squares)",
+        "held = jnp.cumsum(values) / jnp.sum(values)",
+        TESTS,
+    ),
+    Mutant(
+        "left_and_right_swapped",
+        "R_u is that of the right singular vectors, R_v that of the left ones",
+        LOW_RANK,
+        "r_med(left**2 @ kept), r_med(kept @ right**2)",
+        "r_med(kept @ right**2), r_med(left**2 @ kept)",
+        TESTS,
+    ),
+    Mutant(
+        "mean_and_median_swapped",
+        "the mean of R_diag is its median and the other way round",
+        "hgeo/statistics/dominance.py",
+        "return RDiag(jnp.mean(values, axis=-1), jnp.median(values, axis=-1))",
+        "return RDiag(jnp.median(values, axis=-1), jnp.mean(values, axis=-1))",
+        TESTS,
+    ),
+)
