@@ -288,6 +288,7 @@ def saved_as(folder, names):
         (["a/query/value", "a/value/value"], {"a": {"query": nnx.Param(0), "value": nnx.Param(1)}}),
         (["a/query/value", "a/value/value"], {"a": {"query": 0, "value": 1}}),
         (["a/query", "a/value"], {"a": {"query": nnx.Param(0), "value": nnx.Param(1)}}),
+        (["a/value", "b"], {"a": nnx.Param(0), "b": 1}),
     ],
 )
 def test_each_array_comes_to_the_leaf_of_its_name(tmp_path, names, template):
