@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from hgeo.errors import NoPreconditionerError
 from hgeo.probes.adjoint_weighted import AdjointWeighted
 from hgeo.probes.layer_forms import Along
 from hgeo.probes.nested import forward_over_forward, forward_over_reverse, reverse_over_reverse
@@ -98,6 +99,8 @@ def _choose(
         for vmapped in (True, False):
             try:
                 _stage(mode, total, params, along, vmapped)
+            except NoPreconditionerError:  # it says which leaf, and no other mode would help
+                raise
             except Exception as error:  # JAX raises several kinds, and user rules any
                 failure = error
                 continue
