@@ -18,6 +18,7 @@ from hgeo.monitor_arguments import (
     check_optimizer,
     check_state,
     check_statistics,
+    check_trainable,
     to_options,
 )
 from hgeo.parallel import in_turn, make_mesh, place, place_batch
@@ -265,6 +266,7 @@ class Monitor:
     def _at_coordinates(self, params, batch, optimizer_state, gradient, updates):
         found: dict[str, AtCoordinates] = {}
         if self._directions is not None and optimizer_state is not None:
+            check_trainable(params)
             state = place(optimizer_state, self._mesh)
             try:
                 found = self._directions(params, state, batch)

@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from hgeo.context import ProbeOptions
 from hgeo.curvature.preconditioning import complete_constants
+from hgeo.leaf_paths import leaves_by_path
 from hgeo.recorded import STATISTICS
+from hgeo.static_leaves import without
 
 PyTree = Any
 
@@ -86,8 +89,19 @@ def to_options(given: Mapping[str, Any]) -> ProbeOptions:
     return options
 
 
+def check_trainable(params: PyTree) -> None:
+    """Raises a ValueError unless all arrays of the params have a gradient."""
+    for path, leaf in leaves_by_path(params).items():
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(
+                "an update of the optimizer needs the gradient of all params, but leaf "
+                f"{path!r} is {leaf.dtype}, not floating"
+            )
+
+
 def check_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> None:
     """Raises a ValueError, from the error of an update, if the state is another optimizer's."""
+    params = without(params)
     own = jax.tree.structure(jax.eval_shape(optimizer.init, params))
     if own != jax.tree.structure(state):
         raise ValueError(

@@ -164,7 +164,8 @@ def preconditioned(loss: Loss, diagonal: PyTree) -> Loss:
       loss: `loss(params, batch)`.
       diagonal: P, a pytree of the params' structure and shapes, positive; `preconditioner` reads
         it from an optimizer's state. Leaves of the params that are not floating have one that is
-        not used. Where it has an `optax.MaskedNode`, the params are not trained: the derivative
+        not used. Where it has an `optax.MaskedNode`, or the None that `equinox.filter` leaves, the
+        params are not trained, or are no arrays: the derivative
         by them is refused by name, all others are right.
 
     Returns:
@@ -195,7 +196,7 @@ def preconditioned(loss: Loss, diagonal: PyTree) -> Loss:
         def of_leaf(name, leaf, own):
             if not (is_array(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)):
                 return leaf
-            if is_masked(own):
+            if _is_missing(own):
                 return _fixed(name)(leaf)
             if jnp.shape(own) != jnp.shape(leaf):
                 raise ValueError(
@@ -206,15 +207,20 @@ def preconditioned(loss: Loss, diagonal: PyTree) -> Loss:
             return start + (leaf - start) * jax.lax.rsqrt(jnp.asarray(own, leaf.dtype))
 
         try:
-            jax.tree.map(lambda own, leaves: None, diagonal, params, is_leaf=is_masked)
+            jax.tree.map(lambda own, leaves: None, diagonal, params, is_leaf=_is_missing)
         except ValueError as error:
             raise ValueError(
                 "the diagonal must have the structure of the params, "
                 f"{jax.tree.structure(params)}, not {jax.tree.structure(diagonal)}"
             ) from error
-        return loss(jax.tree.map(moved, diagonal, params, is_leaf=is_masked), batch)
+        return loss(jax.tree.map(moved, diagonal, params, is_leaf=_is_missing), batch)
 
     return of_scaled
+
+
+def _is_missing(node: Any) -> bool:
+    """Whether a node of a diagonal stands for what is not trained, or is no array."""
+    return node is None or is_masked(node)
 
 
 def _fixed(name: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend import core
 
+from hgeo.errors import NoPreconditionerError
 from hgeo.probes.primitives import known_name
 from hgeo.probes.program import BODIES, OPENED, Equation, Program, flatten, is_inexact
 
@@ -106,6 +107,8 @@ def _read(equation: Equation, body: core.ClosedJaxpr, avals: Sequence[Any]) -> R
     try:
         y, y_dot = jax.make_jaxpr(value)(*avals), jax.make_jaxpr(rule)(*along)
         own_slope = jax.make_jaxpr(slope)(*along)
+    except NoPreconditionerError:  # what our own rule tells the person who asked
+        raise
     except Exception:  # a rule may raise anything: no mode can take it then, which says so
         return Rule(False, frozenset())
     kept = [k for k, aval in enumerate(equation.avals) if is_inexact(aval)]

@@ -290,6 +290,7 @@ def test_a_rule_is_judged_by_what_it_computes_and_not_by_its_folder(folder, tmp_
     deadline=None,
     derandomize=True,
     database=None,
+    phases=[hypothesis.Phase.generate],
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )
 @hypothesis.given(

@@ -173,3 +173,22 @@ def test_arrays_and_numbers_stay_and_all_else_is_held():
 def test_an_array_of_strings_is_refused_by_its_path():
     with pytest.raises(ValueError, match="batch has an array of dtype <U1 at 'words'"):
         hgeo.sampled_diagonal(loss, PARAMS, {**BATCH, "words": np.array(["a", "b"])}, COORDINATES)
+
+
+def test_params_of_an_optimizer_that_have_no_gradient_are_refused_by_their_path():
+    params = {**PARAMS, "count": jnp.array(1)}
+    monitor = hgeo.Monitor(
+        loss, LAYERS, num=4, statistics=["alignment"], devices=DEVICE, optimizer=OPTIMIZER
+    )
+    state = OPTIMIZER.init(eqx.filter(params, eqx.is_inexact_array))
+    with pytest.raises(ValueError, match="gradient of all params, but leaf 'count' is int32"):
+        monitor(0, params, BATCH, optimizer_state=state)
+
+
+def test_a_leaf_without_a_preconditioner_is_refused_by_its_path():
+    diagonal = eqx.filter(PARAMS, eqx.is_array)
+    diagonal = eqx.tree_at(lambda tree: tree["net"].layers[0].weight, diagonal, None)
+    seen = hgeo.preconditioned(loss, diagonal)
+    with pytest.raises(ValueError, match="'net/layers/0/weight' has no preconditioner"):
+        hgeo.sampled_diagonal(seen, PARAMS, BATCH, COORDINATES)
+    hgeo.choose_mode(seen, PARAMS, BATCH, {name: COORDINATES[name] for name in LAST})
