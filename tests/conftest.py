@@ -68,6 +68,16 @@ def pytest_addoption(parser):
         metavar="K/N",
         help="run the K-th of N shares of the tests; N runs take all of them",
     )
+    parser.addoption(
+        "--time-report",
+        action="store_true",
+        help="print time by test file, spent tracing, lowering and compiling, and peak memory",
+    )
+
+
+def pytest_configure(config):
+    if config.getoption("time_report"):
+        config.pluginmanager.import_plugin("tests.time_report")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -1,4 +1,4 @@
-"""Where the tests' time goes: `pytest -p tests.time_report` prints a table by file.
+"""Where the tests' time goes: `pytest --time-report` prints a table by file.
 
 Wall and CPU seconds of each test (set-up and tear-down included), the seconds that JAX says it
 traced, lowered and compiled, and each process's largest resident memory. Traces nest, so that the
