@@ -70,6 +70,9 @@ EXPECTED = {
 # Keras its norms and its recurrent state.
 SINGLE = {("sequence", "grouped_queries"), *(("keras", model) for model in EXPECTED["keras"])}
 
+# Their solvers go on to a tolerance that float32 does not reach.
+DOUBLE = {("solver", "fixed_point"), ("solver", "newton")}
+
 # The operation that has no second derivative in any mode.
 REFUSED = {("diffrax", "checkpointed"): "custom_vjp function"}
 
@@ -130,7 +133,7 @@ def test_every_mode_agrees_with_jvp_over_grad(file, model):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("file", "model"), parameters([case for case in CASES if case not in REFUSED])
+    ("file", "model"), parameters([case for case in CASES if case not in REFUSED.keys() | DOUBLE])
 )
 def test_the_mode_that_is_taken_agrees_in_float32(file, model):
     with lenient(double=False):
