@@ -16,20 +16,13 @@ import hgeo
 from hgeo.jaxlib_release import WRONG_SUMS
 from hgeo.models.layers import attend
 from tests.probes.dense import quick
+from tests.xla_options import STANDARD
 
 PROJECT = pathlib.Path(__file__).parent.parent / "pyproject.toml"
 
 
-# What users' programs are compiled with, where tests/conftest.py asks for less of all others:
-# wrong sums come from fused kernels.
-STANDARD = {
-    "xla_backend_optimization_level": 3,
-    "xla_llvm_disable_expensive_passes": False,
-    "xla_cpu_use_fusion_emitters": True,
-}
-
-
 def as_users(function):
+    """Jits with the standard pipeline: wrong sums come from fused kernels."""
     return jax.jit(function, compiler_options=STANDARD)
 
 

@@ -11,13 +11,7 @@ import pytest
 
 from hgeo.losses import as_weighted
 from tests.probes.families import FAMILIES, Case
-
-# Compiling is most of the time of these tests; tests/conftest.py says the same to all others.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_use_fusion_emitters": False,
-}
+from tests.xla_options import QUICK
 
 
 def quick(function):
