@@ -1,6 +1,6 @@
 """Nested automatic differentiation: the three plain ways to a quadratic form of a layer's Hessian.
 
-Both differentiate the probed layer alone and close over every other weight, so that only what lies
+All differentiate the probed layer alone and close over every other weight, so that only what lies
 above the layer is differentiated twice.
 """
 
