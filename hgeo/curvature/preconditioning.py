@@ -164,9 +164,9 @@ def preconditioned(loss: Loss, diagonal: PyTree) -> Loss:
       loss: `loss(params, batch)`.
       diagonal: P, a pytree of the params' structure and shapes, positive; `preconditioner` reads
         it from an optimizer's state. Leaves of the params that are not floating have one that is
-        not used. Where it has an `optax.MaskedNode`, or the None that `equinox.filter` leaves, the
-        params are not trained, or are no arrays: the derivative
-        by them is refused by name, all others are right.
+        not used. An `optax.MaskedNode`, or the None that `equinox.filter` leaves, stands for params
+        that are not trained or are no arrays: the derivative by them is refused by name, all
+        others are right.
 
     Returns:
       `loss(params, batch)`, with the value of the other one.
