@@ -9,7 +9,7 @@ import jax
 from rich.console import Console
 
 from configs import quickstart
-from hgeo.experiment import run_experiment
+from hgeo.experiment.run_experiment import run_experiment
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 PAGE_KIB = 4

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from hgeo.command_line import INTERRUPTED, fail
 from hgeo.errors import InputError
-from hgeo.preemption import Preempted
-from hgeo.table import WIDTH
+from hgeo.report.text_table import WIDTH
+from hgeo.training.preemption import Preempted
 
 
 def main(arguments: Sequence[str]) -> int:

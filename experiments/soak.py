@@ -27,10 +27,10 @@ from rich.console import Console
 
 from configs import quickstart
 from experiments.long_run import long_run
-from hgeo.checkpoints import Checkpoints, digest
-from hgeo.experiment import run_experiment
-from hgeo.plan import make_plans
-from hgeo.setup import initial_state, set_up
+from hgeo.experiment.plan import make_plans
+from hgeo.experiment.run_experiment import run_experiment
+from hgeo.experiment.setup import initial_state, set_up
+from hgeo.training.checkpoints import Checkpoints, digest
 from hgeo.workloads.registry import make_workload
 
 STEPS = 20

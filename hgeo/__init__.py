@@ -1,28 +1,28 @@
 """hgeo: how optimizers shape the local geometry of a neural network's loss."""
 
-from hgeo import jaxlib_release
+from hgeo import compat
 from hgeo.curvature.fisher import fisher
 from hgeo.curvature.gauss_newton import gauss_newton
 from hgeo.curvature.preconditioning import preconditioned, preconditioner
-from hgeo.leaf_paths import LeafSlice
 from hgeo.losses import Weighted
-from hgeo.monitor import Monitor
-from hgeo.probes.conditioning import Conditioning, condition_number
-from hgeo.probes.coordinates import Coordinates, sample_coordinates
-from hgeo.probes.diagonal import choose_mode, sampled_diagonal
-from hgeo.probes.directions import Directions
+from hgeo.measure.monitor import Monitor
+from hgeo.params.coordinates import Coordinates, sample_coordinates
+from hgeo.params.directions import Directions
+from hgeo.params.layers import Layer, find_layers
+from hgeo.params.leaf_paths import LeafSlice
+from hgeo.probes.compiled_probe import Probe, make_probe
+from hgeo.probes.condition_number import Conditioning, condition_number
 from hgeo.probes.full_diagonal import DiagonalCost, full_diagonal, full_diagonal_cost
-from hgeo.probes.layers import Layer, find_layers
-from hgeo.probes.modes import ModeChoice
-from hgeo.probes.probe import Probe, make_probe
 from hgeo.probes.quadratic_forms import quadratic_forms
-from hgeo.probes.rows import row_dominance
+from hgeo.probes.row_dominance import row_dominance
+from hgeo.probes.sampled_diagonal import choose_mode, sampled_diagonal
 from hgeo.probes.spectrum import Spectrum, spectrum
 from hgeo.probes.stochastic_diagonal import Estimate, stochastic_diagonal
+from hgeo.second_order.modes import ModeChoice
 from hgeo.statistics.alignment import Alignment, alignment
-from hgeo.statistics.dominance import RDiag, r_diag
 from hgeo.statistics.low_rank import LowRank, low_rank
-from hgeo.statistics.uniformity import Spread, r_med, r_med_spread
+from hgeo.statistics.r_diag import RDiag, r_diag
+from hgeo.statistics.r_med import Spread, r_med, r_med_spread
 
 __all__ = [
     "Alignment",
@@ -64,4 +64,4 @@ __all__ = [
     "stochastic_diagonal",
 ]
 
-jaxlib_release.warn_of_wrong_sums()
+compat.warn_of_wrong_sums()

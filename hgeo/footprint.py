@@ -18,12 +18,12 @@ from absl import app, flags
 from hgeo.command_line import CONFIG, fail, parse_flags
 from hgeo.config import Config
 from hgeo.errors import InputError
+from hgeo.experiment.plan import make_plans
+from hgeo.experiment.setup import initial_state, make_updates, set_up
+from hgeo.experiment.tuning import with_tuned_rates
+from hgeo.experiment.validation import check_config
 from hgeo.optimizers import label
-from hgeo.plan import make_plans
-from hgeo.schedule import Schedule
-from hgeo.settings import check_config
-from hgeo.setup import initial_state, make_updates, set_up
-from hgeo.tuning import with_tuned_rates
+from hgeo.training.timeline import Schedule
 from hgeo.workloads.registry import make_workload
 
 _STEPS = flags.DEFINE_integer("steps", 2, "Updates to run; 0, none, and no probe.", lower_bound=0)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from hgeo.leaf_paths import paths_and_leaves
+from hgeo.params.leaf_paths import paths_and_leaves
 
 PyTree = Any
 Loss = Callable[[PyTree, PyTree], Any]

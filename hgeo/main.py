@@ -31,7 +31,7 @@ from hgeo.command_line import (
     parse_flags,
 )
 from hgeo.errors import InputError
-from hgeo.preemption import Preempted
+from hgeo.training.preemption import Preempted
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work folder: checkpoints, records, report.")
 flags.mark_flag_as_required("workdir")
@@ -40,7 +40,7 @@ flags.adopt_module_key_flags(command_line)
 
 def main(_: list[str]) -> int:
     """Runs the config; returns the exit code."""
-    from hgeo.experiment import run_experiment  # after the flags: it takes seconds
+    from hgeo.experiment.run_experiment import run_experiment  # after the flags: it takes seconds
 
     try:
         console = make_console()

@@ -15,17 +15,16 @@ from absl import app, flags
 from etils import epath
 from rich.console import Console
 
-from hgeo import figures
 from hgeo.command_line import CONFIG, INTERRUPTED, command_given, fail, make_console, parse_flags
 from hgeo.config import Config
 from hgeo.errors import InputError
+from hgeo.experiment.tuning import final_loss, run_name, tuning_config
+from hgeo.experiment.work_folder import WorkFolder
 from hgeo.optimizers import label
-from hgeo.preemption import Preempted
-from hgeo.records import write_text
-from hgeo.report import write_report
-from hgeo.tables import Table, format_number
-from hgeo.tuning import final_loss, run_name, tuning_config
-from hgeo.workfolder import WorkFolder
+from hgeo.records.run_records import write_text
+from hgeo.report import figures, write_report
+from hgeo.report.tables import Table, format_number
+from hgeo.training.preemption import Preempted
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Work folder of the tuning.")
 _OPTIMIZER = flags.DEFINE_string("optimizer", None, "The block of the config that is tuned.")
@@ -48,7 +47,7 @@ def tune(
     Raises:
       InputError: bad settings, or every rate diverged.
     """
-    from hgeo.experiment import run_experiment  # after the flags: it takes seconds
+    from hgeo.experiment.run_experiment import run_experiment  # after the flags: it takes seconds
 
     grid = tuning_config(config, optimizer, rates)
     run_experiment(grid, workdir, console, command)

@@ -8,7 +8,7 @@ import pathlib
 import jax
 from rich.console import Console
 
-from hgeo.experiment import run_experiment
+from hgeo.experiment.run_experiment import run_experiment
 
 ROOT = pathlib.Path(__file__).parent.parent
 

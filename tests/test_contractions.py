@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hgeo.contractions import with_single_contractions
+from hgeo.training.contractions import with_single_contractions
 
 
 def operands(*shapes):

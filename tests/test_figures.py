@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from hgeo.figures import loss_and_r_med, loss_curves, render, smooth
-from hgeo.records import LossRow
+from hgeo.records.run_records import LossRow
+from hgeo.report.figures import loss_and_r_med, loss_curves, render, smooth
 from tests.test_tables import make_runs
 
 OPTIMIZERS = ("sgdm", "adam")

@@ -111,4 +111,4 @@ def test_configs_import_ml_collections_only():
 
 def test_experiments_own_no_training():
     for path in (ROOT / "experiments").rglob("*.py"):
-        assert not any(m.startswith("hgeo.train") for m in imported(path)), path
+        assert not any(m.startswith("hgeo.training.loop") for m in imported(path)), path

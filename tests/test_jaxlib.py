@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import hgeo
-from hgeo.jaxlib_release import WRONG_SUMS
+from hgeo.compat import WRONG_SUMS
 from hgeo.models.layers import attend
 from tests.probes.dense import quick
 from tests.xla_options import STANDARD

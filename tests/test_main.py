@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from hgeo.accelerators import unused_accelerator
+from hgeo.experiment.accelerators import unused_accelerator
 from tests.experiments import ROOT
 
 

@@ -5,13 +5,13 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from hgeo.checkpoints import Checkpoints
+from hgeo.devices import make_mesh, place
 from hgeo.errors import InputError
 from hgeo.learning_rates import make_factor
 from hgeo.losses import Weighted
 from hgeo.optimizers import OPTIMIZERS, label, make_optimizer
-from hgeo.parallel import make_mesh, place
-from hgeo.updates import TrainState, Updates
+from hgeo.training.checkpoints import Checkpoints
+from hgeo.training.updates import TrainState, Updates
 from hgeo.workloads.workload import Workload, without_state
 
 ARGUMENTS = {

@@ -21,10 +21,10 @@ from flax import nnx
 
 import hgeo
 from hgeo.errors import InputError
-from hgeo.leaf_paths import leaves_by_path
-from hgeo.probe_checkpoint import main
-from hgeo.saved_params import find_saved, restore
-from hgeo.tables import format_number
+from hgeo.params.leaf_paths import leaves_by_path
+from hgeo.probe_checkpoint.__main__ import main
+from hgeo.probe_checkpoint.restore import find_saved, restore
+from hgeo.report.tables import format_number
 from tests.monitor.truth import dense_r_med
 
 MODULE = """

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hgeo.records import EvaluationRow, GeometryRow, IterateRow, LossRow, RunRecords
-from hgeo.table import SHORTENED, WIDTH, Table
-from hgeo.tables import compare, compare_at_losses, format_number, held_out
+from hgeo.records.run_records import EvaluationRow, GeometryRow, IterateRow, LossRow, RunRecords
+from hgeo.report.tables import compare, compare_at_losses, format_number, held_out
+from hgeo.report.text_table import SHORTENED, WIDTH, Table
 
 
 def make_runs(tmp_path, values, layers=("block0/linear1/kernel",)):

@@ -4,7 +4,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 
-from hgeo.probes import adjoint_weighted
+from hgeo.second_order import adjoint_weighted
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from experiments.benchmarks import machine
 from experiments.benchmarks.timing import measure
 from hgeo.models.seq2seq import Seq2Seq, token_loss
 from hgeo.models.transformer import LanguageModel
-from hgeo.probes.cost import operations
+from hgeo.second_order.flops import operations
 
 TOLERANCE = 1e-4  # of the layer's largest entry, in float32
 LAYER = "block0/linear1/kernel"

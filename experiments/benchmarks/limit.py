@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from experiments.benchmarks.timing import measure
-from hgeo.probes.memory import bodies
+from hgeo.second_order.memory import bodies
 
 # Those of one shape that one program makes, from operands of their own, so that the call's own
 # cost hardly counts; fewer where the operands are large.

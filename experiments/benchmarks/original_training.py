@@ -9,13 +9,13 @@ import torch  # pyright: ignore[reportMissingImports]
 from experiments.benchmarks.original_cases import device, load, original
 from hgeo.data.files import given_root
 from hgeo.data.multi30k import PAD
+from hgeo.experiment.plan import RunPlan
+from hgeo.experiment.setup import Setup
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import find_weights, read_settings, torch_names
 from hgeo.models.resnet import ResNet
 from hgeo.models.seq2seq import Seq2Seq
 from hgeo.models.transformer import LanguageModel
-from hgeo.plan import RunPlan
-from hgeo.setup import Setup
 
 
 class TorchTraining:

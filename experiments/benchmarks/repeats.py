@@ -11,8 +11,8 @@ import numpy as np
 
 from experiments.benchmarks import machine
 from experiments.benchmarks.timing import measure
-from hgeo.plan import make_plans
-from hgeo.setup import initial_state, make_updates, set_up
+from hgeo.experiment.plan import make_plans
+from hgeo.experiment.setup import initial_state, make_updates, set_up
 from hgeo.workloads.registry import make_workload
 
 ADAM = "adam"

@@ -22,11 +22,11 @@ from configs import translation
 from experiments.benchmarks import machine
 from experiments.benchmarks.apart import layers_apart
 from experiments.benchmarks.cases import PAD, Case, language_model
+from hgeo.devices import AXIS, REPLICATED, SHARDED, data_parallel, make_mesh
 from hgeo.losses import value_and_grad
 from hgeo.models.seq2seq import Seq2Seq, token_loss
 from hgeo.models.transformer import LanguageModel
-from hgeo.parallel import AXIS, REPLICATED, SHARDED, data_parallel, make_mesh
-from hgeo.probes.cost import operations
+from hgeo.second_order.flops import operations
 
 DEVICES = (1, 2, 4, 8)
 BYTES = {"f32": 4, "f64": 8, "s32": 4, "u32": 4, "pred": 1, "bf16": 2, "f16": 2}

@@ -21,13 +21,13 @@ from rich.console import Console
 
 from experiments.benchmarks import limit, machine
 from experiments.benchmarks.timing import measure
-from hgeo.plan import RunPlan, make_plans
-from hgeo.preemption import Preemption
-from hgeo.progress import Progress
-from hgeo.schedule import MAX_BLOCK
-from hgeo.setup import Setup, initial_state, make_updates, set_up
-from hgeo.team import Team
-from hgeo.workfolder import WorkFolder
+from hgeo.experiment.plan import RunPlan, make_plans
+from hgeo.experiment.runner import Team
+from hgeo.experiment.setup import Setup, initial_state, make_updates, set_up
+from hgeo.experiment.work_folder import WorkFolder
+from hgeo.training.preemption import Preemption
+from hgeo.training.progress import Progress
+from hgeo.training.timeline import MAX_BLOCK
 from hgeo.workloads.registry import make_workload
 
 Update = Callable[[], Any]  # one update on the next batch, gives its loss

@@ -10,9 +10,9 @@ from experiments.paper.comparison import Side
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.result import Result, judge
 from experiments.paper.training import Place, train
-from hgeo.figures import COLORS
 from hgeo.optimizers import label
-from hgeo.tables import Table
+from hgeo.report.figures import COLORS
+from hgeo.report.tables import Table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.paper import paper_numbers
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.training import Place, Trained, train
-from hgeo.tables import Measured
+from hgeo.report.tables import Measured
 
 Moment = tuple[int, int]
 

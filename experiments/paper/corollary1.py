@@ -9,8 +9,8 @@ from rich.console import Console
 
 from experiments.paper.linear_runs import OPTIMIZERS, Trained, load_config, main_runs, trained
 from experiments.paper.result import Result
-from hgeo.figures import COLORS
-from hgeo.tables import Table, format_number
+from hgeo.report.figures import COLORS
+from hgeo.report.tables import Table, format_number
 
 
 def run(scale: str, folder: epath.Path, console: Console) -> Result:

@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 
 from experiments.paper.result import Result
 from experiments.paper.training import Place, train
-from hgeo.figures import COLORS, MARKERS
 from hgeo.optimizers import label
-from hgeo.tables import Table, format_number
+from hgeo.report.figures import COLORS, MARKERS
+from hgeo.report.tables import Table, format_number
 
 KEYS = ("r_med", "r_med_low", "r_med_high", "full_r_med")
 

@@ -6,7 +6,7 @@ from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
 from experiments.paper.result import Result, judge
 from experiments.paper.training import Place
-from hgeo.tables import Table
+from hgeo.report.tables import Table
 
 SIDES = (Side("bert_rows", "sgdm"), Side("bert_rows", "adam"))
 STATISTICS = {

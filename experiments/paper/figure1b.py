@@ -4,7 +4,7 @@ from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
 from experiments.paper.result import Result
 from experiments.paper.training import Place
-from hgeo.tables import Table
+from hgeo.report.tables import Table
 
 LAYERS = (3, 5, 7, 9, 12, 15, 18, 21, 24, 28)  # those of table 2
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))

@@ -20,9 +20,9 @@ from experiments.paper.linear_runs import (
 from experiments.paper.result import Result
 from experiments.paper.theorem1_figures import LOOK
 from hgeo.config import Config
-from hgeo.figures import STYLE
 from hgeo.optimizers import label
-from hgeo.tables import Table, format_number
+from hgeo.report.figures import STYLE
+from hgeo.report.tables import Table, format_number
 
 STOPS = 1.5  # Adam's R_med from here on is no longer near 1
 RATE = "learning rate"

@@ -10,11 +10,11 @@ from matplotlib.figure import Figure
 from experiments.paper.comparison import Side
 from experiments.paper.result import Result, judge
 from experiments.paper.training import Place, train
-from hgeo.figures import COLORS
+from hgeo.experiment.same_loss import first_step_at, smoothed_losses
 from hgeo.optimizers import label
-from hgeo.records import RunRecords
-from hgeo.same_loss import first_step_at, smoothed_losses
-from hgeo.tables import Table, format_number
+from hgeo.records.run_records import RunRecords
+from hgeo.report.figures import COLORS
+from hgeo.report.tables import Table, format_number
 
 POINTS = 60
 

@@ -9,10 +9,10 @@ from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
 from experiments.paper.result import Result
 from experiments.paper.training import Place, train
-from hgeo.figures import COLORS
 from hgeo.optimizers import label
-from hgeo.records import RunRecords
-from hgeo.tables import Measured, Table, format_number
+from hgeo.records.run_records import RunRecords
+from hgeo.report.figures import COLORS
+from hgeo.report.tables import Measured, Table, format_number
 
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
 # A weight is nearly of low rank whose leading tenth of singular values holds half of ‖W‖²...

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
 from experiments.paper.training import Place, Trained, train
-from hgeo.figures import COLORS, MARKERS, STYLE
 from hgeo.optimizers import label
-from hgeo.tables import Measured, format_number
+from hgeo.report.figures import COLORS, MARKERS, STYLE
+from hgeo.report.tables import Measured, format_number
 
 
 def values_over_time(

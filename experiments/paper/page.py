@@ -11,8 +11,8 @@ from typing import Any
 from etils import epath
 
 from experiments.paper.result import Result
-from hgeo.records import write_text
-from hgeo.report.elements import document, html_details, html_figure, html_table, resource
+from hgeo.records.run_records import write_text
+from hgeo.report.html import document, html_details, html_figure, html_table, resource
 
 
 def write_page(

@@ -10,9 +10,9 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from experiments.paper.comparison import Comparison, agreement, rows
 from experiments.paper.result import Result
 from experiments.paper.training import Place
-from hgeo.figures import COLORS
 from hgeo.optimizers import label
-from hgeo.tables import Table, format_number
+from hgeo.report.figures import COLORS
+from hgeo.report.tables import Table, format_number
 
 # The most that a log axis spans if numbers between its powers of ten are labelled.
 FEW_DECADES = 100.0

@@ -10,9 +10,9 @@ from typing import Any
 from etils import epath
 from matplotlib.figure import Figure
 
-from hgeo.figures import Image, render
-from hgeo.records import write_bytes, write_text
-from hgeo.tables import Table
+from hgeo.records.run_records import write_bytes, write_text
+from hgeo.report.figures import Image, render
+from hgeo.report.tables import Table
 
 
 @dataclasses.dataclass(frozen=True)

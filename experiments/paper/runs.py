@@ -13,7 +13,7 @@ from typing import Any
 
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.workfolder import FREE
+from hgeo.experiment.work_folder import FREE
 
 SCALES = ("paper", "cpu", "smoke")
 

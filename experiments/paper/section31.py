@@ -4,8 +4,8 @@ from matplotlib.figure import Figure
 
 from experiments.paper.result import Result, judge
 from experiments.paper.training import Place, train
-from hgeo.figures import COLORS, MARKERS, STYLE
-from hgeo.tables import Table, format_number
+from hgeo.report.figures import COLORS, MARKERS, STYLE
+from hgeo.report.tables import Table, format_number
 
 GAINS = (1, 10, 100, 800)
 KEYS = ("largest_magnitude", "smoothness", "condition_number", "range_condition_number", "r_med")

@@ -12,7 +12,7 @@ from experiments.paper.gaussian_reference import expectation, median
 from experiments.paper.linear_runs import OPTIMIZERS, Trained, load_config, main_runs, trained
 from experiments.paper.result import Result
 from experiments.paper.theorem1_figures import over_time, r_med_against_width, rank_one
-from hgeo.tables import Table, format_number
+from hgeo.report.tables import Table, format_number
 
 LAYERS = ("W1", "W2")
 ADAM_MARK, ADAM_FROM, CORRELATION_MARK = 1.02, 64, 0.95

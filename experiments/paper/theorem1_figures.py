@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from experiments.paper.gaussian_reference import expectation
 from experiments.paper.linear_runs import Trained
-from hgeo.figures import COLORS, MARKERS, STYLE
 from hgeo.optimizers import label
+from hgeo.report.figures import COLORS, MARKERS, STYLE
 
 LOOK = {
     "sgdm": {"color": COLORS[0], "marker": MARKERS[0]},

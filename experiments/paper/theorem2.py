@@ -11,9 +11,9 @@ from experiments.paper.linear_runs import OPTIMIZERS, Run, Trained, load_config,
 from experiments.paper.result import Result
 from experiments.paper.theorem1_figures import LOOK, band, widths_axis
 from hgeo.config import Config
-from hgeo.figures import COLORS, STYLE
 from hgeo.optimizers import label
-from hgeo.tables import Table, format_number
+from hgeo.report.figures import COLORS, STYLE
+from hgeo.report.tables import Table, format_number
 
 
 def run(scale: str, folder: epath.Path, console: Console) -> Result:

@@ -12,10 +12,10 @@ from rich.console import Console
 
 from experiments.paper.runs import RUN_SETS, config_hash, load_config
 from hgeo.config import Config
-from hgeo.experiment import run_experiment
-from hgeo.moments import with_steps
-from hgeo.records import RunRecords
-from hgeo.workfolder import WorkFolder
+from hgeo.experiment.run_experiment import run_experiment
+from hgeo.experiment.step_spec import with_steps
+from hgeo.experiment.work_folder import WorkFolder
+from hgeo.records.run_records import RunRecords
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ from jax.core import Tracer
 from hgeo.curvature.second_moments import Form, Own, check_kind, is_masked, shares
 from hgeo.curvature.update_response import differences
 from hgeo.errors import NoPreconditionerError
-from hgeo.leaf_paths import leaves_by_path
 from hgeo.losses import Loss
-from hgeo.static_leaves import is_array
+from hgeo.params.leaf_paths import leaves_by_path
+from hgeo.params.static_leaves import is_array
 
 PyTree = Any
 

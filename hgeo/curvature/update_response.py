@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hgeo.curvature.second_moments import without_momenta
-from hgeo.leaf_paths import leaves_by_path
+from hgeo.params.leaf_paths import leaves_by_path
 
 PyTree = Any
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from hgeo.models.linear import Weights, diagonal_factors, linear_loss
 from hgeo.models.linear_rows import two_layer_r_diag
-from hgeo.statistics.uniformity import r_med
+from hgeo.statistics.r_med import r_med
 
 
 def layer_r_med(weights: Weights) -> jax.Array:

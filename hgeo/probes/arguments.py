@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from hgeo.probes.layers import Layer
+from hgeo.params.layers import Layer
 
 
 def check_layers(layers: Any) -> None:

@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from hgeo.batching import averaged, first_piece
 from hgeo.errors import NoPreconditionerError
-from hgeo.leaf_paths import leaves_by_path
 from hgeo.losses import Loss
+from hgeo.params.coordinates import Coordinates
+from hgeo.params.layers import Layer
+from hgeo.params.leaf_paths import leaves_by_path
+from hgeo.params.static_leaves import held
 from hgeo.probes.arguments import check_layers
-from hgeo.probes.averaging import averaged, first_piece
-from hgeo.probes.coordinates import Coordinates
-from hgeo.probes.cost import operations
-from hgeo.probes.layers import Layer
-from hgeo.probes.mapping import mapped
-from hgeo.probes.memory import checked_chunk_size, chunk_of, one_at_a_time
-from hgeo.probes.modes import MODES, ModeChoice, check_mode, choose, choose_product
-from hgeo.probes.products import FORWARD
-from hgeo.probes.unit_diagonals import UnitDiagonals
-from hgeo.static_leaves import held
+from hgeo.probes.per_unit.diagonals import UnitDiagonals
+from hgeo.second_order.chunking import mapped
+from hgeo.second_order.flops import operations
+from hgeo.second_order.memory import checked_chunk_size, chunk_of, one_at_a_time
+from hgeo.second_order.modes import MODES, ModeChoice, check_mode, choose, choose_product
+from hgeo.second_order.products import FORWARD
 
 PyTree = Any
 Progress = Callable[[str, int, int], None]

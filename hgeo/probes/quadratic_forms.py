@@ -7,8 +7,8 @@ from typing import Any
 import jax
 
 from hgeo.losses import Loss
-from hgeo.probes.directions import Directions
-from hgeo.probes.forms import forms_and_choice
+from hgeo.params.directions import Directions
+from hgeo.second_order.evaluate import forms_and_choice
 
 PyTree = Any
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from hgeo.arguments import check_key, check_whole
 from hgeo.losses import Loss
-from hgeo.probes.hessian_product import hessian_product, together
-from hgeo.probes.layers import Layer
-from hgeo.static_leaves import held
+from hgeo.params.layers import Layer
+from hgeo.params.static_leaves import held
+from hgeo.probes.hvp import hessian_product, together
 
 PyTree = Any
 

@@ -8,13 +8,13 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.arguments import check_key, check_whole
+from hgeo.batching import averaged
 from hgeo.losses import Loss, call_loss
+from hgeo.params.layers import Layer
+from hgeo.params.static_leaves import held
 from hgeo.probes.arguments import check_layers
-from hgeo.probes.averaging import averaged
-from hgeo.probes.hessian_product import hessian_product, together
-from hgeo.probes.layers import Layer
-from hgeo.probes.signs import estimate
-from hgeo.static_leaves import held
+from hgeo.probes.hvp import hessian_product, together
+from hgeo.probes.per_unit.hutchinson import estimate
 
 PyTree = Any
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from hgeo.figures import COLORS, MARKERS, loss_curve, smooth
 from hgeo.optimizers import label
-from hgeo.records import RunRecords
+from hgeo.records.run_records import RunRecords
 from hgeo.report.colors import Scale
-from hgeo.report.elements import breakable, embedded_json
-from hgeo.tables import STATISTIC, TITLES, Measured, format_number, mean_text, ratio_of
+from hgeo.report.figures import COLORS, MARKERS, loss_curve, smooth
+from hgeo.report.html import breakable, embedded_json
+from hgeo.report.tables import STATISTIC, TITLES, Measured, format_number, mean_text, ratio_of
 
 MEDIAN = "median over the layers"
 

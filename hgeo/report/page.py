@@ -5,13 +5,13 @@ import json
 from collections.abc import Mapping, Sequence
 
 from hgeo.config import Config
-from hgeo.figures import Image
 from hgeo.optimizers import label
-from hgeo.records import RunRecords
-from hgeo.report.elements import document, html_details, html_figure, html_table, resource
+from hgeo.records.run_records import RunRecords
+from hgeo.report.figures import Image
+from hgeo.report.html import document, html_details, html_figure, html_table, resource
 from hgeo.report.layer_view import html_layer_view, layer_view
-from hgeo.table import Table
-from hgeo.tables import divergence_notes
+from hgeo.report.tables import divergence_notes
+from hgeo.report.text_table import Table
 
 ALTS = {
     "tuning": "final training loss against learning rate, log scale",

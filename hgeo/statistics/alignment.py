@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from hgeo.statistics.entries import checked
+from hgeo.statistics.entry_counts import checked
 
 
 class Alignment(NamedTuple):

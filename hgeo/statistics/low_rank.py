@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from hgeo.statistics.entries import checked
-from hgeo.statistics.uniformity import r_med
+from hgeo.statistics.entry_counts import checked
+from hgeo.statistics.r_med import r_med
 
 
 class LowRank(NamedTuple):

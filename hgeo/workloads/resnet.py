@@ -8,9 +8,9 @@ import numpy as np
 
 from hgeo.config import Config
 from hgeo.data.cifar10 import NUM_CLASSES, Images, read_cifar10
+from hgeo.devices import AXIS
 from hgeo.errors import InputError
 from hgeo.models.resnet import ResNet
-from hgeo.parallel import AXIS
 from hgeo.workloads.classification import class_loss, class_metrics
 from hgeo.workloads.workload import Workload
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.checkpoints import Checkpoints
 from hgeo.data.cifar10 import make_images, read_cifar10
 from hgeo.data.files import read_lines
 from hgeo.data.imdb import cut_vocabulary, encode_reviews, read_imdb, read_reviews
@@ -21,14 +20,15 @@ from hgeo.data.prepared import read_prepared
 from hgeo.data.random_targets import random_targets
 from hgeo.data.text import make_sequences, read_text
 from hgeo.errors import InputError
+from hgeo.experiment.step_spec import with_steps
+from hgeo.experiment.tuning import tuning_config, with_tuned_rates
+from hgeo.experiment.validation import check_config
+from hgeo.experiment.work_folder import WorkFolder
 from hgeo.models.bert_weights import find_weights, read_settings, read_vocabulary
-from hgeo.moments import with_steps
 from hgeo.optimizers import make_optimizer
-from hgeo.settings import check_config
 from hgeo.statistics.low_rank import low_rank
-from hgeo.statistics.uniformity import r_med
-from hgeo.tuning import tuning_config, with_tuned_rates
-from hgeo.workfolder import WorkFolder
+from hgeo.statistics.r_med import r_med
+from hgeo.training.checkpoints import Checkpoints
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config
 

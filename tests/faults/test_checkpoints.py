@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hgeo.checkpoints import Checkpoints, DamagedCheckpoint, digest
 from hgeo.errors import InputError
+from hgeo.training.checkpoints import Checkpoints, DamagedCheckpoint, digest
 from tests.experiments import load_config, records, run
 from tests.faults.damage import array_files, checkpoints, contents, files, flip, spoil, truncate
 

@@ -9,10 +9,10 @@ import optax
 import pytest
 
 from hgeo.errors import InputError
-from hgeo.finite import describe, first_not_finite
-from hgeo.records import GeometryRow, LossRow, RunRecords
-from hgeo.tables import divergence_notes
-from hgeo.workfolder import WorkFolder, _sha256
+from hgeo.experiment.work_folder import WorkFolder, _sha256
+from hgeo.records.run_records import GeometryRow, LossRow, RunRecords
+from hgeo.report.tables import divergence_notes
+from hgeo.training.finite import describe, first_not_finite
 from tests.experiments import load_config
 
 ONE = {"probe__layers": (4,), "probe__num_coordinates": 2, "probe__steps": (0, 6)}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hgeo
-from hgeo.probes.modes import MODES
+from hgeo.second_order.modes import MODES
 from tests.probes.dense import joint_hessian, quick, spans
 
 ACTIVATIONS = {"tanh": jnp.tanh, "gelu": jax.nn.gelu, "relu": jax.nn.relu, "linear": lambda x: x}

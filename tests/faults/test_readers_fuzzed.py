@@ -18,7 +18,7 @@ from hgeo.data.text import make_sequences, read_text
 from hgeo.errors import InputError
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, read_vocabulary, read_weights
-from hgeo.records import LossRow, read_rows
+from hgeo.records.run_records import LossRow, read_rows
 
 FUZZ = settings(
     max_examples=60,

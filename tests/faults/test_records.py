@@ -7,7 +7,7 @@ import pytest
 
 from hgeo.data.cache import cached_arrays
 from hgeo.errors import InputError
-from hgeo.records import GeometryRow, LossRow, RunRecords
+from hgeo.records.run_records import GeometryRow, LossRow, RunRecords
 
 
 def filled(folder):

@@ -13,9 +13,9 @@ from rich.console import Console
 from hgeo.data.imdb import read_reviews
 from hgeo.errors import InputError
 from hgeo.models.bert_weights import find_weights
-from hgeo.records import RunRecords
+from hgeo.records.rows import LossRow, NotFiniteRow
+from hgeo.records.run_records import RunRecords
 from hgeo.report import write_report
-from hgeo.rows import LossRow, NotFiniteRow
 from tests.experiments import ROOT, load_config
 
 

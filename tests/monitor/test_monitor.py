@@ -15,7 +15,7 @@ import pytest
 
 import hgeo
 from hgeo.errors import InputError
-from hgeo.rows import GeometryRow
+from hgeo.records.rows import GeometryRow
 from tests.monitor.truth import assert_r_med
 
 ONE = jax.devices()[:1]

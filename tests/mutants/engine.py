@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-SWEEP, TANGENTS = "hgeo/probes/sweep.py", "hgeo/probes/tangents.py"
+SWEEP, TANGENTS = "hgeo/second_order/tangent_sweep.py", "hgeo/second_order/one_hot.py"
 PRIMITIVES = ("tests/probes/test_programs.py::test_the_modes_agree_on_every_primitive",)
 INFINITE = (
     "tests/probes/test_modes.py::"
@@ -46,7 +46,7 @@ MUTANTS = (
     Mutant(
         "infinite_curvature_where_nothing_moves",
         "a tangent of zero is multiplied by an infinite second derivative",
-        "hgeo/probes/sums.py",
+        "hgeo/second_order/summation.py",
         "return total(jnp.where(product == 0, 0.0, weight.astype(dtype) * product))",
         "return total(weight.astype(dtype) * product)",
         INFINITE,
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "tanh_is_linear",
         "the table of linear primitives holds tanh",
-        "hgeo/probes/second_order.py",
+        "hgeo/second_order/linearity.py",
         '"fft", "device_put",',
         '"fft", "tanh", "device_put",',
         PRIMITIVES,
@@ -97,7 +97,7 @@ MUTANTS = (
     Mutant(
         "head_without_mirror_image",
         "the head's matrix lacks the mirror image below its diagonal blocks",
-        "hgeo/probes/head.py",
+        "hgeo/second_order/wide_product.py",
         "twice = jnp.where(jnp.arange(len(rest)) < len(own), 1.0, 2.0)",
         "twice = jnp.where(jnp.arange(len(rest)) < len(own), 1.0, 1.0)",
         HEADS,
@@ -105,7 +105,7 @@ MUTANTS = (
     Mutant(
         "head_without_outer_product",
         "the head's matrix W(diag p − ppᵀ)Wᵀ lacks ppᵀ",
-        "hgeo/probes/head.py",
+        "hgeo/second_order/wide_product.py",
         "return factor @ self.matrix.T",
         "return 0.0 * (factor @ self.matrix.T)",
         HEADS,
@@ -113,7 +113,7 @@ MUTANTS = (
     Mutant(
         "leg_dropped",
         "what the equations behind a stop add is left out",
-        "hgeo/probes/adjoint_weighted.py",
+        "hgeo/second_order/adjoint_weighted.py",
         "return value + more, ends",
         "return value, ends",
         ("tests/probes/test_shared_legs.py::test_a_deep_network_agrees_with_the_dense_hessian",),
@@ -121,7 +121,7 @@ MUTANTS = (
     Mutant(
         "custom_jvp_trusted",
         "any custom_jvp rule is taken for the derivative of its function",
-        "hgeo/probes/custom_rules.py",
+        "hgeo/second_order/custom_rules.py",
         "return Rule(same, frozenset(names))",
         "return Rule(True, frozenset(names))",
         ("tests/probes/test_modes.py::test_auto_takes_the_best_mode_that_works_and_says_why",),

@@ -13,7 +13,7 @@ MUTANTS = (
     Mutant(
         "slice_added",
         "weights put into a stacked leaf are added to those that are there",
-        "hgeo/probes/layers.py",
+        "hgeo/params/layers.py",
         ".at[part.index].set(leaf)",
         ".at[part.index].add(leaf)",
         LAYERS,
@@ -21,7 +21,7 @@ MUTANTS = (
     Mutant(
         "leaf_overlapping",
         "the second leaf of a layer begins one weight early in its vector",
-        "hgeo/probes/layers.py",
+        "hgeo/params/layers.py",
         "            start += size\n        return tuple(leaves)",
         "            start += size - 1\n        return tuple(leaves)",
         LAYERS,
@@ -29,7 +29,7 @@ MUTANTS = (
     Mutant(
         "scales_probed",
         "the default selection takes scales for weight matrices",
-        "hgeo/probes/layers.py",
+        "hgeo/params/layers.py",
         '_NOT_WEIGHTS = {"bias", "scale", "embed",',
         '_NOT_WEIGHTS = {"bias", "embed",',
         LAYERS,
@@ -85,7 +85,7 @@ MUTANTS = (
     Mutant(
         "monitor_one_step_late",
         "the monitor measures one step before each that is due",
-        "hgeo/monitor.py",
+        "hgeo/measure/monitor.py",
         "return number % self._every == 0",
         "return (number + 1) % self._every == 0",
         (f"{MONITOR}::test_it_compiles_once_and_does_nothing_between",),
@@ -93,7 +93,7 @@ MUTANTS = (
     Mutant(
         "monitor_rows_doubled",
         "the rows of a step that is measured again are added to those that are there",
-        "hgeo/geometry_file.py",
+        "hgeo/records/geometry_csv.py",
         "kept = [row for row in there if _place(row) not in new]",
         "kept = [row for row in there if new]",
         (f"{MONITOR}::test_the_file_grows_and_a_step_done_again_takes_its_place",),
@@ -101,7 +101,7 @@ MUTANTS = (
     Mutant(
         "monitor_key_ignored",
         "the monitor draws its coordinates from one key, whichever it is given",
-        "hgeo/monitor.py",
+        "hgeo/measure/monitor.py",
         "self._key = jax.random.key(0) if key is None else key",
         "self._key = jax.random.key(0)",
         (f"{MONITOR}::test_the_numbers_are_those_of_the_library",),

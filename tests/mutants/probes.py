@@ -12,7 +12,7 @@ MUTANTS = (
     Mutant(
         "padding_not_cut",
         "the points that fill up the last chunk stay in the results",
-        "hgeo/probes/mapping.py",
+        "hgeo/second_order/chunking.py",
         "x.reshape(-1, *x.shape[2:])[:num], results)",
         "x.reshape(-1, *x.shape[2:]), results)",
         PIECES,
@@ -20,7 +20,7 @@ MUTANTS = (
     Mutant(
         "mean_of_means",
         "each microbatch counts the same, whatever its number of examples",
-        "hgeo/probes/microbatches.py",
+        "hgeo/microbatches.py",
         "return function(jax.tree.unflatten(treedef, cut), float(count))",
         "return function(jax.tree.unflatten(treedef, cut), 1.0)",
         PIECES,
@@ -28,7 +28,7 @@ MUTANTS = (
     Mutant(
         "microbatches_averaged",
         "full microbatches are averaged and the rest is added",
-        "hgeo/probes/microbatches.py",
+        "hgeo/microbatches.py",
         "jnp.sum(values, axis=0), stacked)",
         "jnp.mean(values, axis=0), stacked)",
         MICROBATCHES,
@@ -36,7 +36,7 @@ MUTANTS = (
     Mutant(
         "devices_averaged",
         "the devices' numbers are averaged and their weights are summed",
-        "hgeo/probes/averaging.py",
+        "hgeo/batching.py",
         "results, weight = jax.lax.psum((results, weight), axis_name)",
         "results, weight = jax.lax.pmean(results, axis_name), jax.lax.psum(weight, axis_name)",
         DEVICES,
@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "coordinates_unsorted",
         "coordinates are in the order of the draw",
-        "hgeo/probes/coordinates.py",
+        "hgeo/params/coordinates.py",
         "return Coordinates(layer, jnp.sort(drawn).astype(jnp.int32))",
         "return Coordinates(layer, drawn.astype(jnp.int32))",
         COORDINATES,
@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant(
         "drawn_with_replacement",
         "coordinates are drawn with replacement",
-        "hgeo/probes/coordinates.py",
+        "hgeo/params/coordinates.py",
         "(num,), replace=False)",
         "(num,), replace=True)",
         COORDINATES,
@@ -68,7 +68,7 @@ MUTANTS = (
     Mutant(
         "key_without_the_name",
         "layers of one size have the same coordinates",
-        "hgeo/probes/coordinates.py",
+        "hgeo/params/coordinates.py",
         "own = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))",
         "own = key if zlib.crc32(layer.name.encode()) else key",
         COORDINATES,
@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "mixing_taken_for_independent",
         "the full diagonal by units takes all axes for independent examples",
-        "hgeo/probes/units.py",
+        "hgeo/probes/per_unit/unit_product.py",
         """independent=tuple(axis for axis in places if mixed[axis] is None),
         positions=tuple(axis for axis in places if mixed[axis] is not None),""",
         """independent=tuple(axis for axis in places if mixed),
@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "second_use_overlooked",
         "a matrix that enters the loss twice is taken by units at its first place",
-        "hgeo/probes/units.py",
+        "hgeo/probes/per_unit/unit_product.py",
         "if len(uses) != 1:",
         "if not uses:",
         (
@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "row_with_its_diagonal",
         "the sum over a row of the Hessian has its diagonal entry",
-        "hgeo/probes/rows.py",
+        "hgeo/probes/row_dominance.py",
         "rest = row.at[place].set(0.0)",
         "rest = row",
         (f"{ROWS}::test_a_constant_matrix_of_n_rows_has_r_diag_of_the_root_of_n_minus_one",),
@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant(
         "row_of_another_layer",
         "rows through several layers start at the first of them",
-        "hgeo/probes/rows.py",
+        "hgeo/probes/row_dominance.py",
         "place = start + index",
         "place = index",
         (f"{ROWS}::test_rows_equal_those_of_the_dense_hessian",),
@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "condition_number_inverted",
         "the condition number is the smallest eigenvalue over the largest",
-        "hgeo/probes/conditioning.py",
+        "hgeo/probes/condition_number.py",
         "condition_number=float(sizes[0] / sizes[-1]),",
         "condition_number=float(sizes[-1] / sizes[0]),",
         (f"{ROWS}::test_condition_number_of_a_known_matrix",),

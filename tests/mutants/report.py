@@ -9,7 +9,7 @@ MUTANTS = (
     Mutant(
         "label_swapped",
         "the column of the first optimizer has the second's name",
-        "hgeo/tables.py",
+        "hgeo/report/tables.py",
         '[f"{heading}:{label(pair[0])}", *map(mean_text, first)',
         '[f"{heading}:{label(pair[1])}", *map(mean_text, first)',
         TABLES,
@@ -17,7 +17,7 @@ MUTANTS = (
     Mutant(
         "ratio_inverted",
         "the ratio is the second over the first",
-        "hgeo/tables.py",
+        "hgeo/report/tables.py",
         "return first[:repeats] / second[:repeats]",
         "return second[:repeats] / first[:repeats]",
         TABLES,
@@ -25,7 +25,7 @@ MUTANTS = (
     Mutant(
         "ratio_of_means",
         "the ratio is that of the means over the repeats",
-        "hgeo/tables.py",
+        "hgeo/report/tables.py",
         "return first[:repeats] / second[:repeats]",
         "return first[:repeats].mean(keepdims=True) / second[:repeats].mean(keepdims=True)",
         TABLES,
@@ -33,7 +33,7 @@ MUTANTS = (
     Mutant(
         "equal_counted_above",
         "layers with equal numbers count as layers with a ratio above 1",
-        "hgeo/tables.py",
+        "hgeo/report/tables.py",
         "sum(ratio.mean() > 1 for ratio in known)",
         "sum(ratio.mean() >= 1 for ratio in known)",
         TABLES,
@@ -41,7 +41,7 @@ MUTANTS = (
     Mutant(
         "deviation_of_a_population",
         "the standard deviation over the repeats is divided by their number",
-        "hgeo/tables.py",
+        "hgeo/report/tables.py",
         "np.std(values, ddof=1)",
         "np.std(values)",
         TABLES,
@@ -49,7 +49,7 @@ MUTANTS = (
     Mutant(
         "two_digits",
         "numbers have two significant digits",
-        "hgeo/tables.py",
+        "hgeo/report/tables.py",
         "digits = max(0, 2 - int(",
         "digits = max(0, 1 - int(",
         TABLES,
@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "infinite_points_drawn",
         "values that are not finite are points of the curve",
-        "hgeo/figures.py",
+        "hgeo/report/figures.py",
         "for s, v in found if np.isfinite(v).all()]",
         "for s, v in found]",
         FIGURES,
@@ -65,7 +65,7 @@ MUTANTS = (
     Mutant(
         "smoothing_off_centre",
         "smoothed losses stand at the windows' first steps",
-        "hgeo/figures.py",
+        "hgeo/report/figures.py",
         "return means[0], means[1]",
         "return steps[: len(means[0])], means[1]",
         FIGURES,
@@ -73,7 +73,7 @@ MUTANTS = (
     Mutant(
         "name_not_escaped",
         "names in the page's tables are not escaped",
-        "hgeo/report/elements.py",
+        "hgeo/report/html.py",
         """{html.escape(name).replace("/", "/<wbr>")}""",
         """{name.replace("/", "/<wbr>")}""",
         PAGE,
@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(
         "json_not_escaped",
         "text in the page's data can end its element",
-        "hgeo/report/elements.py",
+        "hgeo/report/html.py",
         'for character in "<>&\\u2028\\u2029":',
         'for character in "&\\u2028\\u2029":',
         PAGE,

@@ -3,7 +3,7 @@
 from tests.mutants.mutant import Mutant
 
 TESTS = ("tests/statistics",)
-UNIFORMITY, ALIGNMENT = "hgeo/statistics/uniformity.py", "hgeo/statistics/alignment.py"
+UNIFORMITY, ALIGNMENT = "hgeo/statistics/r_med.py", "hgeo/statistics/alignment.py"
 LOW_RANK = "hgeo/statistics/low_rank.py"
 R_MED = "return jnp.max(magnitude, axis=-1) / (jnp.median(magnitude, axis=-1) + eps)"
 
@@ -87,7 +87,7 @@ MUTANTS = (
     Mutant(
         "mean_and_median_swapped",
         "the mean of R_diag is its median and the other way round",
-        "hgeo/statistics/dominance.py",
+        "hgeo/statistics/r_diag.py",
         "return RDiag(jnp.mean(values, axis=-1), jnp.median(values, axis=-1))",
         "return RDiag(jnp.median(values, axis=-1), jnp.mean(values, axis=-1))",
         TESTS,

@@ -92,7 +92,7 @@ MUTANTS = (
     Mutant(
         "repeats_share_their_data",
         "every repeat goes through the examples in the same order",
-        "hgeo/schedule.py",
+        "hgeo/training/timeline.py",
         "np.random.default_rng((self.seed, self.repeat, epoch))",
         "np.random.default_rng((self.seed, 0, epoch))",
         ("tests/train/test_schedule.py",),
@@ -100,7 +100,7 @@ MUTANTS = (
     Mutant(
         "checkpoint_without_digest",
         "a checkpoint is written without the digest of its arrays",
-        "hgeo/checkpoints.py",
+        "hgeo/training/checkpoints.py",
         "metadata = {DIGEST: digest(state)}",
         "metadata = {}",
         (f"{CHECKPOINTS}::test_no_flipped_bit_comes_back",),
@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "digest_not_verified",
         "a restored state is not compared with its digest",
-        "hgeo/checkpoints.py",
+        "hgeo/training/checkpoints.py",
         "same = metadata.get(DIGEST) == digest(state)",
         "same = metadata.get(DIGEST) is not None",
         (f"{CHECKPOINTS}::test_no_flipped_bit_comes_back",),
@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant(
         "digest_of_values_alone",
         "the digest leaves out which array is where",
-        "hgeo/checkpoints.py",
+        "hgeo/training/checkpoints.py",
         'result.update(f"{where} {array.dtype} {np.shape(leaf)}\\n".encode())',
         'result.update(f"{array.dtype} {np.shape(leaf)}\\n".encode())',
         (f"{CHECKPOINTS}::test_the_digest_tells_values_shapes_dtypes_and_places",),
@@ -124,7 +124,7 @@ MUTANTS = (
     Mutant(
         "latest_step_restored",
         "the latest checkpoint is restored, whichever step is asked for",
-        "hgeo/checkpoints.py",
+        "hgeo/training/checkpoints.py",
         "state = self._manager.restore(step, args",
         "state = self._manager.restore(max(self._manager.all_steps()), args",
         (f"{CHECKPOINTS}::test_what_was_saved_comes_back",),
@@ -132,7 +132,7 @@ MUTANTS = (
     Mutant(
         "resumed_one_update_late",
         "a resumed run skips the update after its checkpoint",
-        "hgeo/train.py",
+        "hgeo/training/loop.py",
         "for first, last in schedule.blocks(start, stop):",
         "for first, last in schedule.blocks(start + (start > 0), stop):",
         RESUME,
@@ -140,7 +140,7 @@ MUTANTS = (
     Mutant(
         "losses_one_step_late",
         "losses are recorded one step after their own",
-        "hgeo/run.py",
+        "hgeo/training/run.py",
         "for step, (loss, number) in enumerate(told, start=first):",
         "for step, (loss, number) in enumerate(told, start=first + 1):",
         ("tests/train/test_experiment.py::test_records_have_every_step_and_layer",),
@@ -148,7 +148,7 @@ MUTANTS = (
     Mutant(
         "half_a_line_forgotten",
         "half a line at a file's end is left out and not noted",
-        "hgeo/records.py",
+        "hgeo/records/run_records.py",
         "return rows, half if half or not lines else None",
         "return rows, None",
         (f"{RECORDS}::test_half_a_line_is_left_out_and_noted",),
@@ -156,7 +156,7 @@ MUTANTS = (
     Mutant(
         "half_a_line_taken",
         "half a line at a file's end is read as a whole one",
-        "hgeo/records.py",
+        "hgeo/records/run_records.py",
         'lines = whole.split("\\n") if end else []',
         'lines = [*(whole.split("\\n") if end else []), *([half] if half else [])]',
         (f"{RECORDS}::test_half_a_line_is_left_out_and_noted",),
@@ -164,7 +164,7 @@ MUTANTS = (
     Mutant(
         "half_a_step_kept",
         "a step that lost some of its rows is kept",
-        "hgeo/records.py",
+        "hgeo/records/run_records.py",
         "            del found[last]\n",
         "            found[last] = found[last]\n",
         (f"{RECORDS}::test_a_step_that_lost_whole_lines_is_done_again",),
@@ -172,7 +172,7 @@ MUTANTS = (
     Mutant(
         "losses_rounded",
         "records keep six digits, too few for a float32",
-        "hgeo/records.py",
+        "hgeo/records/run_records.py",
         'return f"{value:.9g}"',
         'return f"{value:.6g}"',
         ("tests/test_tables.py::test_records_survive_writing_and_reading",),
@@ -180,7 +180,7 @@ MUTANTS = (
     Mutant(
         "before_the_crossing",
         "the first step at a loss is the first above it",
-        "hgeo/same_loss.py",
+        "hgeo/experiment/same_loss.py",
         "reached = np.flatnonzero(smooth <= loss)",
         "reached = np.flatnonzero(smooth >= loss)",
         SMOOTHING,
@@ -188,7 +188,7 @@ MUTANTS = (
     Mutant(
         "window_lopsided",
         "the window of smoothed losses leaves out its last step",
-        "hgeo/same_loss.py",
+        "hgeo/experiment/same_loss.py",
         "last = np.minimum(place + (window + 1) // 2, len(losses))",
         "last = np.minimum(place + window // 2, len(losses))",
         SMOOTHING,

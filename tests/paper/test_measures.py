@@ -9,7 +9,7 @@ from experiments.paper.loss_figure import make_curve, speed_ratio
 from experiments.paper.low_rank_figures import leading_share
 from experiments.paper.ratio_table import moment
 from experiments.paper.result import judge
-from hgeo.records import LossRow, RunRecords
+from hgeo.records.run_records import LossRow, RunRecords
 
 
 def row(ours, paper, step="10", first=(1.0, 1.0)):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from experiments.paper.page import write_page
 from experiments.paper.result import Result
-from hgeo.tables import Table
+from hgeo.report.tables import Table
 
 
 def test_page_keeps_earlier_experiments_and_escapes_names(tmp_path):

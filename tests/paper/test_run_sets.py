@@ -9,8 +9,8 @@ from experiments.paper.registry import EXPERIMENTS
 from experiments.paper.runs import RUN_SETS, SCALES, config_hash, load_config
 from experiments.paper.tables import TABLES
 from hgeo.errors import InputError
-from hgeo.plan import make_plans
-from hgeo.settings import check_config
+from hgeo.experiment.plan import make_plans
+from hgeo.experiment.validation import check_config
 
 COMPARISONS = [
     pytest.param(comparison, id=f"{name} {comparison.setting}")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.probes.modes import MODES
+from hgeo.second_order.modes import MODES
 
 PARAMS = {"kernel": jnp.ones((3, 2)), "step": jnp.array(1)}
 BATCH = {"x": jnp.ones((4, 3))}

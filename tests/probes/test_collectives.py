@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import hgeo
-from hgeo.parallel import make_mesh
-from hgeo.probes.modes import MODES
+from hgeo.devices import make_mesh
+from hgeo.second_order.modes import MODES
 
 COLLECTIVE = re.compile(
     r"= (.*?) (all-reduce|all-gather|reduce-scatter|collective-permute|all-to-all)(?:-start)?\("

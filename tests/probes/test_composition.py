@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import PartitionSpec
 
 import hgeo
-from hgeo.parallel import make_mesh
-from hgeo.probes.modes import MODES
+from hgeo.devices import make_mesh
+from hgeo.second_order.modes import MODES
 from tests.probes.dense import entries_of, quick, slow
 
 NUM_DEVICES = 4

@@ -19,7 +19,7 @@ from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
 import hgeo
-from hgeo.parallel import make_mesh
+from hgeo.devices import make_mesh
 from tests.probes.dense import error, quick
 
 PARAMS = {"w": jax.random.normal(jax.random.key(0), (4, 3))}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.probes import unit_diagonals
+from hgeo.probes.per_unit import diagonals as unit_diagonals
 from tests.probes.dense import (
     dense_hessian,
     diagonals,

@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import hgeo
-from hgeo.probes.adjoint_weighted import AdjointWeighted
-from hgeo.probes.head import Product
+from hgeo.second_order.adjoint_weighted import AdjointWeighted
+from hgeo.second_order.wide_product import Product
 from tests.probes.dense import entries_of, quick, slow
 
 
@@ -64,7 +64,7 @@ def with_gram(monkeypatch):
     made = []
     own = Product._with_gram
     monkeypatch.setattr(Product, "_with_gram", lambda *given: made.append(own(*given)) or made[-1])
-    monkeypatch.setattr("hgeo.probes.head.BLOCK", 200)
+    monkeypatch.setattr("hgeo.second_order.wide_product.BLOCK", 200)
     return made
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.probes.modes import MODES
+from hgeo.second_order.modes import MODES
 from tests.probes.dense import entries_of, quick
 
 ADDRESS = re.compile(r"0x[0-9a-f]+")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.probes.modes import MODES
+from hgeo.second_order.modes import MODES
 from tests.probes.dense import diagonals, narrow_case, quick, slow, wide_case
 from tests.probes.families import FAMILIES
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hgeo.probes.averaging import averaged
-from hgeo.probes.mapping import mapped
+from hgeo.batching import averaged
+from hgeo.second_order.chunking import mapped
 
 
 @pytest.mark.parametrize("num", [1, 10, 11])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 import hgeo
-from hgeo.probes.modes import MODES
+from hgeo.second_order.modes import MODES
 from tests.probes.dense import quick
 
 SIZE = 3

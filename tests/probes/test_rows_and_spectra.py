@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.probes.hessian_product import together
-from hgeo.probes.modes import MODES
+from hgeo.probes.hvp import together
+from hgeo.second_order.modes import MODES
 from tests.probes.dense import error, hessian, narrow_case, quick, slow, spans, wide_case
 from tests.probes.families import FAMILIES
 

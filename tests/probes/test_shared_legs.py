@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.probes import adjoint_weighted, routes
-from hgeo.probes.cost import bodies
+from hgeo.second_order import adjoint_weighted, segments
+from hgeo.second_order.flops import bodies
 from tests.probes.dense import (
     diagonals,
     entries_of,
@@ -30,7 +30,7 @@ OTHERS = ("gelu_mlp", "encoder_block", "decoder_block", "recurrence", "scanned_s
 def always(monkeypatch):
     """Sharing wherever it can be done, in the place of where it pays."""
     monkeypatch.setattr(adjoint_weighted, "SHORTER", 0.0)
-    monkeypatch.setattr(routes, "LAYERS_BETWEEN_STOPS", 1)
+    monkeypatch.setattr(segments, "LAYERS_BETWEEN_STOPS", 1)
 
 
 def blocks(depth, width=6, seed=0):

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import hgeo
-from hgeo.static_leaves import StaticLeaf, hold, release
+from hgeo.params.static_leaves import StaticLeaf, hold, release
 from tests.probes.dense import error
 
 

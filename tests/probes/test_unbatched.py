@@ -6,7 +6,7 @@ import pytest
 from jax.custom_batching import custom_vmap
 
 import hgeo
-from hgeo.probes import adjoint_weighted
+from hgeo.second_order import adjoint_weighted
 from tests.probes.dense import error, quick
 from tests.probes.test_custom_rules import primitive
 

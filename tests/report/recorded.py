@@ -6,7 +6,7 @@ import numpy as np
 from etils import epath
 from rich.console import Console
 
-from hgeo.records import EvaluationRow, GeometryRow, LossRow, RunRecords
+from hgeo.records.run_records import EvaluationRow, GeometryRow, LossRow, RunRecords
 from hgeo.report import write_report
 from tests.experiments import load_config
 

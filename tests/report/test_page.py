@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hgeo.report.colors import Scale
-from hgeo.report.elements import embedded_json, html_table, resource
+from hgeo.report.html import embedded_json, html_table, resource
 from hgeo.report.layer_view import MEDIAN, layer_view
-from hgeo.table import Table
+from hgeo.report.text_table import Table
 from tests.report.recorded import (
     AT_LAST,
     LAYERS,

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from hgeo.carry import carried_state
 from hgeo.errors import InputError
+from hgeo.experiment.optimizer_transfer import carried_state
 
 PARAMS = {"a": jnp.ones(2), "b": jnp.ones(2)}
 PLAN = types.SimpleNamespace(name="second", start_run="first", optimizer="two_adams")

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 
 from hgeo.errors import InputError
+from hgeo.experiment.tuning import with_tuned_rates
 from hgeo.tune import tune
-from hgeo.tuning import with_tuned_rates
 from tests.experiments import rows, run
 from tests.train.trajectories import SWITCH, smoke
 

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from hgeo.records import IterateRow, LossRow, RunRecords
-from hgeo.same_loss import first_step_at, smoothed_losses
+from hgeo.experiment.same_loss import first_step_at, smoothed_losses
+from hgeo.records.run_records import IterateRow, LossRow, RunRecords
 
 
 def test_smoothing(tmp_path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from hgeo.schedule import Schedule
+from hgeo.training.timeline import Schedule
 
 
 def schedule(**changes):

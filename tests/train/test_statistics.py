@@ -4,13 +4,13 @@ import jax
 import numpy as np
 import pytest
 
+from hgeo.devices import make_mesh
 from hgeo.errors import InputError
-from hgeo.geometry import GeometryProbe
+from hgeo.experiment.fixed_batch_probe import GeometryProbe
+from hgeo.experiment.plan import make_plans
+from hgeo.experiment.setup import adaptivity
+from hgeo.measure.named import STATISTICS
 from hgeo.optimizers import make_optimizer
-from hgeo.parallel import make_mesh
-from hgeo.plan import make_plans
-from hgeo.recorded import STATISTICS
-from hgeo.setup import adaptivity
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config, run
 from tests.train.local_data import write_wikitext2

@@ -9,11 +9,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from hgeo.data.multi30k import PAD
+from hgeo.devices import make_mesh
 from hgeo.errors import InputError
-from hgeo.evaluation import Evaluation
+from hgeo.experiment.evaluation import Evaluation
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, torch_names
-from hgeo.parallel import make_mesh
 from hgeo.workloads.registry import make_workload
 from tests.experiments import run
 from tests.train.local_data import ENGLISH

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from experiments.paper.page import write_page
 from experiments.paper.result import Result
-from hgeo.table import Table
+from hgeo.report.text_table import Table
 from tests.report.recorded import LAYERS, write_demo
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the browser test needs selenium")

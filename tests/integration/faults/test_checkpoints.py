@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hgeo.checkpoints import Checkpoints
 from hgeo.errors import InputError
+from hgeo.training.checkpoints import Checkpoints
 from tests.experiments import load_config, records, run
 from tests.faults.damage import checkpoints, contents, spoil
 

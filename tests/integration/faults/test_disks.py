@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from hgeo.checkpoints import Checkpoints
 from hgeo.errors import InputError
-from hgeo.records import LossRow, RunRecords
+from hgeo.records.run_records import LossRow, RunRecords
+from hgeo.training.checkpoints import Checkpoints
 from tests.experiments import ROOT, load_config, records, run
 from tests.faults.damage import checkpoints, contents
 

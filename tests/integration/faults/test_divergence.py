@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from hgeo.records import RunRecords
-from hgeo.updates import Updates
+from hgeo.records.run_records import RunRecords
+from hgeo.training.updates import Updates
 from tests.experiments import load_config, run
 
 ONE = {"probe__layers": (4,), "probe__num_coordinates": 2, "probe__steps": (0, 6)}

@@ -11,7 +11,7 @@ heard = []
 sys.addaudithook(lambda event, args: heard.append(args) if event == "socket.bind" else None)
 from rich.console import Console
 from configs import quickstart
-from hgeo.experiment import run_experiment
+from hgeo.experiment.run_experiment import run_experiment
 import pathlib
 config = quickstart.get_config("smoke")
 config.steps, config.probe.steps, config.probe.layers = 1, (0,), (4,)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.optimizers import make_optimizer
-from hgeo.parallel import (
+from hgeo.devices import (
     AXIS,
     PROBES_ON_GPU,
     REPLICATED,
@@ -17,7 +16,8 @@ from hgeo.parallel import (
     data_parallel,
     make_mesh,
 )
-from hgeo.updates import TrainState, Updates, update_on_device
+from hgeo.optimizers import make_optimizer
+from hgeo.training.updates import TrainState, Updates, update_on_device
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config, rows, run
 
@@ -33,7 +33,9 @@ def on_eight(tmp_path_factory):
 
 @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_any_number_of_devices(on_eight, tmp_path, monkeypatch, number):
-    monkeypatch.setattr("hgeo.setup.make_mesh", lambda: make_mesh(jax.devices()[:number]))
+    monkeypatch.setattr(
+        "hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:number])
+    )
     run(load_config("quickstart", "smoke", **SMALL), tmp_path)
     for name, column in (("losses", "loss"), ("geometry", "value")):
         for few, eight in zip(rows(tmp_path, name), rows(on_eight, name), strict=True):

@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from hgeo import train
+from hgeo.training import loop
 from tests.experiments import load_config, records, run
 
 
@@ -29,7 +29,7 @@ def calm(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("owner", "method"), [(train, "_train"), (train.Run, "_measure"), (train.Run, "record")]
+    ("owner", "method"), [(loop, "_train"), (loop.Run, "_measure"), (loop.Run, "record")]
 )
 @pytest.mark.parametrize("call", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_interrupted_run_ends_with_the_same_numbers(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hgeo import train
+from hgeo.training import loop
 from tests.experiments import records, rows, run
 from tests.train.trajectories import losses_of, smoke
 
@@ -89,7 +89,7 @@ def test_an_interrupted_watch_goes_on_from_its_last_checkpoint(tmp_path, monkeyp
         compare=(),
     )
     run(config, tmp_path / "calm")
-    original, trained = train._train, []
+    original, trained = loop._train, []
 
     def stopping(runs, states, stop, progress):
         if len(trained) == 5:
@@ -98,12 +98,12 @@ def test_an_interrupted_watch_goes_on_from_its_last_checkpoint(tmp_path, monkeyp
         return original(runs, states, stop, progress)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_train", stopping)
+        patch.setattr(loop, "_train", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "stopped")
         trained.clear()
         patch.setattr(
-            train, "_train", lambda *a: trained.append(a[1][0].step.item()) or original(*a)
+            loop, "_train", lambda *a: trained.append(a[1][0].step.item()) or original(*a)
         )
         run(config, tmp_path / "stopped")
     assert trained[0] == 4, "it goes on where it stopped, though earlier checkpoints were dropped"

@@ -6,10 +6,10 @@ import threading
 
 import pytest
 
-from hgeo import train
 from hgeo.errors import InputError
-from hgeo.locks import RunLock
-from hgeo.preemption import Preempted
+from hgeo.training import loop
+from hgeo.training.locks import RunLock
+from hgeo.training.preemption import Preempted
 from tests.experiments import records, run
 from tests.train.trajectories import SWITCH, smoke
 
@@ -37,7 +37,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
 def test_sigterm_saves_and_the_next_start_goes_on(tmp_path, monkeypatch):
     config = smoke()
     run(config, tmp_path / "calm")
-    original, calls = train._train, []
+    original, calls = loop._train, []
 
     def terminated(*args):
         calls.append(1)
@@ -47,7 +47,7 @@ def test_sigterm_saves_and_the_next_start_goes_on(tmp_path, monkeypatch):
 
     assert threading.current_thread() is threading.main_thread()
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_train", terminated)
+        patch.setattr(loop, "_train", terminated)
         with pytest.raises(Preempted):
             run(config, tmp_path / "stopped")
     saved = {

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.adaptive import Adaptivity
-from hgeo.geometry import GeometryProbe
+from hgeo.devices import make_mesh
+from hgeo.experiment.fixed_batch_probe import GeometryProbe
+from hgeo.measure.named import STATISTICS
+from hgeo.measure.optimizer_view import Adaptivity
 from hgeo.optimizers import make_optimizer, preconditioner_constants
-from hgeo.parallel import make_mesh
-from hgeo.recorded import STATISTICS
-from hgeo.records import RunRecords
+from hgeo.records.run_records import RunRecords
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config, run
 from tests.train.local_data import write_wikitext2

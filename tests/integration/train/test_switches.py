@@ -2,8 +2,8 @@
 
 import pytest
 
-from hgeo import train
 from hgeo.errors import InputError
+from hgeo.training import loop
 from tests.experiments import records, rows, run
 from tests.train.trajectories import SWITCH, losses_of, same, smoke, stored
 
@@ -54,7 +54,7 @@ def test_a_switch_begins_at_the_others_iterate_with_a_fresh_state(tmp_path):
 def test_an_interrupted_switch_ends_with_the_same_numbers(tmp_path, monkeypatch, call):
     config = smoke(adam_after=SWITCH, optimizers=("sgdm", "adam_after"), compare=(), repeats=2)
     run(config, tmp_path / "calm")
-    original, calls = train._train, []
+    original, calls = loop._train, []
 
     def stopping(*args):
         calls.append(1)
@@ -63,7 +63,7 @@ def test_an_interrupted_switch_ends_with_the_same_numbers(tmp_path, monkeypatch,
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "_train", stopping)
+        patch.setattr(loop, "_train", stopping)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "stopped")
     run(config, tmp_path / "stopped")

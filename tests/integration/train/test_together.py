@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from hgeo import train, updates
+from hgeo.devices import make_mesh
 from hgeo.errors import InputError
-from hgeo.parallel import make_mesh
-from hgeo.preemption import Preemption
+from hgeo.training import loop, updates
+from hgeo.training.preemption import Preemption
 from hgeo.tune import tune
 from tests.experiments import load_config, records, rows, run
 
@@ -38,7 +38,9 @@ def assert_close(folder, other, rtol=TOLERANCE):
 @pytest.fixture(autouse=True)
 def _one_device(monkeypatch, request):
     number = getattr(request, "param", 1)
-    monkeypatch.setattr("hgeo.setup.make_mesh", lambda: make_mesh(jax.devices()[:number]))
+    monkeypatch.setattr(
+        "hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:number])
+    )
 
 
 ADAMS = {"optimizers": ("adam",), "compare": (), "repeats": 3, "probe__steps": (3,)}
@@ -48,7 +50,7 @@ ADAMS = {"optimizers": ("adam",), "compare": (), "repeats": 3, "probe__steps": (
 def calm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calm")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hgeo.setup.make_mesh", lambda: make_mesh(jax.devices()[:1]))
+        patch.setattr("hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:1]))
         run(smoke(**ADAMS, runs_together=3), folder)
     return folder
 
@@ -120,10 +122,10 @@ class _StopError(Exception):
 @pytest.mark.parametrize(
     ("owner", "method", "call"),
     [
-        (train, "_train", 2),
-        (train.Run, "save", 2),
-        (train.Run, "_measure", 2),
-        (train.Run, "record", 5),
+        (loop, "_train", 2),
+        (loop.Run, "save", 2),
+        (loop.Run, "_measure", 2),
+        (loop.Run, "record", 5),
     ],
 )
 def test_interrupted_anywhere_they_end_with_the_same_numbers(

@@ -7,7 +7,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 import hgeo
-from hgeo.parallel import make_mesh
+from hgeo.devices import make_mesh
 from hgeo.workloads.registry import WORKLOADS, make_workload
 from tests.experiments import load_config, records, rows, run
 from tests.train.workload_configs import BATCH_NORM, config_of
@@ -74,7 +74,7 @@ def test_recorded_curvature_is_that_of_the_checkpoint(finished):
 def test_one_device_gives_the_numbers_of_eight(finished, tmp_path, monkeypatch):
     config, folder, _ = finished
     with monkeypatch.context() as patch:
-        patch.setattr("hgeo.setup.make_mesh", lambda: make_mesh(jax.devices()[:1]))
+        patch.setattr("hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:1]))
         run(config, tmp_path)
     for name, column in (("losses", "loss"), ("geometry", "value"), ("evaluation", "value")):
         for one, eight in zip(rows(tmp_path, name), rows(folder, name), strict=True):
@@ -115,7 +115,7 @@ def test_a_resumed_run_ends_with_the_same_numbers(small_data, tmp_path, monkeypa
         return original(self._manager, step, args=ocp.args.StandardSave(state), force=True)
 
     with monkeypatch.context() as patch:
-        patch.setattr("hgeo.checkpoints.Checkpoints.save", stop_after_two)
+        patch.setattr("hgeo.training.checkpoints.Checkpoints.save", stop_after_two)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "stopped")
     assert not (tmp_path / "stopped" / "losses.csv").exists()

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import hgeo
 from hgeo.losses import as_weighted
-from hgeo.probes.modes import MODES
+from hgeo.second_order.modes import MODES
 from tests.probes.dense import QUICK, error
 
 NUM = 3

@@ -1,0 +1,111 @@
+"""Averaging: what is linear in the loss, for the mean over a batch, its pieces and the devices."""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+
+from hgeo.losses import Loss, as_weighted, over_devices
+from hgeo.microbatches import sum_over_microbatches
+
+PyTree = Any
+Total = Callable[[PyTree], jax.Array]
+
+
+def averaged(
+    function: Callable[[Total, PyTree, PyTree], PyTree],
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    microbatch_size: int | None = None,
+    precision: str | None = "highest",
+    axis_name: str | None = None,
+) -> PyTree:
+    """`function` of the mean loss, from its values for the parts of a batch.
+
+        Σ_p function(total_p) / Σ_p weight_p,   p the pieces of the batch on all devices
+
+    Args:
+      function: `function(total, params, piece)` -> a pytree of arrays, linear in `total`, which is
+        the sum of the losses of `piece` as a function of params.
+      loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
+      params: its first argument.
+      batch: its second argument.
+      microbatch_size: examples in a piece; `None`, the whole batch is one.
+      precision: of matrix products, as `jax.default_matmul_precision` takes it; `None` leaves the
+        ambient one.
+      axis_name: the devices' axis, over which all is summed; or `None`.
+
+    Raises:
+      ValueError: a loss that is not scalar, a bad `microbatch_size`, a total weight of zero.
+    """
+    params = over_devices(params, axis_name)
+
+    def sums(piece, count):
+        total = lambda params: jnp.asarray(as_weighted(loss, params, piece, count).total)
+        return function(total, params, piece), as_weighted(loss, params, piece, count).weight
+
+    with matmul_precision(precision):
+        results, weight = sum_over_microbatches(sums, batch, microbatch_size)
+    return divided(results, weight, axis_name)
+
+
+def first_piece(
+    function: Callable[[Total, PyTree, PyTree], Any],
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    *,
+    microbatch_size: int | None,
+    axis_name: str | None,
+) -> Any:
+    """What a function says of the first of the pieces that `averaged` gives it; computes nothing.
+
+    Args:
+      function: as in `averaged`, but it may return anything.
+      loss: the same.
+      params: any pytree of arrays or of `jax.ShapeDtypeStruct`.
+      batch: the same.
+      microbatch_size: as in `averaged`.
+      axis_name: the same; to be called where that axis is bound.
+    """
+    found = []
+
+    def look(total, params, piece):
+        found.append(function(total, params, piece))
+        return jnp.zeros(())
+
+    traced = lambda params, batch: averaged(
+        look, loss, params, batch, microbatch_size=microbatch_size, axis_name=axis_name
+    )
+    jax.eval_shape(traced, params, batch)
+    return found[0]
+
+
+def divided(results: PyTree, weight: jax.Array, axis_name: str | None) -> PyTree:
+    """Sums over the devices, divided by the sum of their weights.
+
+    Raises:
+      ValueError: the total weight is zero.
+    """
+    if axis_name is not None:
+        results, weight = jax.lax.psum((results, weight), axis_name)
+    if not isinstance(weight, Tracer) and np.asarray(weight) == 0:
+        raise ValueError("the batch's total weight is 0, so its mean loss is undefined")
+    return jax.tree.map(lambda x: x / weight.astype(x.dtype), results)
+
+
+def matmul_precision(precision: str | None) -> contextlib.AbstractContextManager:
+    """The precision of matrix products that are traced within; `None` leaves the ambient one."""
+    try:
+        return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()
+    except ValueError as error:
+        raise ValueError(
+            "precision must be None, 'highest', 'high', 'default' or another of "
+            f"jax.default_matmul_precision, not {precision!r}"
+        ) from error

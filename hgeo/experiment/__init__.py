@@ -1,0 +1,1 @@
+"""One config, many runs: plans, shares, probes of checkpoints and reports."""

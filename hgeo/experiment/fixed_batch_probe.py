@@ -1,0 +1,111 @@
+"""Geometry: what is recorded of each layer's curvature at a probed step."""
+
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hgeo.config import Config
+from hgeo.devices import place_batch
+from hgeo.errors import InputError
+from hgeo.measure.context import AtCoordinates, Context, ProbeOptions
+from hgeo.measure.measurement import Measurement
+from hgeo.measure.optimizer_view import Adaptivity, directions_at_coordinates
+from hgeo.params.coordinates import sample_coordinates
+from hgeo.params.layers import find_layers
+from hgeo.workloads.workload import Workload
+
+PyTree = Any
+
+
+class GeometryProbe:
+    """Measures the loss and each layer's Hessian diagonal on one fixed batch of a workload.
+
+    Layers, coordinates and batch depend on the config alone: they are the same for every
+    optimizer, repeat and step, so that what is compared is paired.
+
+    Attributes:
+      notes: what a person should be told about the choice of coordinates.
+    """
+
+    def __init__(
+        self, config: Config, workload: Workload, variables: PyTree, key: jax.Array, mesh: Mesh
+    ):
+        """Chooses layers, coordinates and batch, and prepares the compiled probe."""
+        probe = config.probe
+        paths = dict(enumerate(workload.layer_paths, start=1))
+        names = [paths[number] for number in probe.layers]
+        layers = find_layers(variables, {name: f"params/{name}" for name in names})
+        self._numbers = dict(zip(layers, probe.layers, strict=True))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            coordinates = sample_coordinates(layers, probe.num_coordinates, key)
+        self.notes = [str(warning.message) for warning in caught]
+
+        # A list seed, so that it differs from those of the epochs' orders (schedule.py).
+        order = np.random.default_rng([config.seed, 0xBA7C]).permutation(workload.num_examples)
+        rows = np.sort(order[: probe.batch_size])
+        examples = {name: array[rows] for name, array in workload.examples.items()}
+        self._batch = place_batch(examples, mesh)
+        self._context = Context(
+            loss=workload.loss,
+            coordinates=coordinates,
+            variables=variables,
+            batch=self._batch,
+            mesh=mesh,
+            key=key,
+            options=ProbeOptions.of_config(probe),
+            outputs=workload.outputs,
+            head=workload.head,
+        )
+        try:
+            self._measure = Measurement(self._context, probe.statistics)
+        except ValueError as error:
+            raise InputError(f"probe: {error}") from error
+        self._directions: dict[Adaptivity, Any] = {}
+
+    @property
+    def mode(self) -> str | None:
+        """The way in which it differentiates and why; `None` before it has been called."""
+        return self._measure.mode
+
+    def lower(self, variables: PyTree) -> Any:
+        """The sampled diagonal's program, as `jax.jit(...).lower` gives it."""
+        return self._measure.lower(variables, self._batch)
+
+    def loss(self, variables: PyTree) -> float:
+        """The loss of the batch."""
+        return self._measure.loss(variables, self._batch)
+
+    def sampled(self, variables: PyTree) -> dict[str, np.ndarray]:
+        """The sampled diagonal of each layer."""
+        return self._measure.sampled(variables, self._batch)
+
+    def directions(
+        self, variables: PyTree, state: PyTree, adaptivity: Adaptivity
+    ) -> dict[str, AtCoordinates]:
+        """What the optimizer makes of the batch's gradient, at each layer's coordinates."""
+        if adaptivity not in self._directions:
+            self._directions[adaptivity] = directions_at_coordinates(self._context, adaptivity)
+        return self._directions[adaptivity](variables, state, self._batch)
+
+    def __call__(
+        self, variables: PyTree, state: PyTree, adaptivity: Adaptivity
+    ) -> tuple[float, list[tuple[int, str, str, float]], dict[str, np.ndarray]]:
+        """Measures one iterate.
+
+        Args:
+          variables: the model's.
+          state: its optimizer's.
+          adaptivity: of that optimizer.
+
+        Returns:
+          The batch's loss; (layer number, layer, statistic, value) for every layer and statistic;
+          and the arrays that statistics were made of, by `layer/name`.
+        """
+        directions = lambda: self.directions(variables, state, adaptivity)
+        measured = self._measure(variables, self._batch, directions)
+        rows = [(self._numbers[row[0]], *row) for row in measured.values]
+        return measured.loss, rows, measured.arrays

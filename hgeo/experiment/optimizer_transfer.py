@@ -1,0 +1,71 @@
+"""The optimizer's state of a run that goes on from another one's iterate."""
+
+from typing import Any
+
+import jax
+import optax
+
+from hgeo.errors import InputError
+from hgeo.experiment.plan import RunPlan
+
+PyTree = Any
+
+
+def carried_state(old: PyTree, new: PyTree, plan: RunPlan) -> PyTree:
+    """`new` with every part that `old` has too: states of one kind, as Optax names them.
+
+    Momentum goes from SGD+M to RMSprop, and both moments from Adam to AdamW.
+
+    Raises:
+      InputError: they have nothing in common.
+    """
+    kinds, wanted = _by_kind(old), _by_kind(new)
+    for kind in kinds.keys() & wanted.keys():
+        if len(kinds[kind]) != len(wanted[kind]):
+            raise InputError(
+                f"config.{plan.name}.optimizer_state is 'carried', but the state of "
+                f"{plan.start_run} has {len(kinds[kind])} of {kind.__name__}, and "
+                f"{plan.optimizer} has {len(wanted[kind])}"
+            )
+    rest = {kind: iter(parts) for kind, parts in kinds.items()}
+    taken = []
+
+    def carry(part):
+        if not _is_state(part) or type(part) not in rest:
+            return part
+        same = next(rest[type(part)])  # of several, each goes to the one in its place
+        if jax.tree.structure(part) != jax.tree.structure(same):
+            return part
+        taken.append(type(part))
+        return same
+
+    result = jax.tree.map(carry, new, is_leaf=_is_state)
+    if not taken:
+        raise InputError(
+            f"config.{plan.name}.optimizer_state is 'carried', but the state of "
+            f"{plan.start_run} has no part that {plan.optimizer} has"
+        )
+    return result
+
+
+def at_step(state: PyTree, step: jax.Array) -> PyTree:
+    """`state` with the schedule of the learning rate at the run's step, not at 0."""
+
+    def move(part):
+        return part._replace(count=step) if isinstance(part, optax.ScaleByScheduleState) else part
+
+    return jax.tree.map(move, state, is_leaf=_is_state)
+
+
+def _is_state(node: Any) -> bool:
+    """Whether a node is one of Optax's states: a named tuple with arrays in it."""
+    return isinstance(node, tuple) and hasattr(node, "_fields") and bool(jax.tree.leaves(node))
+
+
+def _by_kind(state: PyTree) -> dict[type, list[Any]]:
+    """The states in a state by their type, but for the schedule's, in order."""
+    found: dict[type, list[Any]] = {}
+    for part in jax.tree.leaves(state, is_leaf=_is_state):
+        if _is_state(part) and not isinstance(part, optax.ScaleByScheduleState):
+            found.setdefault(type(part), []).append(part)
+    return found

@@ -1,0 +1,151 @@
+"""Settings: what a config must satisfy before any work starts."""
+
+import re
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from hgeo.config import Config
+from hgeo.devices import check_divides
+from hgeo.errors import InputError
+from hgeo.experiment.plan import make_plans
+from hgeo.learning_rates import make_factor
+from hgeo.measure.context import ProbeOptions
+from hgeo.measure.named import STATISTICS
+from hgeo.optimizers import make_optimizer
+from hgeo.workloads.workload import Workload
+
+KEEP = ("all", "measured")
+BY = ("training", "probe")
+
+
+def check_config(config: Config) -> None:
+    """Checks what can be checked without the data.
+
+    Raises:
+      InputError: naming the key, its value and what is allowed.
+    """
+    for key in (
+        *(
+            "steps",
+            "batch_size",
+            "repeats",
+            "runs_together",
+            "probe.num_coordinates",
+            "probe.batch_size",
+        ),
+        "evaluation.batch_size",
+    ):
+        _at_least(config, key, 1)
+    if config.runs_together > 1 and jax.process_count() > 1:
+        raise InputError(
+            f"runs_together must be 1 where there are several processes, not {config.runs_together}"
+        )
+    _at_least(config, "checkpoint_every", 0)
+    if config.max_gradient_norm < 0:
+        raise InputError(
+            f"max_gradient_norm must be 0 (none) or more, not {config.max_gradient_norm}"
+        )
+    make_factor(config.learning_rate_schedule, config.steps)
+    for plan in make_plans(config):
+        make_optimizer(plan.optimizer, plan.arguments, block=plan.name)
+    if config.keep_checkpoints not in KEEP:
+        raise InputError(f"keep_checkpoints must be one of {KEEP}, not {config.keep_checkpoints!r}")
+    share = re.fullmatch(r"(\d+)/(\d+)", config.share)
+    if not share or not 1 <= int(share[1]) <= int(share[2]):
+        raise InputError(f"share must be 'i/n' with i from 1 to n, not {config.share!r}")
+    if not re.fullmatch(r"[\w-]*", config.probe_only):
+        raise InputError(
+            "probe_only must be a name of letters, digits, _ and -, or empty, "
+            f"not {config.probe_only!r}"
+        )
+    _check_same_loss(config)
+    for pair in config.compare:
+        if len(pair) != 2 or not set(pair) <= set(config.optimizers):
+            raise InputError(
+                f"config.compare takes pairs of config.optimizers {tuple(config.optimizers)}, "
+                f"not {pair!r}"
+            )
+    for key in ("probe.steps", "evaluation.steps"):
+        known = [step for step in _value(config, key) if isinstance(step, int)]
+        outside = [step for step in known if not 0 <= step <= config.steps]
+        if outside:
+            raise InputError(f"{key} must lie in 0 to steps={config.steps}; outside: {outside}")
+    if config.evaluation.steps and not config.data.held_out_split:
+        raise InputError("evaluation.steps is given, but data.held_out_split names no split")
+    if not config.probe.layers:
+        raise InputError("probe.layers names no layer")
+    _check_statistics(config)
+
+
+def _check_same_loss(config: Config) -> None:
+    for key in ("same_loss.window", "same_loss.every"):
+        _at_least(config, key, 1)
+    same_loss = config.same_loss
+    if same_loss.by not in BY:
+        raise InputError(f"same_loss.by must be one of {BY}, not {same_loss.by!r}")
+    if same_loss.of and same_loss.of not in config.optimizers:
+        raise InputError(
+            f"same_loss.of must be one of config.optimizers {tuple(config.optimizers)} or empty, "
+            f"not {same_loss.of!r}"
+        )
+    if same_loss.of and config.optimizers[0] != same_loss.of:
+        raise InputError(
+            f"same_loss.of={same_loss.of!r} must be the first of config.optimizers "
+            f"{tuple(config.optimizers)}, so that its losses are known before they are looked for"
+        )
+    if same_loss.of and same_loss.losses:
+        raise InputError(
+            f"same_loss.losses={tuple(same_loss.losses)} and same_loss.of={same_loss.of!r}: "
+            "give one of them"
+        )
+
+
+def _check_statistics(config: Config) -> None:
+    probe = config.probe
+    unknown = [name for name in probe.statistics if name not in STATISTICS]
+    if unknown or not probe.statistics:
+        raise InputError(
+            f"probe.statistics must name some of {tuple(STATISTICS)}, not {tuple(probe.statistics)}"
+        )
+    try:
+        ProbeOptions.of_config(probe).check()
+    except ValueError as error:
+        raise InputError(f"probe.{error}") from error
+
+
+def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:
+    """Checks what depends on the data, the model and the devices.
+
+    Raises:
+      InputError: naming the key, its value and what is allowed.
+    """
+    for key in ("batch_size", "probe.batch_size", "evaluation.batch_size"):
+        number = _value(config, key)
+        if number > workload.num_examples and key != "evaluation.batch_size":
+            raise InputError(
+                f"{key}={number} is larger than the data, which has {workload.num_examples} "
+                "training examples"
+            )
+        try:
+            check_divides(key, number, mesh)
+        except ValueError as error:
+            raise InputError(str(error)) from error
+    known = range(1, len(workload.layer_paths) + 1)
+    unknown = [number for number in config.probe.layers if number not in known]
+    if unknown:
+        listed = ", ".join(f"{n} {path}" for n, path in enumerate(workload.layer_paths, start=1))
+        raise InputError(f"probe.layers has {unknown}, but the model's layers are {listed}")
+
+
+def _at_least(config: Config, key: str, least: int) -> None:
+    value = _value(config, key)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{key} must be a whole number of at least {least}, not {value!r}")
+
+
+def _value(config: Config, key: str) -> Any:
+    for part in key.split("."):
+        config = config[part]
+    return config

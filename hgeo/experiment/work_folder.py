@@ -1,0 +1,196 @@
+"""The work folder: where a config's runs are kept, and the proof that they are this config's."""
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from hgeo.config import Config
+from hgeo.errors import InputError
+from hgeo.records.run_records import RunRecords, write_text
+from hgeo.workloads.workload import Workload
+
+# What may change between two starts of one experiment: where things are, how work is cut up, and
+# what is looked at in the end, in how many repeats.
+FREE = {
+    "data_dir",
+    "cache_dir",
+    "checkpoint_every",
+    "compare",
+    "keep_checkpoints",
+    "repeats",
+    "runs_together",
+    "same_loss.losses",
+    "same_loss.of",
+    "share",
+    "probe_only",
+    "probe.steps",
+    "evaluation.steps",
+    "probe.chunk_size",
+    "probe.microbatch_size",
+}
+
+LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
+
+
+class WorkFolder:
+    """A folder that holds one experiment: its config, its runs, its tables and figures."""
+
+    def __init__(self, path: epath.PathLike):
+        """Opens the folder, which is made if it is absent.
+
+        Raises:
+          InputError: it can't be made or written to.
+        """
+        self.path = epath.Path(path)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            probe = self.path / f".writable_{jax.process_index()}"
+            probe.write_text("")
+            probe.unlink()
+        except OSError as error:
+            raise InputError(f"the work folder {self.path} can't be written to: {error}") from error
+
+    def run_folder(self, optimizer: str, repeat: int) -> epath.Path:
+        """Where one run keeps its records and checkpoints."""
+        return self.path / "runs" / optimizer / f"repeat_{repeat}"
+
+    def records(self, config: Config) -> list[RunRecords]:
+        """The records of all runs of a config, in its order."""
+        return [
+            RunRecords(self.run_folder(optimizer, repeat))
+            for optimizer in config.optimizers
+            for repeat in range(config.repeats)
+        ]
+
+    def check(self, config: Config, apart: bool = False) -> None:
+        """Checks that what the folder holds, if anything, is this experiment.
+
+        Where the folder's checkpoints are only to be probed, the probe may be another; not so in
+        the folder that is kept `apart` for those probes.
+
+        Raises:
+          InputError: it isn't; the keys that differ are listed with both values.
+        """
+        new, old = _flat(_jsonable(config)), _flat(self._stored().get("config", {}))
+        if config.probe_only and not apart:
+            new, old = (
+                {k: v for k, v in keys.items() if not k.startswith("probe.")} for keys in (new, old)
+            )
+        self._compare(new, old)
+
+    def num_examples(self) -> int | None:
+        """How many training examples earlier runs in the folder had; `None` if there were none."""
+        return self._stored().get("data", {}).get("num_examples")
+
+    def take(self, config: Config, workload: Workload, dtypes: Sequence[str]) -> None:
+        """Writes `config.json`: the config, the data's digest, and what it runs on.
+
+        What earlier starts ran on, where it was something else, stays in it.
+
+        Args:
+          config: the experiment's.
+          workload: its data.
+          dtypes: of the params.
+
+        Raises:
+          InputError: earlier runs in the folder had other data.
+        """
+        data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
+        self._compare(_flat({"data": data}), _flat({"data": self._stored().get("data", {})}))
+        before = self._stored()
+        environment = _environment(config, dtypes)
+        earlier = before.get("earlier_environments", [])
+        if before.get("environment", environment) not in (environment, *earlier):
+            earlier = [*earlier, before["environment"]]
+        content = {
+            "config": _jsonable(config),
+            "config_sha256": _sha256(_jsonable(config)),
+            "data": data,
+            "environment": environment,
+            "earlier_environments": earlier,
+        }
+        write_text(self.path / "config.json", json.dumps(content, indent=2) + "\n")
+
+    def _stored(self) -> dict[str, Any]:
+        path = self.path / "config.json"
+        if not path.exists():
+            return {}
+        try:
+            content = json.loads(path.read_bytes())
+            stored = content.get("config_sha256")
+            if stored is not None and stored != _sha256(content["config"]):
+                raise ValueError("its config is not the one that was written")
+        except (ValueError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{path} is damaged ({error}), so that nothing tells which experiment's runs the "
+                "folder holds; put a whole copy in its place, or take another work folder"
+            ) from error
+        return content
+
+    def _compare(self, new: dict[str, Any], old: dict[str, Any]) -> None:
+        keys = sorted((new.keys() | old.keys()) - FREE) if old else []
+        differing = [key for key in keys if new.get(key) != old.get(key)]
+        if differing:
+            lines = [f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
+            raise InputError(
+                f"{self.path} holds another experiment's runs; take another work folder. "
+                "These keys differ:\n" + "\n".join(lines)
+            )
+
+
+def _jsonable(config: Config) -> dict[str, Any]:
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _sha256(config: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def _environment(config: Config, dtypes: Sequence[str]) -> dict[str, Any]:
+    precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+    return {
+        "python": platform.python_version(),
+        "libraries": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "hgeo": importlib.metadata.version("hgeo"),
+        "git_revision": _git_revision(),
+        "platform": jax.default_backend(),
+        "device_kind": jax.devices()[0].device_kind,
+        "num_devices": jax.device_count(),
+        "num_processes": jax.process_count(),
+        "dtype": sorted(set(dtypes)),
+        "training_precision": precision or "default",
+        "probe_precision": config.probe.precision,
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the checkout that hgeo runs from, `-dirty` if it was changed; or `None`."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    try:
+        # Installed into an environment inside some other repository it would give that one's.
+        _output(*git, "ls-files", "--error-unmatch", Path(__file__).name)
+        return _output(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,0 +1,147 @@
+"""What statistics share: the loss, the layers' coordinates, the devices and the options."""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hgeo.config import Config
+from hgeo.devices import AXIS, OverBatch
+from hgeo.losses import Loss
+from hgeo.params.coordinates import Coordinates
+from hgeo.params.layers import Layer
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class ProbeOptions:
+    """How statistics are measured; the fields are those of `config.probe`.
+
+    Attributes:
+      mode: of the sampled diagonal, as in `hgeo.sampled_diagonal`.
+      chunk_size: the same.
+      microbatch_size: examples computed together on each device; `None`, all that it has.
+      precision: of matrix products; `None` leaves the ambient one.
+      eps: added to the median in every R_med.
+      low_rank_share: of ‖W‖_F², which the rank of `low_rank` holds.
+      num_matvecs: Lanczos steps of `spectrum`.
+      num_samples: random vectors of `spectrum`.
+      max_gradients: the most that `full` may cost.
+    """
+
+    mode: str = "auto"
+    chunk_size: int | str = "auto"
+    microbatch_size: int | None = None
+    precision: str | None = "highest"
+    eps: float = 0.0
+    low_rank_share: float = 0.9
+    num_matvecs: int = 30
+    num_samples: int = 4
+    max_gradients: float = 20_000.0
+
+    @classmethod
+    def of_config(cls, probe: Config) -> "ProbeOptions":
+        """Those of a config's `probe` block."""
+        options = {field.name: probe[field.name] for field in dataclasses.fields(cls)}
+        if str(probe.chunk_size).isdigit():  # a number from the command line comes as text
+            options["chunk_size"] = int(probe.chunk_size)
+        return cls(**options)
+
+    def check(self) -> None:
+        """Raises a ValueError that names a field out of its range, its value and the range."""
+        for name in ("eps", "low_rank_share", "max_gradients"):
+            if not isinstance(getattr(self, name), (int, float)):
+                raise ValueError(f"{name} must be a number, not {getattr(self, name)!r}")
+        if self.eps < 0:
+            raise ValueError(f"eps must be 0 or more, not {self.eps}")
+        if not 0 < self.low_rank_share <= 1:
+            raise ValueError(f"low_rank_share must lie in (0, 1], not {self.low_rank_share}")
+        for name, least in (("num_matvecs", 1), ("num_samples", 2), ("microbatch_size", 1)):
+            value = getattr(self, name)
+            if value is None and name == "microbatch_size":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise ValueError(
+                    f"{name} must be a whole number of at least {least}, not {value!r}"
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What all statistics of a loss share.
+
+    Attributes:
+      loss: `loss(variables, batch)`, which is probed.
+      coordinates: of each layer, in order.
+      variables: such as will be probed, for shapes.
+      batch: such as they will be probed on, for shapes.
+      mesh: the devices.
+      key: of what is random.
+      options: how it is measured.
+      outputs: `(variables, batch) -> outputs` of the model, where it is known.
+      head: `(outputs, batch) -> loss`, the same.
+    """
+
+    loss: Loss
+    coordinates: "OrderedDict[str, Coordinates]"
+    variables: PyTree
+    batch: PyTree
+    mesh: Mesh
+    key: jax.Array
+    options: ProbeOptions
+    outputs: Callable[[PyTree, PyTree], Any] | None = None
+    head: Callable[[PyTree, PyTree], Any] | None = None
+
+    @property
+    def layers(self) -> "OrderedDict[str, Layer]":
+        """The layers by name, in order."""
+        return OrderedDict((name, own.layer) for name, own in self.coordinates.items())
+
+    @property
+    def on_device(self) -> dict[str, Any]:
+        """What every probe inside the devices' program takes."""
+        return {
+            "microbatch_size": self.options.microbatch_size,
+            "precision": self.options.precision,
+            "axis_name": AXIS,
+        }
+
+    def compiled(self, function: Callable[..., Any]) -> OverBatch:
+        """`function(..., batch)`, over all devices."""
+        return OverBatch(function, self.mesh)
+
+
+class AtCoordinates(NamedTuple):
+    """What an optimizer makes of a layer's gradient, at its coordinates; each of shape `(K,)`.
+
+    Attributes:
+      gradient: g.
+      adaptive_gradient: u, in the update −learning_rate · u, to a positive factor.
+      preconditioner: P; `None` where no optimizer was given.
+    """
+
+    gradient: np.ndarray
+    adaptive_gradient: np.ndarray
+    preconditioner: np.ndarray | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+    """One iterate, and what several statistics take of it.
+
+    Attributes:
+      variables: the model's.
+      batch: on the devices.
+      entries: layer -> the sampled diagonal.
+      directions: layer -> what the optimizer makes of the gradient.
+    """
+
+    variables: PyTree
+    batch: PyTree
+    entries: Callable[[], Mapping[str, np.ndarray]]
+    directions: Callable[[], Mapping[str, AtCoordinates]]

@@ -1,0 +1,110 @@
+"""The measurement of one iterate: its loss and its layers' statistics, on a batch."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from hgeo.devices import AXIS
+from hgeo.losses import as_weighted, mean_over_devices, over_devices
+from hgeo.measure.context import AtCoordinates, Context, Probed
+from hgeo.measure.named import STATISTICS
+from hgeo.microbatches import sum_over_microbatches
+from hgeo.probes.compiled_probe import make_probe
+
+PyTree = Any
+
+
+class Measured(NamedTuple):
+    """What was measured of one iterate.
+
+    Attributes:
+      loss: the batch's.
+      values: (layer, statistic, value), the layers in order.
+      arrays: what statistics were made of, by `layer/name`.
+    """
+
+    loss: float
+    values: list[tuple[str, str, float]]
+    arrays: dict[str, np.ndarray]
+
+
+class Measurement:
+    """Measures the loss and statistics by name, each compiled once."""
+
+    def __init__(self, context: Context, statistics: Sequence[str]):
+        """Prepares the programs; only shapes are looked at.
+
+        Raises:
+          ValueError: a statistic or an option that does not fit the loss or the layers.
+        """
+        options = context.options
+        self._diagonal = make_probe(
+            context.loss,
+            context.coordinates,
+            mode=options.mode,
+            chunk_size=options.chunk_size,
+            microbatch_size=options.microbatch_size,
+            precision=options.precision,
+            devices=list(context.mesh.devices.flat),
+        )
+
+        def mean_loss(variables, batch):
+            variables = over_devices(variables, AXIS)
+            part = lambda piece, n: as_weighted(context.loss, variables, piece, n)
+            sums = sum_over_microbatches(part, batch, options.microbatch_size)
+            return mean_over_devices(sums, AXIS)
+
+        self._loss = context.compiled(mean_loss)
+        self._statistics = [STATISTICS[name](context) for name in statistics]
+
+    @property
+    def mode(self) -> str | None:
+        """The way in which it differentiates and why; `None` before it has been called."""
+        mode, reason = self._diagonal.mode, self._diagonal.reason
+        return None if mode is None else f"{mode} ({reason})"
+
+    def lower(self, variables: PyTree, batch: PyTree) -> Any:
+        """The sampled diagonal's program, as `jax.jit(...).lower` gives it."""
+        return self._diagonal.lower(variables, batch)
+
+    def loss(self, variables: PyTree, batch: PyTree) -> float:
+        """The loss of the batch."""
+        return float(self._loss(variables, batch))
+
+    def sampled(self, variables: PyTree, batch: PyTree) -> dict[str, np.ndarray]:
+        """The sampled diagonal of each layer."""
+        diagonal = self._diagonal(variables, batch)
+        return {name: np.asarray(entries) for name, entries in diagonal.items()}
+
+    def __call__(
+        self,
+        variables: PyTree,
+        batch: PyTree,
+        directions: Callable[[], Mapping[str, AtCoordinates]],
+    ) -> Measured:
+        """Measures one iterate.
+
+        Args:
+          variables: the model's.
+          batch: on the devices.
+          directions: gives, by layer, what the optimizer makes of the gradient; called where a
+            statistic asks for it.
+        """
+        loss = self.loss(variables, batch)
+        probed = Probed(
+            variables,
+            batch,
+            functools.cache(lambda: self.sampled(variables, batch)),
+            functools.cache(directions),
+        )
+        values, arrays = [], {}
+        for statistic in self._statistics:
+            for layer, found in statistic(probed).items():
+                for name, value in found.items():
+                    if np.ndim(value):
+                        arrays[f"{layer}/{name}"] = np.asarray(value)
+                    else:
+                        values.append((layer, name, float(value)))
+        return Measured(loss, values, arrays)

@@ -1,0 +1,110 @@
+"""What a monitor's arguments must be."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hgeo.curvature.preconditioning import complete_constants
+from hgeo.measure.context import ProbeOptions
+from hgeo.measure.named import STATISTICS
+from hgeo.params.leaf_paths import leaves_by_path
+from hgeo.params.static_leaves import without
+
+PyTree = Any
+
+# The other one is compiled anew each time, and an entry that is not finite would end the loop.
+STATISTICS_OF_LOOPS = tuple(name for name in STATISTICS if name != "condition_number")
+
+
+def check_statistics(names: Sequence[str]) -> None:
+    """Raises a ValueError unless all are names of statistics that a monitor has."""
+    listed = isinstance(names, Sequence) and not isinstance(names, str)
+    unknown = [name for name in names if name not in STATISTICS_OF_LOOPS] if listed else []
+    if listed and len(set(names)) < len(names):
+        raise ValueError(f"statistics must name each once, not {names!r}")
+    if not listed or unknown or not names:
+        near = difflib.get_close_matches(unknown[0], STATISTICS_OF_LOOPS) if unknown else []
+        raise ValueError(
+            f"statistics must name some of {', '.join(STATISTICS_OF_LOOPS)}, not {names!r}"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+
+
+def check_optimizer(
+    statistics: Sequence[str], optimizer: Any, constants: Mapping[str, Any] | None
+) -> None:
+    """Raises unless they are what the statistics of updates need."""
+    if optimizer is not None and not hasattr(optimizer, "update"):
+        raise TypeError(f"optimizer must be one of Optax, with init and update, not {optimizer!r}")
+    if constants is not None and not isinstance(constants, Mapping):
+        raise TypeError(
+            f'preconditioner must be a mapping such as {{"b2": 0.999}}, not {constants!r}'
+        )
+    if constants is not None:
+        complete_constants(constants)
+    if "preconditioned" in statistics and (optimizer is None or constants is None):
+        raise ValueError(
+            "statistics has 'preconditioned', which needs optimizer= and preconditioner= (such "
+            'as {"b2": 0.999} for Adam)'
+        )
+
+
+def check_loss(loss: Any) -> None:
+    """Raises a TypeError unless it is a function, or a pair of them."""
+    parts = loss if isinstance(loss, tuple) else (loss,)
+    if not all(map(callable, parts)) or len(parts) != (2 if isinstance(loss, tuple) else 1):
+        raise TypeError(
+            "the loss must be a function loss(params, batch) or a pair (outputs, head), "
+            f"not {loss!r}"
+        )
+
+
+def check_columns(every: int, name: str, repeat: int, steps_per_epoch: float | None) -> None:
+    """Raises a ValueError unless they can be what the rows of a monitor say."""
+    for argument, value, least in (("every", every, 1), ("repeat", repeat, 0)):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < least:
+            raise ValueError(
+                f"{argument} must be a whole number of at least {least}, not {value!r}"
+            )
+    if not isinstance(name, str) or not name or "\n" in name:
+        raise ValueError(f"name must be one line of text, not {name!r}")
+    number = isinstance(steps_per_epoch, (int, float)) and steps_per_epoch > 0
+    if steps_per_epoch is not None and not number:
+        raise ValueError(f"steps_per_epoch must be above 0, or None, not {steps_per_epoch!r}")
+
+
+def to_options(given: Mapping[str, Any]) -> ProbeOptions:
+    """The options of a monitor; a TypeError for an unknown one, a ValueError for a bad value."""
+    known = ProbeOptions.__dataclass_fields__
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise TypeError(f"a monitor has no option {unknown[0]!r}; it has {', '.join(known)}")
+    options = ProbeOptions(**given)
+    options.check()
+    return options
+
+
+def check_trainable(params: PyTree) -> None:
+    """Raises a ValueError unless all arrays of the params have a gradient."""
+    for path, leaf in leaves_by_path(params).items():
+        if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+            raise ValueError(
+                "an update of the optimizer needs the gradient of all params, but leaf "
+                f"{path!r} is {leaf.dtype}, not floating"
+            )
+
+
+def check_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> None:
+    """Raises a ValueError, from the error of an update, if the state is another optimizer's."""
+    params = without(params)
+    own = jax.tree.structure(jax.eval_shape(optimizer.init, params))
+    if own != jax.tree.structure(state):
+        raise ValueError(
+            f"optimizer_state must be a state of the monitor's optimizer, such as {own}, "
+            f"not {jax.tree.structure(state)}"
+        ) from error

@@ -1,0 +1,291 @@
+"""The statistics that have a name: what each records of a layer at a probed step.
+
+Each is made once, with all that it compiles, and then called with what is probed. It gives, by
+layer and by name, scalars (rows of `geometry.csv`) and arrays (kept beside them).
+"""
+
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from hgeo.curvature.fisher import fisher
+from hgeo.curvature.gauss_newton import gauss_newton
+from hgeo.measure.context import Context, Probed
+from hgeo.probes.compiled_probe import make_probe
+from hgeo.probes.condition_number import condition_number
+from hgeo.probes.full_diagonal import full_diagonal
+from hgeo.probes.row_dominance import row_dominance
+from hgeo.probes.spectrum import spectrum
+from hgeo.statistics.alignment import alignment
+from hgeo.statistics.entry_counts import counts
+from hgeo.statistics.low_rank import low_rank
+from hgeo.statistics.r_diag import r_diag
+from hgeo.statistics.r_med import r_med, r_med_spread
+
+Values = dict[str, dict[str, Any]]
+
+MOST_FOR_CONDITION = 10_000
+
+
+Statistic = Callable[[Probed], Values]
+
+
+def summarise(entries: np.ndarray, eps: float, name: str = "r_med") -> dict[str, Any]:
+    """R_med of some entries under a name, and what tells how far to trust it."""
+    magnitude = np.abs(entries)
+    known = np.isfinite(entries).any()
+    prefix = name.removesuffix("r_med")
+    return {
+        name: float(r_med(jnp.asarray(entries), eps)) if known else float("nan"),
+        f"{prefix}max_abs": float(magnitude.max()),
+        f"{prefix}median_abs": float(np.median(magnitude)),
+        **counts(entries, prefix),
+    }
+
+
+def _uniformity(context: Context) -> Statistic:
+    eps = context.options.eps
+    return lambda probed: {
+        name: summarise(own, eps) | {"diagonal": own} for name, own in probed.entries().items()
+    }
+
+
+def _spread(context: Context) -> Statistic:
+    spread = jax.jit(lambda entries: r_med_spread(entries, context.key, eps=context.options.eps))
+
+    def of(entries):
+        found = spread(entries)
+        values = {"r_med_median": found.median, "r_med_low": found.low, "r_med_high": found.high}
+        return values | counts(entries, "r_med_spread_")
+
+    return lambda probed: {name: of(own) for name, own in probed.entries().items()}
+
+
+def _rows(context: Context, across: bool) -> Statistic:
+    dominance = context.compiled(
+        lambda variables, batch: row_dominance(
+            context.loss,
+            variables,
+            batch,
+            context.coordinates,
+            across=context.layers if across else None,
+            **context.on_device,
+        )
+    )
+    prefix = "r_diag_across" if across else "r_diag"
+
+    def of(rows):
+        found = r_diag(rows) if np.isfinite(rows).any() else (np.nan, np.nan)
+        values = {f"{prefix}_mean": found[0], f"{prefix}_median": found[1], f"{prefix}_rows": rows}
+        return values | counts(rows, f"{prefix}_")
+
+    return lambda probed: {
+        name: of(np.asarray(rows))
+        for name, rows in dominance(probed.variables, probed.batch).items()
+    }
+
+
+def _alignment(context: Context) -> Statistic:
+    def of(entries, gradient, adaptive):
+        arrays = {"gradient": gradient, "adaptive_gradient": adaptive}
+        told = arrays | counts(gradient, "gradient_") | counts(adaptive, "adaptive_gradient_")
+        known = all(np.isfinite(array).any() for array in (entries, gradient, adaptive))
+        if not known or len(entries) < 2:
+            return {"rho_gradient": np.nan, "rho_adaptive": np.nan} | told
+        found = alignment(entries, gradient, adaptive)
+        return {"rho_gradient": found.rho_gradient, "rho_adaptive": found.rho_adaptive} | told
+
+    def statistic(probed):
+        directions = probed.directions()
+        return {name: of(own, *directions[name][:2]) for name, own in probed.entries().items()}
+
+    return statistic
+
+
+def _seen(context: Context) -> Statistic:
+    def statistic(probed):
+        found = {}
+        for name, entries in probed.entries().items():
+            seen = entries / probed.directions()[name].preconditioner
+            values = summarise(seen, context.options.eps, "preconditioned_r_med")
+            found[name] = values | {"preconditioned_diagonal": seen}
+        return found
+
+    return statistic
+
+
+def _low_rank(context: Context) -> Statistic:
+    share = context.options.low_rank_share
+    decompose = jax.jit(lambda weight: low_rank(weight, share))
+    many = [name for name, layer in context.layers.items() if len(layer.parts) > 1]
+    flat = [name for name, layer in context.layers.items() if len(layer.shapes[0]) < 2]
+    if many or flat:
+        raise ValueError(f"statistics has 'low_rank', but no matrices are {many + flat}")
+
+    def of(layer, variables):
+        (kernel,) = layer.leaves(variables)
+        # A convolution's kernel as the matrix that it is for each position.
+        found = decompose(kernel.reshape(-1, kernel.shape[-1]).T)
+        return {
+            "rank": found.rank,
+            "r_u": found.r_u,
+            "r_v": found.r_v,
+            "singular_values": np.asarray(found.singular_values),
+            **counts(kernel, "weight_"),
+        }
+
+    return lambda probed: {
+        name: of(layer, probed.variables) for name, layer in context.layers.items()
+    }
+
+
+def _other_curvature(context: Context, name: str) -> Statistic:
+    outputs, head, options = context.outputs, context.head, context.options
+    if outputs is None or head is None:
+        raise ValueError(
+            f"statistics has {name!r}, which needs the model's outputs: give the loss as a pair "
+            "(outputs, head)"
+        )
+    if name == "gauss_newton":
+        loss = gauss_newton(outputs, head)
+    else:
+        # Each token of a sequence is an example: all axes but that of the classes.
+        loss = lambda variables, batch: fisher(
+            outputs, head, example_axes=jax.eval_shape(outputs, variables, batch).ndim - 1
+        )(variables, batch)
+    probe = make_probe(
+        loss,
+        context.coordinates,
+        chunk_size=options.chunk_size,
+        microbatch_size=options.microbatch_size,
+        precision=options.precision,
+        devices=list(context.mesh.devices.flat),
+    )
+
+    def statistic(probed):
+        diagonal = probe(probed.variables, probed.batch)
+        arrays = {layer: np.asarray(entries) for layer, entries in diagonal.items()}
+        return {
+            layer: summarise(entries, options.eps, f"{name}_r_med") | {f"{name}_diagonal": entries}
+            for layer, entries in arrays.items()
+        }
+
+    return statistic
+
+
+def _full(context: Context) -> Statistic:
+    diagonal = context.compiled(
+        lambda variables, batch: full_diagonal(
+            context.loss,
+            variables,
+            batch,
+            context.layers,
+            max_gradients=context.options.max_gradients,
+            **context.on_device,
+        )
+    )
+    try:
+        jax.eval_shape(diagonal, context.variables, context.batch)
+    except ValueError as error:
+        raise ValueError(f"statistics has 'full', but {error}") from error
+    eps = context.options.eps
+    return lambda probed: {
+        name: summarise(np.asarray(entries), eps, "full_r_med")
+        for name, entries in diagonal(probed.variables, probed.batch).items()
+    }
+
+
+def _spectrum(context: Context) -> Statistic:
+    options = context.options
+
+    def of_layer(name, layer):
+        key = jax.random.fold_in(context.key, zlib.crc32(name.encode()))
+        return context.compiled(
+            lambda variables, batch: spectrum(
+                context.loss,
+                variables,
+                batch,
+                layer,
+                key,
+                num_matvecs=min(options.num_matvecs, layer.size),
+                num_samples=options.num_samples,
+                **context.on_device,
+            )
+        )
+
+    programs = {name: of_layer(name, layer) for name, layer in context.layers.items()}
+
+    def of(found):
+        return {
+            "largest_eigenvalue": found.largest,
+            "largest_eigenvalue_error": found.largest_error,
+            "smallest_eigenvalue": found.smallest,
+            "smallest_eigenvalue_error": found.smallest_error,
+            "smoothness": found.smoothness,
+            "trace": found.trace,
+            "trace_error": found.trace_error,
+            "spectrum_nodes": np.asarray(found.nodes),
+            "spectrum_weights": np.asarray(found.weights),
+            **counts(found.nodes, "spectrum_"),
+        }
+
+    return lambda probed: {
+        name: of(program(probed.variables, probed.batch)) for name, program in programs.items()
+    }
+
+
+def _condition(context: Context) -> Statistic:
+    large = [name for name, layer in context.layers.items() if layer.size > MOST_FOR_CONDITION]
+    if large:
+        raise ValueError(
+            f"statistics has 'condition_number', which takes layers of at most "
+            f"{MOST_FOR_CONDITION} weights, but larger are {large}"
+        )
+    try:  # on one device, whose program knows no axis of the devices
+        jax.eval_shape(context.loss, context.variables, context.batch)
+    except NameError as error:
+        raise ValueError(
+            "statistics has 'condition_number', but the loss speaks of all devices "
+            f"(BatchNorm in training mode): {error}"
+        ) from error
+
+    def of(layer, variables, batch):
+        found = condition_number(context.loss, variables, batch, layer)
+        return {
+            "condition_number": found.condition_number,
+            "range_condition_number": found.range_condition_number,
+            "hessian_rank": found.rank,
+            "largest_magnitude": found.smoothness,
+            "eigenvalues": found.eigenvalues,
+            **counts(found.eigenvalues, "eigenvalues_"),
+        }
+
+    def statistic(probed):
+        host = jax.device_get((probed.variables, probed.batch))
+        return {name: of(layer, *host) for name, layer in context.layers.items()}
+
+    return statistic
+
+
+STATISTICS: dict[str, Callable[[Context], Statistic]] = {
+    "r_med": _uniformity,
+    "r_med_spread": _spread,
+    "r_diag": lambda context: _rows(context, across=False),
+    "r_diag_across": lambda context: _rows(context, across=True),
+    "alignment": _alignment,
+    "preconditioned": _seen,
+    "low_rank": _low_rank,
+    "gauss_newton": lambda context: _other_curvature(context, "gauss_newton"),
+    "fisher": lambda context: _other_curvature(context, "fisher"),
+    "full": _full,
+    "spectrum": _spectrum,
+    "condition_number": _condition,
+}
+
+# What some of them need: the model's outputs; what an optimizer makes of the gradient.
+OF_OUTPUTS = ("gauss_newton", "fisher")
+OF_UPDATES = ("alignment", "preconditioned")

@@ -1,0 +1,180 @@
+"""What an optimizer makes of a gradient: its adaptive gradient and its preconditioner."""
+
+import dataclasses
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from hgeo.batching import averaged
+from hgeo.curvature.preconditioning import diagonal_and_reasons
+from hgeo.curvature.update_response import differences
+from hgeo.errors import NoSecondMomentError
+from hgeo.measure.context import AtCoordinates, Context
+from hgeo.params.leaf_paths import leaves_by_path, path_of
+from hgeo.params.static_leaves import without
+
+PyTree = Any
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Adaptivity:
+    """The optimizer of a run, as far as statistics look at it.
+
+    Attributes:
+      optimizer: as it trains, but with a constant learning rate: a schedule may end at zero.
+      learning_rate: that rate.
+      constants: what `preconditioner` takes besides the state; `None` for an optimizer that does
+        not precondition (SGD), whose preconditioner is 1.
+      collection: the entry of the variables that it updates; `None`, they are the params
+        themselves.
+      is_checked: whether P is held to the optimizer's updates, which costs three of them.
+    """
+
+    optimizer: optax.GradientTransformation
+    learning_rate: float
+    constants: Mapping[str, Any] | None
+    collection: str | None = "params"
+    is_checked: bool = True
+
+    def params(self, variables: PyTree) -> PyTree:
+        """What it updates of the variables."""
+        return variables if self.collection is None else variables[self.collection]
+
+    def variables(self, variables: PyTree, params: PyTree) -> PyTree:
+        """The variables with other params."""
+        return params if self.collection is None else {**variables, self.collection: params}
+
+
+class Directions(NamedTuple):
+    """Pytrees of the params' structure: g, u in the update −learning_rate · u, and P.
+
+    `preconditioner` is NaN where none is known: everywhere in Lion, in the matrices in Muon, in
+    leaves that are not trained.
+    """
+
+    gradient: PyTree
+    adaptive_gradient: PyTree
+    preconditioner: PyTree
+
+
+def directions_at_coordinates(
+    context: Context, adaptivity: Adaptivity
+) -> Callable[[PyTree, optax.OptState, PyTree], dict[str, AtCoordinates]]:
+    """(variables, optimizer's state, batch) -> the same at each layer's coordinates, compiled.
+
+    The first call warns of the layers that have no preconditioner, with the reason.
+    """
+    programs: list[Callable[..., Directions]] = []
+
+    def directions(variables, state, batch):
+        if not programs:
+            missing = missing_preconditioners(adaptivity, state, adaptivity.params(variables))
+            _warn(context, adaptivity, missing)
+            own = directions_on_device(context, adaptivity, frozenset(missing))
+            programs.append(context.compiled(own))
+        found = programs[0](variables, state, batch)
+        trees = [adaptivity.variables({}, tree) for tree in found]
+        return {
+            name: AtCoordinates(*(np.asarray(own.layer.ravel(tree)[own.indices]) for tree in trees))
+            for name, own in context.coordinates.items()
+        }
+
+    return directions
+
+
+def missing_preconditioners(
+    adaptivity: Adaptivity, state: optax.OptState, params: PyTree
+) -> dict[str, str]:
+    """By path of the params, the reasons why leaves have no P.
+
+    Raises:
+      ValueError: constants that don't fit the state.
+    """
+    constants = adaptivity.constants
+    if constants is None:
+        return {}
+    reasons: dict[str, str] = {}
+
+    def diagonal(state):
+        found, why = diagonal_and_reasons(state, constants)
+        reasons.update(why)
+        return found
+
+    paths = leaves_by_path(params)
+    try:
+        found = leaves_by_path(jax.eval_shape(diagonal, state))
+    except NoSecondMomentError as error:
+        return dict.fromkeys(paths, str(error))
+    missing = {path: "the optimizer does not train it" for path in paths if path not in found}
+    missing |= reasons
+    if adaptivity.is_checked:
+        missing |= differences(
+            adaptivity.optimizer, params, lambda state: diagonal_and_reasons(state, constants)[0]
+        )
+    return missing
+
+
+def directions_on_device(
+    context: Context, adaptivity: Adaptivity, missing: Collection[str] = ()
+) -> Callable[[PyTree, optax.OptState, PyTree], Directions]:
+    """(variables, optimizer's state, batch) -> the `Directions` of the update that would follow.
+
+    Each is a pytree of the variables' params. The gradient is that of the whole batch; the moments
+    are those after the update has taken it in. The leaves of `missing` have a P of NaN.
+    """
+    optimizer = optax.with_extra_args_support(adaptivity.optimizer)
+
+    def directions(variables, state, batch):
+        params = adaptivity.params(variables)
+
+        def value_and_grad(total, variables, piece):
+            of_params = lambda params: total(adaptivity.variables(variables, params))
+            return jax.value_and_grad(of_params)(adaptivity.params(variables))
+
+        options = context.on_device
+        value, grads = averaged(value_and_grad, context.loss, variables, batch, **options)
+        mean_loss = lambda params: averaged(
+            lambda total, variables, piece: total(variables),
+            context.loss,
+            adaptivity.variables(variables, params),
+            batch,
+            **options,
+        )
+        more = {"value": value, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}
+        # An optimizer knows the arrays alone, as it was initialised with them.
+        grads, params = without(grads), without(params)
+        updates, state = optimizer.update(grads, state, params, **more)
+        adaptive = jax.tree.map(lambda update: update / -adaptivity.learning_rate, updates)
+        return Directions(grads, adaptive, _preconditioner(state, params))
+
+    def _preconditioner(state, params):
+        if adaptivity.constants is None:
+            return jax.tree.map(jnp.ones_like, params)
+        leaves, found = leaves_by_path(params), {}
+        if len(missing) < len(leaves):
+            found = leaves_by_path(diagonal_and_reasons(state, adaptivity.constants)[0])
+        diagonal = [
+            jnp.full_like(leaf, jnp.nan) if path in missing else found[path]
+            for path, leaf in leaves.items()
+        ]
+        return jax.tree.unflatten(jax.tree.structure(params), diagonal)
+
+    return directions
+
+
+def _warn(context: Context, adaptivity: Adaptivity, missing: Mapping[str, str]) -> None:
+    """One warning of the layers without P."""
+    below = "" if adaptivity.collection is None else f"{adaptivity.collection}/"
+    by_reason: dict[str, list[str]] = {}
+    for name, layer in context.layers.items():
+        paths = [path_of(part).removeprefix(below) for part in layer.parts]
+        for reason in dict.fromkeys(missing[path] for path in paths if path in missing):
+            by_reason.setdefault(reason, []).append(name)
+    if by_reason:
+        told = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+        warnings.warn(f"no preconditioner, NaN in its place: {'; '.join(told)}", stacklevel=2)

@@ -1,0 +1,1 @@
+"""The params of a model as layers, coordinates and directions."""

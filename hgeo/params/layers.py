@@ -1,0 +1,309 @@
+"""Layers: which weights of a params pytree a probe looks at, and how they become one vector."""
+
+import dataclasses
+import math
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.params.leaf_paths import LeafSlice, LeafSpec, leaves_by_path, path_of, spelled
+
+PyTree = Any
+
+_NOT_WEIGHTS = {"bias", "scale", "embed", "embedder", "embedding", "embeddings"}
+
+
+Select: TypeAlias = (
+    str
+    | Callable[[str, Any], bool]
+    | Iterable[LeafSpec]
+    | Mapping[str, LeafSpec | Iterable[LeafSpec]]
+    | None
+)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """The weights that are probed together, taken as one flat vector.
+
+    A layer is one leaf of a params pytree, several leaves taken as one, or one slice of a stacked
+    leaf. It is a static pytree node: it passes through `jit`, `vmap`, `shard_map` and `pmap`.
+
+    Attributes:
+      name: its name, the key of every result.
+      parts: the leaves that it holds, in the order of the flat vector.
+      shapes: their shapes (of the slice, for a slice).
+      dtypes: their dtypes; each leaf keeps its own.
+
+    Example:
+      >>> layer = hgeo.find_layers({"kernel": jnp.ones((2, 3))})["kernel"]
+      >>> layer.size
+      6
+    """
+
+    name: str
+    parts: tuple[LeafSpec, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    dtypes: tuple[str, ...]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of weights in each part."""
+        return tuple(math.prod(shape) for shape in self.shapes)
+
+    @property
+    def size(self) -> int:
+        """The number of weights in the layer."""
+        return sum(self.sizes)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype that holds the dtypes of all parts."""
+        with jax.numpy_dtype_promotion("standard"):
+            return jnp.result_type(*self.dtypes)
+
+    def leaves(self, params: PyTree) -> tuple[jax.Array, ...]:
+        """The layer's arrays in `params`, one for each part.
+
+        Raises:
+          ValueError: `params` holds no such leaf, or one of another shape.
+        """
+        found = leaves_by_path(params)
+        return tuple(self._take(found, k) for k in range(len(self.parts)))
+
+    def replace_leaves(self, params: PyTree, leaves: Iterable[jax.Array]) -> PyTree:
+        """`params` with the layer's arrays replaced by `leaves`, of the same shapes."""
+        found = leaves_by_path(params)
+        for part, shape, leaf in zip(self.parts, self.shapes, leaves, strict=True):
+            self._check(found, part, shape)
+            if jnp.shape(leaf) != shape:
+                raise ValueError(
+                    f"layer {self.name!r} takes an array of shape {shape} for {str(part)!r}, "
+                    f"not {jnp.shape(leaf)}"
+                )
+            if isinstance(part, LeafSlice):
+                leaf = jnp.asarray(found[part.path]).at[part.index].set(leaf)
+            found[path_of(part)] = leaf
+        return jax.tree.unflatten(jax.tree.structure(params), list(found.values()))
+
+    def ravel(self, params: PyTree) -> jax.Array:
+        """The layer's weights in `params` as one vector of shape `(size,)`.
+
+        Leaves in the layer's order, each ravelled row by row; of several dtypes, the vector has
+        the one that holds them all.
+        """
+        leaves = self.leaves(params)
+        return jnp.concatenate([jnp.ravel(leaf).astype(self.dtype) for leaf in leaves])
+
+    def split(self, vector: jax.Array) -> tuple[jax.Array, ...]:
+        """A vector of shape `(size,)` as arrays of the layer's shapes and dtypes."""
+        leaves, start = [], 0
+        for shape, dtype, size in zip(self.shapes, self.dtypes, self.sizes, strict=True):
+            leaves.append(vector[start : start + size].reshape(shape).astype(dtype))
+            start += size
+        return tuple(leaves)
+
+    def replace(self, params: PyTree, vector: jax.Array) -> PyTree:
+        """`params` with the layer's weights replaced by those of a vector of shape `(size,)`.
+
+        Raises:
+          ValueError: the vector is not of the layer's size.
+        """
+        if jnp.shape(vector) != (self.size,):
+            raise ValueError(
+                f"layer {self.name!r} takes a vector of shape {(self.size,)}, "
+                f"not {jnp.shape(vector)}"
+            )
+        return self.replace_leaves(params, self.split(vector))
+
+    def _take(self, leaves: Mapping[str, Any], k: int) -> jax.Array:
+        part = self.parts[k]
+        self._check(leaves, part, self.shapes[k])
+        leaf = jnp.asarray(leaves[path_of(part)])
+        return leaf[part.index] if isinstance(part, LeafSlice) else leaf
+
+    def _check(self, leaves: Mapping[str, Any], part: LeafSpec, shape: tuple[int, ...]) -> None:
+        path = path_of(part)
+        if path not in leaves:
+            raise ValueError(
+                f"layer {self.name!r}: params have no leaf {path!r}; they have {sorted(leaves)}"
+            )
+        found = jnp.shape(leaves[path])
+        if hasattr(leaves[path], "dtype") and not _is_floating(leaves[path]):
+            raise ValueError(
+                f"layer {self.name!r} must be floating, but these params have "
+                f"{leaves[path].dtype} at {path!r}"
+            )
+        sliced = isinstance(part, LeafSlice)
+        inside = not sliced or (len(found) > 0 and part.index < found[0])
+        if not inside or (found[1:] if sliced else found) != shape:
+            raise ValueError(
+                f"layer {self.name!r} was found with shape {shape} at {str(part)!r}, "
+                f"but these params have {found} at {path!r}"
+            )
+
+
+def find_layers(
+    params: PyTree, select: Select = None, *, stacked: str | None = None
+) -> "OrderedDict[str, Layer]":
+    r"""Finds the layers of a params pytree, in order.
+
+    A layer ℓ is the block of weights w_ℓ whose Hessian ∂²L/∂w_ℓ² a probe looks at.
+
+    Args:
+      params: any pytree of arrays or of `jax.ShapeDtypeStruct`: nested dicts, `FrozenDict`,
+        `nnx.State`, Equinox modules, lists, tuples, dataclasses. Only floating leaves can be
+        layers; integer, bool and PRNG-key leaves are left alone.
+      select: which leaves, by path (components joined by "/"), and in which order:
+        `None`, leaves of two or more dimensions whose path names no bias, scale or embedding, in
+        the order of the pytree; a string, the leaves whose path the regular expression matches
+        anywhere (`re.search`); a function `(path, leaf) -> bool`; a sequence of paths or
+        `LeafSlice`s, in the order given (models export theirs, since a pytree of dicts is sorted
+        by key); a mapping from names to a path or to several, which are then one layer.
+      stacked: a regular expression; a leaf whose path it matches holds the layers of a stack along
+        its leading axis (`nn.scan`), and each slice becomes a layer of its own.
+
+    Returns:
+      An `OrderedDict` of `Layer`s by name.
+
+    Raises:
+      ValueError: nothing was selected; a path or slice is not in `params`; two leaves have one
+        path, two layers one name, or a layer the same weights twice.
+      TypeError: `select` is none of these.
+
+    Example:
+      >>> params = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
+      >>> list(hgeo.find_layers(params))
+      ['dense/kernel']
+      >>> list(hgeo.find_layers(params, "dense"))
+      ['dense/bias', 'dense/kernel']
+
+    Reference:
+      Jiang, Malik, Li. How Does Adaptive Optimization Impact Local Neural Network Geometry? 2022.
+    """
+    everything = leaves_by_path(params)
+    leaves = {path: leaf for path, leaf in everything.items() if _is_floating(leaf)}
+    if not leaves:
+        has = {
+            path: str(getattr(leaf, "dtype", type(leaf).__name__))
+            for path, leaf in list(everything.items())[:4]
+        }
+        raise ValueError(
+            f"params have no floating leaf, so no layer can be found in them; they have {has}"
+        )
+
+    named: list[tuple[str, tuple[LeafSpec, ...]]]
+    if isinstance(select, Mapping):
+        wrong = [spec for spec in select.values() if not isinstance(spec, Iterable)]
+        if wrong:
+            raise TypeError(f"select maps names to a path or to several, not to {wrong[0]!r}")
+        named = [
+            (str(name), (spec,) if isinstance(spec, (str, LeafSlice)) else tuple(spec))
+            for name, spec in select.items()
+        ]
+    elif isinstance(select, Iterable) and not isinstance(select, str):
+        named = [(str(spec), (spec,)) for spec in select]
+    else:
+        predicate = _predicate(select)
+        named = [(path, (path,)) for path, leaf in leaves.items() if predicate(path, leaf)]
+    if not named:
+        raise ValueError(f"select={select!r} selects no floating leaf; params have {list(leaves)}")
+
+    found: OrderedDict[str, Layer] = OrderedDict()
+    for name, parts in named if stacked is None else _unstack(named, stacked, leaves):
+        if name in found:
+            raise ValueError(
+                f"two layers would have the name {name!r}, {spelled(found[name].parts)} and "
+                f"{spelled(parts)}; select names each layer once (a mapping gives other names)"
+            )
+        found[name] = _layer(name, parts, leaves)
+    return found
+
+
+def _predicate(select: Any) -> Callable[[str, Any], Any]:
+    if select is None:
+        return lambda path, leaf: len(leaf.shape) >= 2 and not _NOT_WEIGHTS & set(_words(path))
+    if isinstance(select, str):
+        pattern = _pattern("select", select)
+        return lambda path, leaf: pattern.search(path) is not None
+    if callable(select):
+        return select
+    raise TypeError(
+        "select must be None, a regular expression, a function (path, leaf) -> bool, a sequence of "
+        f"paths, or a mapping from names to paths, not {select!r}"
+    )
+
+
+def _pattern(argument: str, text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"{error}: {argument}={text!r} must be a regular expression") from error
+
+
+def _unstack(named, stacked: str, leaves):
+    pattern, matched = _pattern("stacked", stacked), False
+    for name, parts in named:
+        whole = len(parts) == 1 and isinstance(parts[0], str) and parts[0] in leaves
+        if not whole or not pattern.search(parts[0]):
+            yield name, parts
+            continue
+        matched, shape = True, leaves[parts[0]].shape
+        if not shape:
+            raise ValueError(
+                f"stacked={stacked!r} matches {parts[0]!r}, a scalar, which has no axis of layers"
+            )
+        for index in range(shape[0]):
+            yield f"{name}[{index}]", (LeafSlice(parts[0], index),)
+    if not matched:
+        raise ValueError(
+            f"stacked={stacked!r} matches none of the leaves that are selected, "
+            f"{[name for name, _ in named]}"
+        )
+
+
+def _layer(name: str, parts: tuple[LeafSpec, ...], leaves: Mapping[str, Any]) -> Layer:
+    if not parts:
+        raise ValueError(f"layer {name!r} must hold a leaf; params have {list(leaves)}")
+    shapes = []
+    for part in parts:
+        if path_of(part) not in leaves:
+            raise ValueError(
+                f"layer {name!r}: no floating leaf {path_of(part)!r}; params have {list(leaves)}"
+            )
+        shape = tuple(leaves[path_of(part)].shape)
+        if isinstance(part, LeafSlice):
+            if not shape or not 0 <= part.index < shape[0]:
+                raise ValueError(f"layer {name!r}: {part} is outside a leaf of shape {shape}")
+            shape = shape[1:]
+        shapes.append(shape)
+    whole = [part for part in parts if not isinstance(part, LeafSlice)]
+    twice = [
+        p for k, p in enumerate(parts) if p in parts[:k] or (path_of(p) in whole and p not in whole)
+    ]
+    if twice:
+        raise ValueError(
+            f"layer {name!r} holds the weights of {str(twice[0])!r} twice: {spelled(parts)}"
+        )
+    dtypes = tuple(str(leaves[path_of(part)].dtype) for part in parts)
+    layer = Layer(name, parts, tuple(shapes), dtypes)
+    if layer.size == 0:
+        raise ValueError(f"layer {name!r} is empty: its shapes are {layer.shapes}")
+    return layer
+
+
+def _words(path: str) -> list[str]:
+    """The words of a path: TokenEmbed_0/pos_embedding -> token embed 0 pos embedding."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", path)
+    return re.split(r"[^a-z0-9]+", spaced.lower())
+
+
+def _is_floating(leaf: Any) -> bool:
+    if not hasattr(leaf, "shape") or not hasattr(leaf, "dtype"):
+        return False
+    return jnp.issubdtype(leaf.dtype, jnp.floating)

@@ -1,0 +1,1 @@
+"""`python -m hgeo.probe_checkpoint`: R_med of a saved checkpoint."""

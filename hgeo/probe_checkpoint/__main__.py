@@ -1,0 +1,244 @@
+"""Command line: R_med and other statistics of somebody's own saved checkpoint.
+
+    python -m hgeo.probe_checkpoint --checkpoint=PATH --target=MODULE:FUNCTION --out=DIR
+        [--statistics=r_med,r_diag] [--layers=REGEX]
+
+PATH is an Orbax checkpoint (an item's folder, a step's with one item, or a CheckpointManager's, of
+which the latest step is taken) or a safetensors file. FUNCTION takes nothing and returns
+`(loss, template, batch)`: `loss(params, batch)`, a pytree of arrays or `jax.ShapeDtypeStruct`s such
+as the params, and the batch. DIR then holds `geometry.csv`, `table.md`, `restored.json` and, where
+`r_med` is measured, `r_med.png`. The exit code is 2 for bad input, 3 where the loss or a Hessian
+entry is not finite.
+"""
+
+import argparse
+import json
+import math
+import sys
+import textwrap
+import warnings
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from absl import logging
+from etils import epath
+
+from hgeo.command_line import DIVERGED, INTERRUPTED, fail
+from hgeo.errors import InputError
+from hgeo.measure.monitor import Monitor
+from hgeo.measure.monitor_arguments import STATISTICS_OF_LOOPS, check_statistics
+from hgeo.measure.named import OF_UPDATES
+from hgeo.params.layers import find_layers
+from hgeo.params.leaf_paths import leaves_by_path
+from hgeo.probe_checkpoint.restore import Saved, find_saved, restore
+from hgeo.probe_checkpoint.target import load_target
+from hgeo.records.rows import GeometryRow, entries_not_finite
+from hgeo.records.run_records import read_rows, write_bytes, write_text
+from hgeo.report.figures import png, r_med_of_layers
+from hgeo.report.layer_table import layer_table
+from hgeo.report.text_table import WIDTH, shorten
+from hgeo.second_order.modes import MODES
+from hgeo.training.checkpoints import digest
+
+GEOMETRY, TABLE, FIGURE, RESTORED = "geometry.csv", "table.md", "r_med.png", "restored.json"
+FILES = (GEOMETRY, TABLE, FIGURE, RESTORED)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """The options of a command line.
+
+    Raises:
+      InputError: one that is unknown, missing or no number.
+    """
+    statistics = ", ".join(name for name in STATISTICS_OF_LOOPS if name not in OF_UPDATES)
+    parser = _Parser(
+        prog="python -m hgeo.probe_checkpoint",
+        description="R_med and other statistics of a saved checkpoint.",
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, help="an Orbax folder or a .safetensors file")
+    add("--target", required=True, help="MODULE:FUNCTION; it gives (loss, template, batch)")
+    add("--out", required=True, help="folder for the results")
+    add("--subtree", default="", help="where in the checkpoint the params lie, such as params")
+    add("--statistics", default="r_med", help=f"separated by commas: {statistics}")
+    add("--layers", default=None, help="regular expression of the layers' paths")
+    add("--num_coordinates", type=int, default=200, help="of each layer (200)")
+    add("--seed", type=int, default=0, help="of the coordinates (0)")
+    add("--mode", default="auto", help=f"auto, {', '.join(MODES)}")
+    add("--chunk_size", default="auto", help="coordinates computed together (auto)")
+    add("--microbatch_size", type=int, default=None, help="examples computed together (all)")
+    return parser.parse_args(arguments)
+
+
+def probe_checkpoint(options: argparse.Namespace) -> bool:
+    """Restores, measures, prints and writes; whether all came out finite.
+
+    Raises:
+      InputError: something that was given can't be used.
+    """
+    statistics = _statistics(options.statistics)
+    out = _take(options)
+    target = load_target(options.target)
+    try:
+        layers = find_layers(target.template, options.layers)
+    except ValueError as error:
+        raise InputError(f"--layers={options.layers}: {error}") from error
+    saved = find_saved(options.checkpoint, options.subtree)
+    params = restore(saved, target.template, options.subtree)
+    _check_width(params)
+    chunk = options.chunk_size
+    (out / GEOMETRY).unlink(missing_ok=True)  # the same probe's, which is done again
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            monitor = Monitor(
+                target.loss,
+                layers,
+                every=1,
+                statistics=statistics,
+                num=options.num_coordinates,
+                key=jax.random.key(options.seed),
+                batch=target.batch,
+                workdir=out,
+                name="checkpoint",
+                mode=options.mode,
+                chunk_size=int(chunk) if chunk.isdigit() else chunk,
+                microbatch_size=options.microbatch_size,
+            )
+            monitor(saved.step or 0, params)
+        except ValueError as error:
+            raise InputError(" ".join(str(error).split())) from error
+    rows, _ = read_rows(out / GEOMETRY, GeometryRow)
+    notes = [saved.note, *(str(w.message) for w in caught if w.category is UserWarning)]
+    _write(options, out, saved, params, rows, monitor.mode, list(filter(None, notes)))
+    return math.isfinite(rows[0].loss) and not entries_not_finite(rows)
+
+
+def _statistics(given: str) -> tuple[str, ...]:
+    names = tuple(name for name in given.split(",") if name)
+    of_updates = [name for name in names if name in OF_UPDATES]
+    if of_updates:
+        raise InputError(
+            f"--statistics={given}: {of_updates[0]} looks at an optimizer's updates, which a "
+            "checkpoint of params has not; hgeo.Monitor takes it in the training loop"
+        )
+    try:
+        check_statistics(names)
+    except ValueError as error:
+        raise InputError(f"--statistics={given}: {error}") from error
+    return names
+
+
+def _take(options: argparse.Namespace) -> epath.Path:
+    """The folder for the results, which must hold none but those of the same checkpoint.
+
+    Raises:
+      InputError: it holds something else.
+    """
+    out = epath.Path(options.out)
+    if not out.exists():
+        return out
+    if not out.is_dir():
+        raise InputError(f"--out={out} is a file")
+    others = sorted(path.name for path in out.iterdir() if path.name not in FILES)
+    if others:
+        raise InputError(
+            f"--out={out} holds {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}: "
+            "give a new or an empty folder"
+        )
+    if (out / RESTORED).exists():
+        try:
+            before = json.loads((out / RESTORED).read_text())["options"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{out / RESTORED} is damaged: remove {out}") from error
+        differing = [k for k in before if k != "out" and before[k] != vars(options).get(k)]
+        if differing:
+            raise InputError(
+                f"--out={out} holds a probe with --{differing[0]}={before[differing[0]]}: give "
+                "another folder, or remove it"
+            )
+    return out
+
+
+def _check_width(params: Any) -> None:
+    for name, leaf in leaves_by_path(params).items():
+        own = np.asarray(leaf).dtype
+        if jax.dtypes.canonicalize_dtype(own) != own:
+            raise InputError(
+                f"{name} is {own}, which JAX would round: set the environment variable "
+                "JAX_ENABLE_X64=1"
+            )
+
+
+def _write(
+    options: argparse.Namespace,
+    out: epath.Path,
+    saved: Saved,
+    params: Any,
+    rows: list[GeometryRow],
+    mode: str | None,
+    notes: list[str],
+) -> None:
+    """Prints what was restored and measured, and writes all but `geometry.csv`."""
+    arrays = {
+        name: f"{np.asarray(leaf).dtype}{list(np.shape(leaf))}"
+        for name, leaf in leaves_by_path(params).items()
+    }
+    number = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
+    restored = {
+        "format": saved.kind,
+        "path": str(saved.path),
+        "step": saved.step,
+        "parameters": number,
+        "arrays_sha256": digest(jax.tree.map(np.asarray, params)),
+        "arrays": arrays,
+        "loss": rows[0].loss,
+        "mode": mode,
+        "devices": [str(device) for device in jax.devices()],
+        "notes": notes,
+        "options": vars(options),
+    }
+    step = "" if saved.step is None else f", step {saved.step}"
+    title = f"{shorten(str(options.checkpoint), 60)}{step}: loss {rows[0].loss:.6g}"
+    lines = [
+        f"restored {len(arrays)} arrays, {number:,} parameters, from {saved.path} ({saved.kind})",
+        f"{options.num_coordinates} coordinates of each layer, seed {options.seed}"
+        + (f"; {mode}" if mode else ""),
+        *(f"note: {note}" for note in notes),
+    ]
+    print("\n".join(map(_wrapped, lines)))
+    table = layer_table(rows, title)
+    print(f"\n{table.text()}", end="")
+    write_text(out / TABLE, "\n\n".join([table.markdown().rstrip(), *lines]) + "\n")
+    if any(row.statistic == "r_med" for row in rows):
+        write_bytes(out / FIGURE, png(r_med_of_layers(rows, title)))
+    write_text(out / RESTORED, json.dumps(restored, indent=2) + "\n")
+    there = ", ".join(name for name in FILES if (out / name).exists())
+    print("\n" + _wrapped(f"{there} are in {out}"))
+
+
+def _wrapped(line: str) -> str:
+    return textwrap.fill(line, WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
+def main(arguments: list[str]) -> int:
+    """Probes the checkpoint of a command line; returns the exit code."""
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of what does not concern a reader
+    try:
+        finite = probe_checkpoint(parse(arguments))
+    except InputError as error:
+        return fail(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0 if finite else DIVERGED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

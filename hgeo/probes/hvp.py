@@ -1,0 +1,105 @@
+"""Hessian-vector products of one layer, or of several taken together."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.batching import averaged, divided, first_piece, matmul_precision
+from hgeo.losses import Loss, as_weighted, over_devices
+from hgeo.params.directions import Directions
+from hgeo.params.layers import Layer
+from hgeo.probes.arguments import check_layers
+from hgeo.second_order.memory import ChunkSize, one_at_a_time
+from hgeo.second_order.modes import ModeChoice, choose_product
+from hgeo.second_order.products import hessian_map, hessian_times
+
+PyTree = Any
+
+
+def together(layers: Layer | Mapping[str, Layer]) -> Layer:
+    """One layer that holds the weights of all, in order.
+
+    Raises:
+      ValueError: no layers, or weights that are in two of them.
+    """
+    if isinstance(layers, Layer):
+        return layers
+    check_layers(layers)
+    if not layers:
+        raise ValueError("no layers were given, so there is nothing to probe")
+    parts = [part for layer in layers.values() for part in layer.parts]
+    twice = sorted({str(part) for part in parts if parts.count(part) > 1})
+    if twice:
+        raise ValueError(f"layers that are taken together share {twice}")
+    return Layer(
+        " + ".join(layers),
+        tuple(parts),
+        tuple(shape for layer in layers.values() for shape in layer.shapes),
+        tuple(dtype for layer in layers.values() for dtype in layer.dtypes),
+    )
+
+
+class HessianProduct(NamedTuple):
+    """Products with a layer's own block of the mean loss's Hessian.
+
+    Attributes:
+      times: v -> Hv; may be vmapped where the choice says so.
+      choice: the way to them, and why.
+    """
+
+    times: Callable[[jax.Array], jax.Array]
+    choice: ModeChoice
+
+    def chunk(self, chunk_size: int | ChunkSize) -> int | ChunkSize:
+        """The chunk size where it may be vmapped, else one product at a time."""
+        return chunk_size if self.choice.vmapped else one_at_a_time(chunk_size)
+
+
+def hessian_product(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    layer: Layer,
+    *,
+    microbatch_size: int | None,
+    precision: str | None,
+    axis_name: str | None,
+) -> HessianProduct:
+    """v -> Hv for a layer's own block of the mean loss's Hessian.
+
+    `jax.jvp` over `jax.grad`, or where a function has no forward derivative `jax.grad` over
+    `jax.grad`; linearised once where the batch is one piece.
+
+    Raises:
+      ValueError: a loss that is not scalar or has no derivative of its gradient.
+    """
+    check = {layer.name: Directions(layer, jnp.zeros((1, layer.size), layer.dtype))}
+    of_weights = lambda total, params: lambda weights: total(layer.replace(params, weights))
+
+    if microbatch_size is None:
+        params = over_devices(params, axis_name)
+        total = lambda params: jnp.asarray(as_weighted(loss, params, batch).total)
+        weights = layer.ravel(params)
+        weight = jnp.asarray(as_weighted(loss, params, batch).weight)
+        with matmul_precision(precision):
+            choice = choose_product(total, params, check)
+            push = hessian_map(of_weights(total, params), weights, choice.mode)
+        along = lambda vector: jnp.zeros_like(weights) + vector.astype(weights.dtype)
+        times = lambda vector: divided(push(along(vector)), weight, axis_name)
+        return HessianProduct(times, choice)
+
+    options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
+    of_first = lambda total, params, piece: choose_product(total, params, check)
+    choice = first_piece(of_first, loss, params, batch, **options)
+
+    def times_in_pieces(vector):
+        def of_piece(total, params, piece):
+            weights = layer.ravel(params)
+            step = jnp.zeros_like(weights) + vector.astype(weights.dtype)
+            return hessian_times(of_weights(total, params), weights, step, choice.mode)
+
+        return averaged(of_piece, loss, params, batch, precision=precision, **options)
+
+    return HessianProduct(times_in_pieces, choice)

@@ -1,0 +1,191 @@
+"""Cuts: a narrow variable through which all that a wide layer does has to go.
+
+Let h be such a variable behind z = x·W, with h[e,s,:] a function of z[e,s,:] alone. Then
+
+    M_u[e,s,s'] = Σ_{c,c'} J_u[e,s,c] G[e,s,c,s',c'] J_u[e,s',c'] + δ_ss' Σ_c h̄[e,s,c] K_u[e,s,c],
+
+with G the Hessian in h, h̄ the gradient there, J_u = ∂h/∂z_u and K_u = ∂²h/∂z_u². The Hessian-vector
+products that G takes are as many as h has channels, and not as z has units; a feed-forward layer of
+four times the width thus takes a quarter of them.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.probes.per_unit.independence import places
+from hgeo.probes.per_unit.unit_product import UnitProduct
+from hgeo.second_order.chunking import mapped
+from hgeo.second_order.jaxpr import Program, active, reaching
+
+
+class Cut(NamedTuple):
+    """A variable h, looked at with three axes (E, S, C).
+
+    Attributes:
+      variable: h.
+      groups: its axes of independent examples, of other positions, and its channels.
+      sizes: (E, S, C).
+    """
+
+    variable: int
+    groups: tuple[tuple[int, ...], ...]
+    sizes: tuple[int, int, int]
+
+    def grouped(self, array: jax.Array) -> jax.Array:
+        """An array of h's shape as (E, S, C)."""
+        return jnp.transpose(array, sum(self.groups, ())).reshape(self.sizes)
+
+    def ungrouped(self, array: jax.Array, like: jax.Array) -> jax.Array:
+        """An array (E, S, C) in the shape of `like`, which is h's."""
+        order = sum(self.groups, ())
+        whole = array.reshape([like.shape[axis] for axis in order])
+        inverse = [order.index(axis) for axis in range(len(order))]
+        return jnp.transpose(whole, inverse)
+
+
+def find_cut(program: Program, product: UnitProduct) -> Cut | None:
+    """The cut with the fewest channels, if there is one with fewer than the product has units."""
+    own = {axis: place for axis, place in product.places().items() if product.x_shape[axis] > 1}
+    kept = {axis: places(program, product.z, place) for axis, place in own.items()}
+    best, fewest = None, product.sizes.units
+    if product.sizes.groups > 1:
+        return None
+    for variable in _bottlenecks(program, product.z):
+        where = {axis: kept[axis].get(variable) for axis in own}
+        if None in where.values():
+            continue
+        pick = lambda axes, where=where: tuple(where[a] for a in axes if a in where)
+        examples, positions = pick(product.independent), pick(product.positions)
+        shape = program.avals[variable].shape
+        channels = tuple(a for a in range(len(shape)) if a not in (*examples, *positions))
+        size = lambda axes, shape=shape: math.prod(shape[axis] for axis in axes)
+        if size(channels) < fewest:
+            fewest = size(channels)
+            sizes = (size(examples), size(positions), fewest)
+            best = Cut(variable, (examples, positions, channels), sizes)
+    return best
+
+
+def _bottlenecks(program: Program, start: int) -> list[int]:
+    """The variables behind `start` that everything which moves with it passes through."""
+    pairs = active(program, reaching(program), [start])
+    last: dict[int, int] = {}
+    for k, (equation, free) in enumerate(pairs):
+        last.update({equation.inputs[place]: k for place in free})
+    live, found = {start}, []
+    for k, (equation, _) in enumerate(pairs):
+        live |= {v for v in equation.outputs if v in last}
+        live -= {v for v in live if last[v] <= k}
+        if len(live) == 1:
+            found += [v for v in live if v not in found]
+    return found
+
+
+def cut_operations(cut: Cut, product: UnitProduct, push: float, local: float) -> float:
+    """The operations of all entries.
+
+    Args:
+      cut: the cut.
+      product: where W enters.
+      push: the operations of a Hessian-vector product in h.
+      local: those of the derivatives of h in z for one unit.
+    """
+    examples, positions, channels = cut.sizes
+    units, inputs = product.sizes.units, product.sizes.inputs
+    pairs = examples * positions * positions
+    contraction = 2.0 * pairs * units * (channels * channels + channels + inputs)
+    return positions * channels * push + units * local + contraction
+
+
+def cut_bytes(cut: Cut, product: UnitProduct, itemsize: int) -> int:
+    """What is kept at a time: J, and the columns of G of one position twice."""
+    examples, positions, channels = cut.sizes
+    units = product.sizes.units
+    jacobian = units * examples * positions * channels
+    columns = examples * positions * channels * (channels + 2 * units // max(1, channels))
+    return itemsize * (jacobian + 2 * columns)
+
+
+def local_derivatives(
+    product: UnitProduct,
+    cut: Cut,
+    h_of_tap: Callable[[jax.Array], jax.Array],
+    adjoint: jax.Array,
+    zeros: jax.Array,
+) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
+    """unit -> J_u as (E, S, C) and Σ_c h̄ K_u as (E, S).
+
+    Args:
+      product: where W enters.
+      cut: the cut.
+      h_of_tap: h as a function of what is added to z.
+      adjoint: h̄.
+      zeros: of z's shape.
+    """
+    sizes = product.sizes
+    shape = (sizes.groups, sizes.examples, sizes.positions, sizes.units)
+    slope = jax.grad(lambda tap: jnp.vdot(adjoint, h_of_tap(tap)))
+
+    def of_unit(unit):
+        # All examples and positions at once: none has a part in another's derivative.
+        one = zeros + product.tap(jnp.zeros(shape, zeros.dtype).at[..., unit].set(1.0))
+        moved = jax.jvp(h_of_tap, (zeros,), (one,))[1]
+        curved = product.by_unit(jax.jvp(slope, (zeros,), (one,))[1])
+        return cut.grouped(moved), jax.lax.dynamic_index_in_dim(curved[0], unit, 2, False)
+
+    return of_unit
+
+
+def cut_entries(
+    product: UnitProduct,
+    cut: Cut,
+    x: jax.Array,
+    push: Callable[[jax.Array], jax.Array],
+    zeros: jax.Array,
+    local: Callable[[jax.Array], tuple[jax.Array, jax.Array]],
+    chunk_size: int,
+    report: Callable[[Any], None] | None,
+) -> jax.Array:
+    """All diagonal entries of W, of shape (I, U).
+
+    Args:
+      product: where W enters.
+      cut: the cut.
+      x: the values of x.
+      push: v -> the Hessian in h times v.
+      zeros: of h's shape and dtype.
+      local: from `local_derivatives`.
+      chunk_size: Hessian-vector products that are computed together.
+      report: called with the entries done.
+    """
+    _, positions, channels = cut.sizes
+    units, inputs = product.sizes.units, product.sizes.inputs
+    x_ESI = product.inputs(x)[0]
+    jacobian_UESC, curve_UES = mapped(local, jnp.arange(units), chunk_size)
+    jacobian_ESCU = jnp.moveaxis(jacobian_UESC, 0, -1)
+
+    def of_position(total_IU, position):
+        def column(channel):
+            one = jnp.zeros(cut.sizes, zeros.dtype).at[:, position, channel].set(1.0)
+            return cut.grouped(push(zeros + cut.ungrouped(one, zeros)))
+
+        columns_CEST = mapped(column, jnp.arange(channels), chunk_size)
+        right = jnp.einsum("cesd,esdu->escu", columns_CEST, jacobian_ESCU)
+        left_ECU = jax.lax.dynamic_index_in_dim(jacobian_ESCU, position, 1, keepdims=False)
+        curvature_ESU = jnp.sum(right * left_ECU[:, None], axis=2)
+        own_EU = jax.lax.dynamic_index_in_dim(curve_UES, position, 2, keepdims=False).T
+        curvature_ESU = curvature_ESU.at[:, position].add(own_EU)
+        mixed = jnp.einsum("esi,esu->eiu", x_ESI, curvature_ESU.astype(x_ESI.dtype))
+        x_EI = jax.lax.dynamic_index_in_dim(x_ESI, position, 1, keepdims=False)
+        total_IU = total_IU + jnp.sum(mixed * x_EI[..., None], axis=0)
+        if report is not None:
+            total_IU, done = jax.lax.optimization_barrier((total_IU, position + 1))
+            jax.debug.callback(report, done * (inputs * units) // positions)
+        return total_IU, None
+
+    start = jnp.zeros((inputs, units), x_ESI.dtype) + jnp.zeros_like(x_ESI.ravel()[0])
+    return jax.lax.scan(of_position, start, jnp.arange(positions))[0]

@@ -1,0 +1,183 @@
+"""Full diagonals by units, of all layers for which that is sound."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.params.layers import Layer
+from hgeo.params.leaf_paths import LeafSlice
+from hgeo.probes.per_unit.bottleneck import (
+    Cut,
+    cut_bytes,
+    cut_entries,
+    cut_operations,
+    find_cut,
+    local_derivatives,
+)
+from hgeo.probes.per_unit.unit_product import (
+    UnitProduct,
+    find_unit_product,
+    unit_column,
+    unit_entries,
+)
+from hgeo.second_order.adjoint_weighted import trace_loss
+from hgeo.second_order.chunking import mapped
+from hgeo.second_order.flops import operations
+from hgeo.second_order.memory import ChunkSize, chunk_of
+from hgeo.second_order.products import FORWARD, hessian_map
+
+PyTree = Any
+
+# What a cut may keep at a time: its Jacobians grow with units times channels.
+MOST_BYTES = 2 * 2**30
+
+
+class UnitDiagonals:
+    """The products by which layers enter a loss, and the diagonals that follow from them.
+
+    Attributes:
+      program: the loss, traced in the layers' leaves.
+      leaves: their values.
+    """
+
+    def __init__(
+        self,
+        total: Callable[[PyTree], jax.Array],
+        params: PyTree,
+        layers: Mapping[str, Layer],
+        way: str | None,
+    ):
+        """Traces the loss and looks for the product of each part of each layer.
+
+        Args:
+          total: the sum of the losses of some examples.
+          params: its argument.
+          layers: by name.
+          way: to Hessian-vector products; `None` where there is none, and no layer can be taken.
+        """
+        self._layers, self._way = layers, way
+        self.program, sources, self.leaves = trace_loss(total, params, layers)
+        self._sources = sources
+        self._found: dict[str, list[UnitProduct | str]] = {
+            name: [
+                "it is a slice of a stacked leaf"
+                if isinstance(part, LeafSlice)
+                else find_unit_product(self.program, source)
+                for part, source in zip(layer.parts, sources[name], strict=True)
+            ]
+            for name, layer in layers.items()
+        }
+
+    def problem(self, name: str) -> str | None:
+        """Why a layer can't be taken by units; `None` where it can."""
+        if self._way is None:
+            return "the loss has no gradient, of which Hessian-vector products are made"
+        parts = self._layers[name].parts
+        for part, found in zip(parts, self._found[name], strict=True):
+            if isinstance(found, str):
+                return found if len(parts) == 1 else f"{part}: {found}"
+        return None
+
+    def products(self, name: str) -> list[UnitProduct]:
+        """The products of a layer's parts, where it can be taken by units."""
+        return [found for found in self._found[name] if isinstance(found, UnitProduct)]
+
+    def with_weights(self, weights: Mapping[str, jax.Array]) -> list[jax.Array]:
+        """The leaves with some layers' flat vectors put in."""
+        leaves = list(self.leaves)
+        for name, vector in weights.items():
+            layer = self._layers[name]
+            parts = zip(layer.parts, self._sources[name], layer.split(vector), strict=True)
+            for part, source, own in parts:
+                if isinstance(part, LeafSlice):
+                    own = leaves[source].at[part.index].set(own)
+                leaves[source] = own
+        return leaves
+
+    def cost(self, name: str) -> tuple[int, float]:
+        """Hessian-vector products for a layer, and the operations of all that it takes."""
+        ways = [self._cheapest(product) for product in self.products(name)]
+        return sum(way.num_products for way in ways), sum(way.operations for way in ways)
+
+    def entries(
+        self, name: str, chunk: int | ChunkSize, report: Callable[[Any], None] | None
+    ) -> jax.Array:
+        """The full diagonal of the sum of losses for a layer, of shape `(size,)`."""
+        layer, parts, done = self._layers[name], [], 0
+        for product, size in zip(self.products(name), layer.sizes, strict=True):
+            own = None if report is None else lambda n, done=done, report=report: report(done + n)
+            cut = self._cheapest(product).cut
+            if cut is None:
+                entries = self._by_units(name, product, chunk, own)
+            else:
+                entries = self._by_cut(name, product, cut, chunk, own)
+            parts.append(product.to_leaf(entries).astype(layer.dtype))
+            done += size
+        return jnp.concatenate(parts)
+
+    def _by_units(self, name, product, chunk, report):
+        sizes = product.sizes
+        push, zeros = self._push(product.z)
+        column = unit_column(product, push, zeros)
+        first = lambda position: column(jnp.int32(0), position)
+        together = chunk_of(chunk, name, first, jnp.arange(sizes.positions))
+        by_unit = mapped(
+            unit_entries(product, self._x(product), column, together),
+            jnp.arange(sizes.groups * sizes.units),
+            max(1, together // sizes.positions),
+            report,
+            sizes.inputs,
+        )
+        by_unit = by_unit.reshape(sizes.groups, sizes.units, sizes.inputs)
+        return jnp.swapaxes(by_unit, 1, 2)
+
+    def _by_cut(self, name, product, cut, chunk, report):
+        push, zeros = self._push(cut.variable)
+        local = self._local(product, cut)
+        along = lambda channel: push(zeros + channel.astype(zeros.dtype))
+        together = chunk_of(chunk, name, along, jnp.arange(cut.sizes[2]))
+        entries = cut_entries(product, cut, self._x(product), push, zeros, local, together, report)
+        return entries[None]
+
+    def _cheapest(self, product: UnitProduct) -> "_Way":
+        """By z itself, or by the best cut behind it, where what that keeps fits."""
+        push, zeros = self._push(product.z)
+        num = product.num_products
+        direct = _Way(None, num, num * operations(push, zeros))
+        # What lies between z and a cut is differentiated forward.
+        cut = find_cut(self.program, product) if self._way == FORWARD else None
+        if cut is None or cut_bytes(cut, product, zeros.dtype.itemsize) > MOST_BYTES:
+            return direct
+        push, zeros = self._push(cut.variable)
+        local = operations(self._local(product, cut), jnp.int32(0))
+        total = cut_operations(cut, product, operations(push, zeros), local)
+        by_cut = _Way(cut, cut.sizes[1] * cut.sizes[2], total)
+        return by_cut if by_cut.operations < direct.operations else direct
+
+    def _x(self, product: UnitProduct) -> jax.Array:
+        return self.program.run(self.leaves)[product.equation.inputs[product.x]]
+
+    def _push(self, variable: int) -> tuple[Callable[[jax.Array], jax.Array], jax.Array]:
+        """v -> the Hessian in a variable times v, and zeros of its shape."""
+        zeros = jnp.zeros_like(self.program.run(self.leaves)[variable])
+        f = lambda tap: self.program.run(self.leaves, {variable: tap})[self.program.output]
+        assert self._way is not None, "no layer is taken where there are no products"
+        return hessian_map(f, zeros, self._way), zeros
+
+    def _local(self, product: UnitProduct, cut: Cut):
+        values = self.program.run(self.leaves)
+        zeros = jnp.zeros_like(values[product.z])
+        h = lambda tap: self.program.run(self.leaves, {product.z: tap})[cut.variable]
+        f = lambda tap: self.program.run(self.leaves, {cut.variable: tap})[self.program.output]
+        adjoint = jax.grad(f)(jnp.zeros_like(values[cut.variable]))
+        return local_derivatives(product, cut, h, adjoint, zeros)
+
+
+class _Way(NamedTuple):
+    """A way to the entries of a product: a cut or none, and what it costs."""
+
+    cut: Cut | None
+    num_products: int
+    operations: float

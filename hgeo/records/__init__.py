@@ -1,0 +1,1 @@
+"""What a run writes: rows of CSV files, read back and repaired."""

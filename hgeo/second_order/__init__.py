@@ -1,0 +1,1 @@
+"""vᵀHv of a traced loss: the engine behind the probes."""

@@ -1,0 +1,241 @@
+"""Custom rules: whether a `custom_jvp` rule is the derivative of the value that it gives."""
+
+import collections
+import functools
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.extend import core
+
+from hgeo.errors import NoPreconditionerError
+from hgeo.second_order.jaxpr import BODIES, OPENED, Equation, Program, flatten, is_inexact
+from hgeo.second_order.primitives import known_name
+
+# What they compute is what their body does; their rules matter to derivatives and vmap alone.
+_OPENED_FOR_VALUES = OPENED | {
+    "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call",
+}  # fmt: skip
+
+# The modules of JAX with elementary functions.
+_PLAIN = ("jax._src.nn.", "jax._src.numpy.", "jax._src.scipy.", "jax._src.third_party.")
+
+_MOST_REMEMBERED = 256
+
+
+class Rule(NamedTuple):
+    """What is known of a `custom_jvp` function.
+
+    Attributes:
+      is_derivative: whether its rule is proved to be the derivative of the value that it gives, and
+        this the value of its body.
+      operations: the names of the primitives in its rule.
+    """
+
+    is_derivative: bool
+    operations: frozenset[str]
+
+
+_remembered: "collections.OrderedDict[Any, Rule]" = collections.OrderedDict()
+
+
+def rule_of(equation: Equation) -> Rule:
+    """What is known of a `custom_jvp_call`.
+
+    Let the rule give y and ẏ for x and ẋ. It is a derivative if two pairs of programs are, equation
+    by equation, the same: y and the function's body; ẏ and what JAX makes of y along ẋ. They are so
+    where the rule calls the function itself for its value, as rules should. Every way to a second
+    derivative then goes by the rule. Nothing is computed, so that a rule which is right in some
+    other way counts as none: values at some points would not tell.
+    """
+    body: core.ClosedJaxpr = equation.params["call_jaxpr"]
+    avals = [var.aval for var in body.jaxpr.invars]
+    key = (_function(equation, body), tuple((aval.shape, aval.dtype) for aval in avals))
+    if key not in _remembered:
+        _remembered[key] = _read(equation, body, avals)
+    _remembered.move_to_end(key)
+    while len(_remembered) > _MOST_REMEMBERED:
+        _remembered.popitem(last=False)
+    return _remembered[key]
+
+
+def _function(equation: Equation, body: core.ClosedJaxpr) -> Any:
+    """What tells the function of an equation from any other.
+
+    JAX's own elementary functions are many in a program, and their rules close over nothing: their
+    place and body tell them. They are known by the modules that were imported.
+    """
+    info = str(getattr(body.jaxpr.debug_info, "func_src_info", ""))
+    file = info.rpartition(" at ")[2].rpartition(":")[0]
+    if file in _files_of_functions(tuple(name for name in sys.modules if name.startswith(_PLAIN))):
+        return info, str(body)
+    return equation.params["jvp_jaxpr_fun"], equation.params["num_consts"]
+
+
+@functools.lru_cache(maxsize=1)
+def _files_of_functions(names: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(str(getattr(sys.modules[name], "__file__", None)) for name in names)
+
+
+def _read(equation: Equation, body: core.ClosedJaxpr, avals: Sequence[Any]) -> Rule:
+    free = [k for k, aval in enumerate(avals) if is_inexact(aval)]
+    num = len(avals)
+
+    def rule(*values):
+        points, steps = tuple(values[k] for k in free), values[num:]
+        return jax.jvp(equation.at(values[:num], free), points, steps)
+
+    def value(*values):
+        return rule(*values, *(jnp.zeros_like(values[k]) for k in free))[0]
+
+    def slope(*values):
+        points, steps = tuple(values[k] for k in free), values[num:]
+
+        def of_free(*moved):
+            full = list(values[:num])
+            for k, x in zip(free, moved, strict=True):
+                full[k] = x
+            return value(*full)
+
+        return jax.jvp(of_free, points, steps)[1]
+
+    along = [*avals, *[avals[k] for k in free]]
+    try:
+        y, y_dot = jax.make_jaxpr(value)(*avals), jax.make_jaxpr(rule)(*along)
+        own_slope = jax.make_jaxpr(slope)(*along)
+    except NoPreconditionerError:  # what our own rule tells the person who asked
+        raise
+    except Exception:  # a rule may raise anything: no mode can take it then, which says so
+        return Rule(False, frozenset())
+    kept = [k for k, aval in enumerate(equation.avals) if is_inexact(aval)]
+    same = all(
+        _same(_output(y, n), _output(body, k))
+        and _same(_output(y_dot, len(kept) + n), _output(own_slope, n))
+        for n, k in enumerate(kept)
+    )
+    opened = OPENED | {"custom_jvp_call"}
+    rules = [_output(y_dot, n, opened) for n in range(2 * len(kept))]
+    names = {equation.name for program in rules for equation in program.equations}
+    return Rule(same, frozenset(names))
+
+
+def _output(
+    closed: core.ClosedJaxpr, k: int, opened: Collection[str] = _OPENED_FOR_VALUES
+) -> Program:
+    """The program of one output, to be compared by what it computes."""
+    jaxpr = closed.jaxpr
+    return flatten(closed.replace(jaxpr=jaxpr.replace(outvars=[jaxpr.outvars[k]])), opened)
+
+
+def _same(first: Program, second: Program) -> bool:
+    """Whether two programs do the same with the same inputs, whatever the order."""
+    numbering = _Numbering()
+    return numbering.of(first) == numbering.of(second)
+
+
+class _Numbering:
+    """Numbers for values, such that equal numbers are equal values."""
+
+    def __init__(self):
+        self._constants: list[tuple[int, Any]] = []
+        self._made: dict[Any, list[tuple[Mapping[str, Any], list[int]]]] = {}
+        self._next = 0
+
+    def of(self, program: Program) -> int:
+        numbers = {k: -1 - k for k in range(program.inputs)}
+        numbers |= {variable: self._constant(x) for variable, x in program.constants.items()}
+        for equation in program.equations:
+            inputs = tuple(numbers[v] for v in equation.inputs)
+            known = self._made.setdefault((equation.primitive, inputs), [])
+            outputs = next((outs for p, outs in known if _alike(p, equation.params)), None)
+            if outputs is None:
+                outputs = [self._new() for _ in equation.outputs]
+                known.append((equation.params, outputs))
+            numbers.update(zip(equation.outputs, outputs, strict=True))
+        return numbers[program.output]
+
+    def _new(self) -> int:
+        self._next += 1
+        return self._next
+
+    def _constant(self, value: Any) -> int:
+        for number, other in self._constants:
+            if _alike(other, value):
+                return number
+        self._constants.append((self._new(), value))
+        return self._next
+
+
+def _alike(first: Any, second: Any) -> bool:
+    """Whether two constants or two parameters of a primitive are surely equal."""
+    if first is second:
+        return True
+    if isinstance(first, Tracer) or isinstance(second, Tracer):
+        return False
+    if isinstance(first, core.ClosedJaxpr) and isinstance(second, core.ClosedJaxpr):
+        return _alike(first.jaxpr, second.jaxpr) and _alike(first.consts, second.consts)
+    if isinstance(first, core.Jaxpr) and isinstance(second, core.Jaxpr):
+        return _alike_bodies(first, second)
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(_alike(first[k], second[k]) for k in first)
+    if isinstance(first, (tuple, list)) and isinstance(second, (tuple, list)):
+        return len(first) == len(second) and all(map(_alike, first, second))
+    if isinstance(first, (np.ndarray, np.generic, jax.Array)):
+        if getattr(second, "dtype", None) != first.dtype or np.shape(second) != first.shape:
+            return False
+        if jnp.issubdtype(first.dtype, jax.dtypes.extended):
+            return False
+        # Zeros of either sign, and NaN, tell programs apart.
+        return np.asarray(first).tobytes() == np.asarray(second).tobytes()
+    try:
+        return type(first) is type(second) and bool(first == second)
+    except Exception:  # whatever a parameter's own comparison may raise
+        return False
+
+
+def _alike_bodies(first: core.Jaxpr, second: core.Jaxpr) -> bool:
+    matched: dict[Any, Any] = {}
+
+    def bind(mine, its):
+        matched.update(zip(mine, its, strict=True))
+        return all(map(_alike_avals, mine, its))
+
+    def reads(mine, its):
+        if isinstance(mine, core.Literal) or isinstance(its, core.Literal):
+            both = isinstance(mine, core.Literal) and isinstance(its, core.Literal)
+            return (
+                both
+                and _alike_avals(mine, its)
+                and _alike(np.asarray(mine.val), np.asarray(its.val))
+            )
+        return matched.get(mine) is its
+
+    pairs = [(first.constvars, second.constvars), (first.invars, second.invars)]
+    lengths = [*pairs, (first.eqns, second.eqns), (first.outvars, second.outvars)]
+    if any(len(mine) != len(its) for mine, its in lengths):
+        return False
+    if not all(bind(mine, its) for mine, its in pairs):
+        return False
+    for mine, its in zip(first.eqns, second.eqns, strict=True):
+        if mine.primitive is not its.primitive or len(mine.invars) != len(its.invars):
+            return False
+        if not all(map(reads, mine.invars, its.invars)) or len(mine.outvars) != len(its.outvars):
+            return False
+        if not _alike(_of_value(mine), _of_value(its)) or not bind(mine.outvars, its.outvars):
+            return False
+    return all(map(reads, first.outvars, second.outvars))
+
+
+def _of_value(eqn: core.JaxprEqn) -> Mapping[str, Any]:
+    """The parameters by which an equation's value is computed."""
+    if known_name(eqn.primitive) in _OPENED_FOR_VALUES:
+        return {k: v for k, v in eqn.params.items() if k in BODIES}
+    return eqn.params
+
+
+def _alike_avals(first: Any, second: Any) -> bool:
+    return (first.aval.shape, first.aval.dtype) == (second.aval.shape, second.aval.dtype)

@@ -1,0 +1,227 @@
+"""Programs: the equations of a traced function, as one flat list that can be analysed and run.
+
+Calls whose meaning is their body (`jit`, `closed_call`, `remat`, short scans) are opened. Calls
+that carry a derivative rule of their own (`custom_jvp`, `custom_vjp`) and control flow stay one
+equation each, since their bodies alone do not say what their derivative is.
+"""
+
+import dataclasses
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core
+
+from hgeo.second_order.primitives import known_name
+
+OPENED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
+
+# The parameters that hold the body of such a call.
+BODIES = ("jaxpr", "call_jaxpr", "call")
+
+# Derivative zero wherever it is defined, so that nothing moves beyond them.
+FLAT = {
+    "stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "nextafter",
+    "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to", "argmax", "argmin",
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Equation:
+    """One primitive applied to numbered variables.
+
+    Attributes:
+      primitive: the JAX primitive.
+      params: its parameters.
+      inputs: numbers of the variables it reads.
+      outputs: numbers of those it writes.
+      avals: shapes and dtypes of the outputs.
+      context: what it was traced under (a context manager factory).
+    """
+
+    primitive: core.Primitive
+    params: Mapping[str, Any]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    avals: tuple[Any, ...]
+    context: Any
+
+    @property
+    def name(self) -> str:
+        """The primitive's name, by which rules are found; a library's own has none of theirs."""
+        return known_name(self.primitive)
+
+    def apply(self, *values: Any) -> list[Any]:
+        """Applies the primitive to values in place of the inputs; always a list of outputs."""
+        params = self.primitive.get_bind_params(dict(self.params))
+        # Some releases of JAX give the functions among the parameters apart from the rest.
+        functions, params = params if isinstance(params, tuple) else ((), params)
+        with self.context.manager:
+            outputs = self.primitive.bind(*functions, *values, **params)
+        return list(outputs) if self.primitive.multiple_results else [outputs]
+
+    def at(self, values: Sequence[Any], free: Sequence[int]) -> Callable[..., tuple[Any, ...]]:
+        """The equation as a function of the inputs at the positions `free`, the others held.
+
+        It returns the inexact outputs alone.
+        """
+        kept = [k for k, aval in enumerate(self.avals) if is_inexact(aval)]
+
+        def function(*moved):
+            full = list(values)
+            for position, value in zip(free, moved, strict=True):
+                full[position] = value
+            outputs = self.apply(*full)
+            return tuple(outputs[k] for k in kept)
+
+        return function
+
+
+def as_equation(eqn: core.JaxprEqn) -> Equation:
+    """An equation of a jaxpr by itself, its variables numbered from 0."""
+    ins, outs = len(eqn.invars), len(eqn.outvars)
+    avals = tuple(var.aval for var in eqn.outvars)
+    numbers = tuple(range(ins)), tuple(range(ins, ins + outs))
+    return Equation(eqn.primitive, eqn.params, *numbers, avals, eqn.ctx)
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A traced function of arrays with one output.
+
+    Attributes:
+      inputs: number of arguments; they are the variables 0, 1, …
+      constants: values of the variables that are fixed.
+      equations: in an order in which they can be run; only those that the output depends on.
+      output: the variable that is returned.
+      avals: shape and dtype of every variable.
+    """
+
+    inputs: int
+    constants: Mapping[int, Any]
+    equations: tuple[Equation, ...]
+    output: int
+    avals: Mapping[int, Any]
+
+    def run(self, arguments: Sequence[Any], taps: Mapping[int, Any] | None = None):
+        """Runs it; returns every variable's value by number.
+
+        Args:
+          arguments: the inputs' values.
+          taps: arrays to add to variables as they are computed, by variable.
+        """
+        taps = {} if taps is None else taps
+        values = dict(self.constants) | dict(enumerate(arguments))
+        for equation in self.equations:
+            outputs = equation.apply(*(values[v] for v in equation.inputs))
+            for variable, value in zip(equation.outputs, outputs, strict=True):
+                values[variable] = value + taps[variable] if variable in taps else value
+        return values
+
+
+def is_inexact(aval: Any) -> bool:
+    """Whether a variable can move: floating or complex."""
+    return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.inexact)
+
+
+def trace(function: Callable[..., Any], *arguments: Any) -> Program:
+    """Traces a function of arrays that returns one array into a flat program."""
+    return flatten(jax.make_jaxpr(function)(*arguments))
+
+
+def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Program:
+    """A closed jaxpr as a flat program of its first output, without dead equations.
+
+    Args:
+      closed: the jaxpr.
+      opened: the primitives in whose place their bodies stand.
+    """
+    constants, avals, equations = {}, {}, []
+    known: dict[int, int] = {}
+
+    def new(aval):
+        number = len(avals)
+        avals[number] = aval
+        return number
+
+    def constant(value, aval):
+        if id(value) not in known:
+            known[id(value)] = new(aval)
+            constants[known[id(value)]] = value
+        return known[id(value)]
+
+    def walk(jaxpr, consts, inputs):
+        numbers = dict(zip(jaxpr.constvars, consts, strict=True))
+        numbers |= dict(zip(jaxpr.invars, inputs, strict=True))
+        read = lambda atom: (
+            constant(atom.val, atom.aval) if isinstance(atom, core.Literal) else numbers[atom]
+        )
+        for eqn in jaxpr.eqns:
+            ins = [read(atom) for atom in eqn.invars]
+            if known_name(eqn.primitive) in opened:
+                outs = walk(*_body(eqn, constant), ins)
+            else:
+                outs = [new(var.aval) for var in eqn.outvars]
+                shapes = tuple(var.aval for var in eqn.outvars)
+                equations.append(
+                    Equation(eqn.primitive, eqn.params, tuple(ins), tuple(outs), shapes, eqn.ctx)
+                )
+            numbers.update(zip(eqn.outvars, outs, strict=True))
+        return [read(atom) for atom in jaxpr.outvars]
+
+    arguments = [new(var.aval) for var in closed.jaxpr.invars]
+    consts = [
+        constant(value, var.aval)
+        for var, value in zip(closed.jaxpr.constvars, closed.consts, strict=True)
+    ]
+    output = walk(closed.jaxpr, consts, arguments)[0]
+
+    alive, kept = {output}, []
+    for equation in reversed(equations):
+        if alive.intersection(equation.outputs):
+            alive.update(equation.inputs)
+            kept.append(equation)
+    return Program(len(arguments), constants, tuple(reversed(kept)), output, avals)
+
+
+def _body(eqn, constant):
+    inner = next(eqn.params[name] for name in BODIES if name in eqn.params)
+    if isinstance(inner, core.ClosedJaxpr):
+        consts = zip(inner.jaxpr.constvars, inner.consts, strict=True)
+        return inner.jaxpr, [constant(value, var.aval) for var, value in consts]
+    return inner, []
+
+
+def moving(program: Program, sources: Iterable[int]) -> set[int]:
+    """The variables that move, to first order, when the variables `sources` do."""
+    found = set(sources)
+    for equation in program.equations:
+        if equation.name not in FLAT and found.intersection(equation.inputs):
+            pairs = zip(equation.outputs, equation.avals, strict=True)
+            found.update(variable for variable, aval in pairs if is_inexact(aval))
+    return found
+
+
+def reaching(program: Program) -> set[int]:
+    """The variables by which the output moves, to first order, when they do."""
+    found = {program.output}
+    for equation in reversed(program.equations):
+        if equation.name not in FLAT and found.intersection(equation.outputs):
+            found.update(v for v in equation.inputs if is_inexact(program.avals[v]))
+    return found
+
+
+def active(program: Program, needed: set[int], sources: Sequence[int]):
+    """The equations that move with `sources` and move the output: each with what moves in it.
+
+    Returns:
+      A list of pairs: the equation, and the positions of its inputs that move.
+    """
+    found = moving(program, sources) & needed
+    pairs = []
+    for equation in program.equations:
+        free = tuple(k for k, v in enumerate(equation.inputs) if v in found)
+        if free and equation.name not in FLAT and needed.intersection(equation.outputs):
+            pairs.append((equation, free))
+    return pairs

@@ -1,0 +1,50 @@
+"""Forms: for each layer a function from a coordinate, or a direction v, to vᵀHv."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+import jax
+
+from hgeo.params.coordinates import Coordinates
+from hgeo.params.directions import Directions
+from hgeo.second_order.chunking import mapped
+from hgeo.second_order.memory import ChunkSize, most_together, temporary_bytes
+
+# A point of a layer's coordinates or directions -> the form along it, a scalar.
+Form: TypeAlias = Callable[[jax.Array], jax.Array]
+Along: TypeAlias = Mapping[str, Coordinates] | Mapping[str, Directions]
+
+
+class Forms(Mapping[str, Form]):
+    """The forms of some layers by name."""
+
+    def __init__(self, forms: Mapping[str, Form], along: Along):
+        """Takes the forms, and the points at which they will be asked for."""
+        self._forms, self._along = forms, along
+
+    def __getitem__(self, name: str) -> Form:  # noqa: D105 - as `Mapping` has it
+        return self._forms[name]
+
+    def __iter__(self) -> Iterator[str]:  # noqa: D105 - as `Mapping` has it
+        return iter(self._forms)
+
+    def __len__(self) -> int:  # noqa: D105 - as `Mapping` has it
+        return len(self._forms)
+
+    def at_all_points(self, chunk: int | ChunkSize) -> list[jax.Array]:
+        """For each layer the values at its points, `(num,)`, `chunk` of them together."""
+        return [
+            mapped(form, self._along[name].points, self._most(name, chunk))
+            for name, form in self.items()
+        ]
+
+    def _most(self, name: str, chunk: int | ChunkSize) -> int:
+        return most_together(chunk, name, lambda: self._bytes(name))
+
+    def _bytes(self, name: str) -> int:
+        """An upper estimate of the temporaries of one point."""
+        return temporary_bytes(self[name], self._a_point(name))
+
+    def _a_point(self, name: str) -> jax.ShapeDtypeStruct:
+        points = self._along[name].points
+        return jax.ShapeDtypeStruct(points.shape[1:], points.dtype)

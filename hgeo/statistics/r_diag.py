@@ -1,0 +1,54 @@
+"""Dominance: how much of the rows of a Hessian lies off its diagonal."""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.statistics.entry_counts import checked
+
+
+class RDiag(NamedTuple):
+    """R_diag in its two forms.
+
+    Attributes:
+      mean: scalar, over the rows.
+      median: scalar, over the rows.
+
+    Example:
+      >>> hgeo.RDiag(*jnp.ones(2)).mean.shape
+      ()
+    """
+
+    mean: jax.Array
+    median: jax.Array
+
+
+def r_diag(rows: Any) -> Any:
+    """Mean and median of the rows' r_diag(i) = sqrt(Σ_{j≠i} H_ij²) / |H_ii|.
+
+        R_diag = mean_i r_diag(i)
+
+    Args:
+      rows: what `row_dominance` gives: an array of shape `(K,)`, or a mapping of them by layer.
+
+    Returns:
+      An `RDiag` of scalars in the rows' dtype; for a mapping, an `OrderedDict` of them. A row
+      whose diagonal entry is zero makes the mean inf; one of zeros makes both NaN.
+
+    Raises:
+      ValueError: no rows, or not one finite.
+
+    Example:
+      >>> print(hgeo.r_diag(jnp.array([1.0, 2.0, 6.0])).mean)
+      3.0
+
+    Reference:
+      Jiang, Malik, Li (2022), section on the diagonal dominance of the loss Hessian.
+    """
+    if isinstance(rows, Mapping):
+        return OrderedDict((name, r_diag(values)) for name, values in rows.items())
+    values = checked("r_diag", rows)
+    return RDiag(jnp.mean(values, axis=-1), jnp.median(values, axis=-1))

@@ -1,0 +1,1 @@
+"""One run: updates, checkpoints, records and stops; it knows no config."""
