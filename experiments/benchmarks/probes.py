@@ -134,7 +134,7 @@ def torch_probes(case: Case, ways: Sequence[str]) -> dict[Key, Callable[[int], P
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its columns are left out")
         return {}
-    from experiments.benchmarks.torch_ways import TorchSide
+    from experiments.benchmarks.pytorch.ways import TorchSide
 
     side = TorchSide(case)
 

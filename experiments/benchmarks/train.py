@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def of_workload(name: str, scale: str, options: argparse.Namespace) -> dict[str, Any]:
     """Measures and prints one workload."""
-    from experiments.benchmarks.original_training import TorchTraining
+    from experiments.benchmarks.pytorch.training import TorchTraining
 
     config = config_of(name, scale, options.data_dir)
     setup, plan = _set_up(config)

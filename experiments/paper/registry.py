@@ -13,7 +13,7 @@ from experiments.paper import (
     extras,
     figure1b,
     figure14,
-    losses,
+    loss_figures,
     low_rank_figures,
     section31,
 )
@@ -59,7 +59,7 @@ def is_published(name: str) -> bool:
 
 
 def _linear(module: str, place: Place) -> Result:
-    found = importlib.import_module(f"experiments.paper.{module}")
+    found = importlib.import_module(f"experiments.paper.linear.{module}")
     return found.run(place.scale, place.folder, place.console)
 
 
@@ -71,9 +71,9 @@ def _table(name: str) -> Experiment:
 
 
 def _losses(name: str) -> Experiment:
-    title, panels, *_ = losses.FIGURES[name]
+    title, panels, *_ = loss_figures.FIGURES[name]
     runs = dict.fromkeys(side.runs for panel in panels for side in panel.sides)
-    return Experiment(f"{title}: training losses", losses.of(name), tuple(runs))
+    return Experiment(f"{title}: training losses", loss_figures.of(name), tuple(runs))
 
 
 def _alignment(name: str) -> Experiment:
@@ -149,7 +149,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     ),
     "linear_limits": Experiment(
         "where the phenomenon stops: large rates, large initial weights, depth",
-        functools.partial(_linear, "linear_limits"),
+        functools.partial(_linear, "limits"),
         minutes=2,
     ),
     "extra_full": Experiment(

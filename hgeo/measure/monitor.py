@@ -23,10 +23,10 @@ from hgeo.measure.monitor_arguments import (
     to_options,
 )
 from hgeo.measure.named import OF_UPDATES
+from hgeo.params.checks import check_layers
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import hold, released
-from hgeo.probes.arguments import check_layers
 from hgeo.records.rows import GeometryRow, entries_not_finite
 from hgeo.second_order.evaluate import check_options
 

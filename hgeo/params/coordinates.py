@@ -12,8 +12,8 @@ import numpy as np
 from jax.core import Tracer
 
 from hgeo.arguments import check_key, check_whole
+from hgeo.params.checks import check_layers
 from hgeo.params.layers import Layer
-from hgeo.probes.arguments import check_layers
 
 
 @jax.tree_util.register_dataclass

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from hgeo.batching import averaged, first_piece
 from hgeo.errors import NoPreconditionerError
 from hgeo.losses import Loss
+from hgeo.params.checks import check_layers
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.layers import Layer
 from hgeo.params.leaf_paths import leaves_by_path
 from hgeo.params.static_leaves import held
-from hgeo.probes.arguments import check_layers
 from hgeo.probes.per_unit.diagonals import UnitDiagonals
 from hgeo.second_order.chunking import mapped
 from hgeo.second_order.flops import operations

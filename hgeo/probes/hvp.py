@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from hgeo.batching import averaged, divided, first_piece, matmul_precision
 from hgeo.losses import Loss, as_weighted, over_devices
+from hgeo.params.checks import check_layers
 from hgeo.params.directions import Directions
 from hgeo.params.layers import Layer
-from hgeo.probes.arguments import check_layers
 from hgeo.second_order.memory import ChunkSize, one_at_a_time
 from hgeo.second_order.modes import ModeChoice, choose_product
 from hgeo.second_order.products import hessian_map, hessian_times

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.losses import Loss
+from hgeo.params.checks import check_along
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
-from hgeo.probes.arguments import check_along
 from hgeo.probes.hvp import hessian_product, together
 from hgeo.second_order.chunking import mapped
 from hgeo.second_order.memory import checked_chunk_size, chunk_of

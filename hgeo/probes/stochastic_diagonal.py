@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from hgeo.arguments import check_key, check_whole
 from hgeo.batching import averaged
 from hgeo.losses import Loss, call_loss
+from hgeo.params.checks import check_layers
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
-from hgeo.probes.arguments import check_layers
 from hgeo.probes.hvp import hessian_product, together
 from hgeo.probes.per_unit.hutchinson import estimate
 

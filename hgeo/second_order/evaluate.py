@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from hgeo.batching import averaged
 from hgeo.losses import Loss
+from hgeo.params.checks import check_along
 from hgeo.params.static_leaves import held
-from hgeo.probes.arguments import check_along
 from hgeo.second_order.memory import ChunkSize, checked_chunk_size, one_at_a_time
 from hgeo.second_order.modes import MODES, ModeChoice, check_mode, choose
 from hgeo.second_order.quadratic_form import Along

@@ -41,17 +41,17 @@ MUTANTS = (
     Mutant(
         "equation_3_uncorrected",
         "Adam on linear networks lacks the bias correction of its first moment",
-        "hgeo/linear/updates.py",
+        "experiments/paper/linear/updates.py",
         "jnp.sqrt(1 - self.b2 ** (step + 1)) / (1 - self.b1 ** (step + 1))",
         "jnp.sqrt(1 - self.b2 ** (step + 1))",
-        ("tests/linear/test_training.py",),
+        ("tests/paper/linear/test_training.py",),
     ),
     Mutant(
         "lemma_29_swapped",
         "a layer's closed-form diagonal has its rows and columns swapped",
-        "hgeo/models/linear.py",
+        "experiments/paper/linear/networks.py",
         "return tuple(jnp.outer(rows, columns).ravel() for",
         "return tuple(jnp.outer(columns, rows).ravel() for",
-        ("tests/linear/test_closed_forms.py",),
+        ("tests/paper/linear/test_closed_forms.py",),
     ),
 )

@@ -4,7 +4,7 @@ import pytest
 
 from experiments.paper import paper_numbers
 from experiments.paper.comparison import epochs
-from experiments.paper.losses import FIGURES
+from experiments.paper.loss_figures import FIGURES
 from experiments.paper.registry import EXPERIMENTS
 from experiments.paper.runs import RUN_SETS, SCALES, config_hash, load_config
 from experiments.paper.tables import TABLES

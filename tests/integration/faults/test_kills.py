@@ -13,7 +13,13 @@ KILLS = 30
 
 @pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bits(tmp_path):
-    command = [sys.executable, "-m", "experiments.soak", f"--kills={KILLS}", f"--seed={KILLS}"]
+    command = [
+        sys.executable,
+        "-m",
+        "experiments.soak.__main__",
+        f"--kills={KILLS}",
+        f"--seed={KILLS}",
+    ]
     result = subprocess.run(
         [*command, f"--workdir={tmp_path}"],
         cwd=ROOT,

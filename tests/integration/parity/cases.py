@@ -15,8 +15,8 @@ import numpy as np
 import optax
 import torch
 
-from experiments.benchmarks.original_names import language_paths
-from experiments.benchmarks.originals import Language
+from experiments.benchmarks.pytorch.names import language_paths
+from experiments.benchmarks.pytorch.originals import Language
 from hgeo.models.layers import EncoderBlock
 from hgeo.models.transformer import LanguageModel
 

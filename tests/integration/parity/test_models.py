@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from experiments.benchmarks import originals
-from experiments.benchmarks.original_names import language_paths, resnet_paths, translation_paths
+from experiments.benchmarks.pytorch import originals
+from experiments.benchmarks.pytorch.names import language_paths, resnet_paths, translation_paths
 from hgeo.models.resnet import ResNet
 from hgeo.models.seq2seq import Seq2Seq, token_loss
 from hgeo.models.transformer import LanguageModel

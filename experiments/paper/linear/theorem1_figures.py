@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.paper.gaussian_reference import expectation
-from experiments.paper.linear_runs import Trained
+from experiments.paper.linear.gaussian_reference import expectation
+from experiments.paper.linear.runs import Trained
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, MARKERS, STYLE
 

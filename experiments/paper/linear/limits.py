@@ -8,7 +8,7 @@ from etils import epath
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments.paper.linear_runs import (
+from experiments.paper.linear.runs import (
     OPTIMIZERS,
     Run,
     Trained,
@@ -17,8 +17,8 @@ from experiments.paper.linear_runs import (
     setup,
     trained,
 )
+from experiments.paper.linear.theorem1_figures import LOOK
 from experiments.paper.result import Result
-from experiments.paper.theorem1_figures import LOOK
 from hgeo.config import Config
 from hgeo.optimizers import label
 from hgeo.report.figures import STYLE

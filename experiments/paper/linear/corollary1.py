@@ -7,7 +7,7 @@ from etils import epath
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments.paper.linear_runs import OPTIMIZERS, Trained, load_config, main_runs, trained
+from experiments.paper.linear.runs import OPTIMIZERS, Trained, load_config, main_runs, trained
 from experiments.paper.result import Result
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table, format_number

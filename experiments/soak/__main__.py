@@ -26,7 +26,7 @@ import jax
 from rich.console import Console
 
 from configs import quickstart
-from experiments.long_run import long_run
+from experiments.soak.long_run import long_run
 from hgeo.experiment.plan import make_plans
 from hgeo.experiment.run_experiment import run_experiment
 from hgeo.experiment.setup import initial_state, set_up

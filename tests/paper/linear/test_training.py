@@ -7,10 +7,10 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.paper.linear.networks import initial_weights
+from experiments.paper.linear.training import Setup, batch_error, train_seeds
+from experiments.paper.linear.updates import Adam, SgdMomentum
 from hgeo.errors import InputError
-from hgeo.linear.training import Setup, batch_error, train_seeds
-from hgeo.linear.updates import Adam, SgdMomentum
-from hgeo.models.linear import initial_weights
 
 SGDM, ADAM = SgdMomentum(0.02, 0.9), Adam(0.01, 0.9, 0.98, 1e-12)
 SETUP = Setup(

@@ -7,9 +7,14 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.errors import InputError
-from hgeo.linear.measures import dense_r_diag, layer_r_med, leading_direction, mechanism
-from hgeo.models.linear import (
+from experiments.paper.linear.hessian_rows import hidden_row, output_row, two_layer_r_diag
+from experiments.paper.linear.measures import (
+    dense_r_diag,
+    layer_r_med,
+    leading_direction,
+    mechanism,
+)
+from experiments.paper.linear.networks import (
     diagonal_factors,
     gradient_factors,
     hessian_diagonal,
@@ -17,7 +22,7 @@ from hgeo.models.linear import (
     linear_loss,
     product,
 )
-from hgeo.models.linear_rows import hidden_row, output_row, two_layer_r_diag
+from hgeo.errors import InputError
 from tests.probes.dense import slow
 
 WIDTHS = slow(

@@ -6,8 +6,8 @@ A measure is a pure function `(weights, updates, target) -> {name: array}`.
 import jax
 import jax.numpy as jnp
 
-from hgeo.models.linear import Weights, diagonal_factors, linear_loss
-from hgeo.models.linear_rows import two_layer_r_diag
+from experiments.paper.linear.hessian_rows import two_layer_r_diag
+from experiments.paper.linear.networks import Weights, diagonal_factors, linear_loss
 from hgeo.statistics.r_med import r_med
 
 

@@ -11,7 +11,7 @@ r = W_2 W_1 − A and w = W_2[0], the blocks of the Hessian of ½‖W_2 W_1 − 
 import jax
 import jax.numpy as jnp
 
-from hgeo.models.linear import Weights
+from experiments.paper.linear.networks import Weights
 
 
 def hidden_row(weights: Weights, target: jax.Array, i: int, j: int) -> jax.Array:

@@ -12,10 +12,10 @@ from etils import epath
 from rich.console import Console
 
 from configs import linear
+from experiments.paper.linear.training import Setup, train_seeds
+from experiments.paper.linear.updates import Adam, Rule, SgdMomentum
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.linear.training import Setup, train_seeds
-from hgeo.linear.updates import Adam, Rule, SgdMomentum
 
 OPTIMIZERS = ("sgdm", "adam")
 WORKERS = 2  # a run's loop keeps one core busy

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.paper.linear.measures import MEASURES, leading_direction
+from experiments.paper.linear.networks import Weights, gradient_factors, initial_weights, product
+from experiments.paper.linear.updates import Rule
 from hgeo.errors import InputError
-from hgeo.linear.measures import MEASURES, leading_direction
-from hgeo.linear.updates import Rule
-from hgeo.models.linear import Weights, gradient_factors, initial_weights, product
 
 # Weights that are trained at once: more would leave the processor's caches.
 WEIGHTS_AT_ONCE = 2**18

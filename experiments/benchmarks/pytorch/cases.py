@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
-from experiments.benchmarks import originals
 from experiments.benchmarks.cases import PAD, Case
-from experiments.benchmarks.original_names import language_paths, resnet_paths, translation_paths
+from experiments.benchmarks.pytorch import originals
+from experiments.benchmarks.pytorch.names import language_paths, resnet_paths, translation_paths
 from hgeo.models.resnet import ResNet
 from hgeo.models.seq2seq import Seq2Seq
 from hgeo.models.transformer import LanguageModel

@@ -12,8 +12,8 @@ import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
 from experiments.benchmarks.cases import Case
-from experiments.benchmarks.original_cases import OriginalCase
 from experiments.benchmarks.probes_table import TORCH_WAYS
+from experiments.benchmarks.pytorch.cases import OriginalCase
 
 Way = Callable[[list[int], int], np.ndarray]
 

@@ -7,9 +7,9 @@ from etils import epath
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments.paper.linear_runs import OPTIMIZERS, Run, Trained, load_config, setup, trained
+from experiments.paper.linear.runs import OPTIMIZERS, Run, Trained, load_config, setup, trained
+from experiments.paper.linear.theorem1_figures import LOOK, band, widths_axis
 from experiments.paper.result import Result
-from experiments.paper.theorem1_figures import LOOK, band, widths_axis
 from hgeo.config import Config
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, STYLE

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch  # pyright: ignore[reportMissingImports]
 
-from experiments.benchmarks.original_cases import device, load, original
+from experiments.benchmarks.pytorch.cases import device, load, original
 from hgeo.data.files import given_root
 from hgeo.data.multi30k import PAD
 from hgeo.experiment.plan import RunPlan

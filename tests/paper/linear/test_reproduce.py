@@ -9,9 +9,9 @@ from etils import epath
 from rich.console import Console
 
 from experiments import reproduce
-from experiments.paper import gaussian_reference, linear_runs
-from experiments.paper.linear_runs import Run, load_config, setup, trained
-from hgeo.linear.updates import SgdMomentum
+from experiments.paper.linear import gaussian_reference, runs
+from experiments.paper.linear.runs import Run, load_config, setup, trained
+from experiments.paper.linear.updates import SgdMomentum
 
 NAMES = ["theorem1", "corollary1", "theorem2"]
 
@@ -44,7 +44,7 @@ def test_nothing_is_trained_twice(folder, monkeypatch, capsys):
         raise AssertionError("trained again")
 
     before = (folder / "corollary1.csv").read_text()
-    monkeypatch.setattr(linear_runs, "train_seeds", refuse)
+    monkeypatch.setattr(runs, "train_seeds", refuse)
     assert reproduce.main(["corollary1", f"--workdir={folder}", "--scale=smoke"]) == 0
     assert (folder / "corollary1.csv").read_text() == before
     assert "corollary1" in capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_nothing_is_trained_twice(folder, monkeypatch, capsys):
 def test_refuses_another_setups_runs(folder, monkeypatch, capsys):
     config = load_config("smoke")
     config.seed = 1
-    monkeypatch.setattr("experiments.paper.theorem1.load_config", lambda scale: config)
+    monkeypatch.setattr("experiments.paper.linear.theorem1.load_config", lambda scale: config)
     assert reproduce.main(["theorem1", f"--workdir={folder}", "--scale=smoke"]) == 2
     assert "holds another run" in capsys.readouterr().err
 

@@ -8,10 +8,10 @@ from etils import epath
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments.paper.gaussian_reference import expectation, median
-from experiments.paper.linear_runs import OPTIMIZERS, Trained, load_config, main_runs, trained
+from experiments.paper.linear.gaussian_reference import expectation, median
+from experiments.paper.linear.runs import OPTIMIZERS, Trained, load_config, main_runs, trained
+from experiments.paper.linear.theorem1_figures import over_time, r_med_against_width, rank_one
 from experiments.paper.result import Result
-from experiments.paper.theorem1_figures import over_time, r_med_against_width, rank_one
 from hgeo.report.tables import Table, format_number
 
 LAYERS = ("W1", "W2")

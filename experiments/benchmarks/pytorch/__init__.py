@@ -1,0 +1,1 @@
+"""The same measurements by PyTorch and its libraries."""

@@ -1,0 +1,1 @@
+"""Linear networks: their training, closed forms and the theorems' experiments."""

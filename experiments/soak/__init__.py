@@ -1,0 +1,1 @@
+"""`python -m experiments.soak`: runs that are killed, damaged and continued for long."""

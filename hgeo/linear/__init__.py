@@ -1,1 +1,0 @@
-"""Training of linear networks as the paper's theory writes it, many seeds at once, in float64."""
