@@ -49,7 +49,7 @@ def data_dir():
 @pytest.fixture(scope="session")
 def small_data(tmp_path_factory):
     """A folder with small local copies of every data set."""
-    from tests.train.local_data import write_all
+    from tests.local_data import write_all
 
     folder = tmp_path_factory.mktemp("small_data")
     write_all(folder)

@@ -13,7 +13,7 @@ import tempfile
 
 import tests.conftest  # noqa: F401 - the devices and settings of the tests
 from tests.experiments import load_config, run
-from tests.train.local_data import write_all
+from tests.local_data import write_all
 
 FILE = pathlib.Path(__file__).with_name("golden.json")
 COMMON = {"steps": 4, "probe__steps": (4,), "evaluation__steps": ()}

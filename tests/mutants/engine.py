@@ -3,12 +3,12 @@
 from tests.mutants.mutant import Mutant
 
 SWEEP, TANGENTS = "hgeo/second_order/tangent_sweep.py", "hgeo/second_order/one_hot.py"
-PRIMITIVES = ("tests/probes/test_programs.py::test_the_modes_agree_on_every_primitive",)
+PRIMITIVES = ("tests/second_order/test_programs.py::test_the_modes_agree_on_every_primitive",)
 INFINITE = (
-    "tests/probes/test_modes.py::"
+    "tests/second_order/test_modes.py::"
     "test_infinite_curvature_adds_nothing_where_nothing_moves_or_nothing_is_weighed",
 )
-HEADS = ("tests/probes/test_head.py::test_a_wide_head_is_exact",)
+HEADS = ("tests/second_order/test_wide_product.py::test_a_wide_head_is_exact",)
 
 MUTANTS = (
     Mutant(
@@ -58,7 +58,7 @@ MUTANTS = (
         "weight = weight if factor is None else weight * factor**2",
         "weight = weight if factor is None else weight * factor",
         (
-            "tests/probes/test_programs.py::"
+            "tests/second_order/test_programs.py::"
             "test_what_is_repeated_along_an_axis_has_its_own_factor_squared",
         ),
     ),
@@ -116,7 +116,7 @@ MUTANTS = (
         "hgeo/second_order/adjoint_weighted.py",
         "return value + more, ends",
         "return value, ends",
-        ("tests/probes/test_shared_legs.py::test_a_deep_network_agrees_with_the_dense_hessian",),
+        ("tests/second_order/test_segments.py::test_a_deep_network_agrees_with_the_dense_hessian",),
     ),
     Mutant(
         "custom_jvp_trusted",
@@ -124,6 +124,8 @@ MUTANTS = (
         "hgeo/second_order/custom_rules.py",
         "return Rule(same, frozenset(names))",
         "return Rule(True, frozenset(names))",
-        ("tests/probes/test_modes.py::test_auto_takes_the_best_mode_that_works_and_says_why",),
+        (
+            "tests/second_order/test_modes.py::test_auto_takes_the_best_mode_that_works_and_says_why",
+        ),
     ),
 )

@@ -2,10 +2,10 @@
 
 from tests.mutants.mutant import Mutant
 
-LAYERS = ("tests/probes/test_layers.py",)
+LAYERS = ("tests/params/test_layers.py",)
 FISHER = "tests/curvature/test_gauss_newton_and_fisher.py"
 PRECONDITIONING = "tests/curvature/test_preconditioning.py"
-MONITOR = "tests/monitor/test_monitor.py"
+MONITOR = "tests/measure/test_monitor.py"
 SEQ2SEQ = "tests/models/test_seq2seq.py"
 ATTENTION = ("tests/models/test_attention.py",)
 

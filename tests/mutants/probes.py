@@ -3,8 +3,8 @@
 from tests.mutants.mutant import Mutant
 
 ROWS = "tests/probes/test_rows_and_spectra.py"
-COORDINATES = ("tests/probes/test_coordinates.py",)
-PIECES = ("tests/probes/test_pieces.py",)
+COORDINATES = ("tests/params/test_coordinates.py",)
+PIECES = ("tests/second_order/test_chunking.py",)
 MICROBATCHES = ("tests/probes/test_composition.py::test_microbatches_ragged_ones_too_add_up",)
 DEVICES = ("tests/probes/test_composition.py::test_shard_map_gives_single_device_values",)
 

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-TABLES, FIGURES = ("tests/test_tables.py",), ("tests/test_figures.py",)
+TABLES, FIGURES = ("tests/report/test_tables.py",), ("tests/report/test_figures.py",)
 PAGE = ("tests/report/test_page.py",)
 
 MUTANTS = (

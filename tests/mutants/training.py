@@ -4,9 +4,9 @@ from tests.mutants.mutant import Mutant
 
 OPTIMIZERS = "hgeo/optimizers.py"
 DEFINITION = ("tests/test_optimizers.py::test_follows_its_definition",)
-CHECKPOINTS, RECORDS = "tests/faults/test_checkpoints.py", "tests/faults/test_records.py"
-RESUME = ("tests/faults/test_checkpoints.py::test_a_run_goes_on_from_the_one_before_and_says_so",)
-SMOOTHING = ("tests/train/test_same_loss.py::test_smoothing",)
+CHECKPOINTS, RECORDS = "tests/training/test_checkpoints.py", "tests/records/test_damaged_records.py"
+RESUME = ("tests/training/test_checkpoints.py::test_a_run_goes_on_from_the_one_before_and_says_so",)
+SMOOTHING = ("tests/experiment/test_same_loss.py::test_smoothing",)
 
 MUTANTS = (
     Mutant(
@@ -95,7 +95,7 @@ MUTANTS = (
         "hgeo/training/timeline.py",
         "np.random.default_rng((self.seed, self.repeat, epoch))",
         "np.random.default_rng((self.seed, 0, epoch))",
-        ("tests/train/test_schedule.py",),
+        ("tests/training/test_timeline.py",),
     ),
     Mutant(
         "checkpoint_without_digest",
@@ -143,7 +143,7 @@ MUTANTS = (
         "hgeo/training/run.py",
         "for step, (loss, number) in enumerate(told, start=first):",
         "for step, (loss, number) in enumerate(told, start=first + 1):",
-        ("tests/train/test_experiment.py::test_records_have_every_step_and_layer",),
+        ("tests/experiment/test_run_experiment.py::test_records_have_every_step_and_layer",),
     ),
     Mutant(
         "half_a_line_forgotten",
@@ -175,7 +175,7 @@ MUTANTS = (
         "hgeo/records/run_records.py",
         'return f"{value:.9g}"',
         'return f"{value:.6g}"',
-        ("tests/test_tables.py::test_records_survive_writing_and_reading",),
+        ("tests/report/test_tables.py::test_records_survive_writing_and_reading",),
     ),
     Mutant(
         "before_the_crossing",

@@ -8,8 +8,8 @@ import pytest
 
 from hgeo.errors import InputError
 from hgeo.training.checkpoints import Checkpoints
+from tests.damage import checkpoints, contents, spoil
 from tests.experiments import load_config, records, run
-from tests.faults.damage import checkpoints, contents, spoil
 
 STEPS = (0, 3, 6)
 

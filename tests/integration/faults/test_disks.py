@@ -12,8 +12,8 @@ import pytest
 from hgeo.errors import InputError
 from hgeo.records.run_records import LossRow, RunRecords
 from hgeo.training.checkpoints import Checkpoints
+from tests.damage import checkpoints, contents
 from tests.experiments import ROOT, load_config, records, run
-from tests.faults.damage import checkpoints, contents
 
 CONFIG = {
     "probe__layers": (4,),

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from hgeo.errors import InputError
+from tests.damage import checkpoints, contents
 from tests.experiments import load_config, records, run
-from tests.faults.damage import checkpoints, contents
 
 QUICK = {
     "probe__layers": (3, 4),

@@ -8,7 +8,7 @@ from experiments import reproduce
 from experiments.paper import training
 from experiments.paper.registry import EXPERIMENTS
 from tests.experiments import rows
-from tests.train.local_data import write_all, write_wikitext2
+from tests.local_data import write_all, write_wikitext2
 
 # Both take the runs of one set, the second takes another's besides.
 FEW = ["table5", "figure6"]

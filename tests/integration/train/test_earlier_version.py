@@ -6,7 +6,7 @@ import tarfile
 import numpy as np
 
 from tests.experiments import load_config, rows, run
-from tests.train.local_data import write_wikitext2
+from tests.local_data import write_wikitext2
 
 # Of commit 5c0e3ad, before the packages were moved: stopped with SGD done and Adagrad at step 3.
 EARLIER = pathlib.Path(__file__).parent / "earlier_work_folder.tar.xz"

@@ -6,7 +6,7 @@ import pytest
 
 from hgeo.errors import InputError
 from tests.experiments import records, rows, run
-from tests.train.trajectories import smoke
+from tests.trajectories import smoke
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 
 from hgeo.training import loop
 from tests.experiments import records, rows, run
-from tests.train.trajectories import losses_of, smoke
+from tests.trajectories import losses_of, smoke
 
 
 def test_equal_losses_are_found_and_probed_from_a_replay(tmp_path):

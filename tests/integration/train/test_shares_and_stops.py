@@ -11,7 +11,7 @@ from hgeo.training import loop
 from hgeo.training.locks import RunLock
 from hgeo.training.preemption import Preempted
 from tests.experiments import records, run
-from tests.train.trajectories import SWITCH, smoke
+from tests.trajectories import SWITCH, smoke
 
 
 def test_shares_fill_one_folder(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hgeo.errors import InputError
 from hgeo.training import loop
 from tests.experiments import records, rows, run
-from tests.train.trajectories import SWITCH, losses_of, same, smoke, stored
+from tests.trajectories import SWITCH, losses_of, same, smoke, stored
 
 
 def test_a_switch_to_the_same_optimizer_with_its_state_changes_nothing(tmp_path):

@@ -92,7 +92,7 @@ def test_dropout_is_that_of_runs_alone(tmp_path):
 
 @pytest.mark.slow
 def test_running_statistics_are_each_runs_own(tmp_path):
-    from tests.train.local_data import write_all
+    from tests.local_data import write_all
 
     (tmp_path / "data").mkdir()
     write_all(tmp_path / "data")

@@ -10,7 +10,7 @@ import hgeo
 from hgeo.devices import make_mesh
 from hgeo.workloads.registry import WORKLOADS, make_workload
 from tests.experiments import load_config, records, rows, run
-from tests.train.workload_configs import BATCH_NORM, config_of
+from tests.workload_configs import BATCH_NORM, config_of
 
 
 @pytest.fixture(scope="module", params=[*WORKLOADS, *BATCH_NORM])

@@ -25,7 +25,7 @@ from hgeo.params.leaf_paths import leaves_by_path
 from hgeo.probe_checkpoint.__main__ import main
 from hgeo.probe_checkpoint.restore import find_saved, restore
 from hgeo.report.tables import format_number
-from tests.monitor.truth import dense_r_med
+from tests.measure.truth import dense_r_med
 
 MODULE = """
 import flax.linen as nn, jax, jax.numpy as jnp, numpy as np

@@ -10,8 +10,8 @@ import pytest
 
 from hgeo.errors import InputError
 from hgeo.training.checkpoints import Checkpoints, DamagedCheckpoint, digest
+from tests.damage import array_files, checkpoints, contents, files, flip, spoil, truncate
 from tests.experiments import load_config, records, run
-from tests.faults.damage import array_files, checkpoints, contents, files, flip, spoil, truncate
 
 STEPS = (0, 3, 6)
 

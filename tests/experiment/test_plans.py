@@ -12,7 +12,7 @@ from hgeo.errors import InputError
 from hgeo.experiment.tuning import with_tuned_rates
 from hgeo.tune import tune
 from tests.experiments import rows, run
-from tests.train.trajectories import SWITCH, smoke
+from tests.trajectories import SWITCH, smoke
 
 
 def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):

@@ -8,7 +8,7 @@ from jax.custom_batching import custom_vmap
 import hgeo
 from hgeo.second_order import adjoint_weighted
 from tests.probes.dense import error, quick
-from tests.probes.test_custom_rules import primitive
+from tests.second_order.test_custom_rules import primitive
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 PARAMS = {"v": jax.random.normal(KEYS[0], (5, 5)), "w": jax.random.normal(KEYS[1], (3, 5, 4))}

@@ -16,7 +16,7 @@ import pytest
 import hgeo
 from hgeo.errors import InputError
 from hgeo.records.rows import GeometryRow
-from tests.monitor.truth import assert_r_med
+from tests.measure.truth import assert_r_med
 
 ONE = jax.devices()[:1]
 NUM = 5

@@ -3,7 +3,7 @@ import pytest
 
 from hgeo.records.run_records import LossRow
 from hgeo.report.figures import loss_and_r_med, loss_curves, render, smooth
-from tests.test_tables import make_runs
+from tests.report.test_tables import make_runs
 
 OPTIMIZERS = ("sgdm", "adam")
 

@@ -16,8 +16,8 @@ from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, torch_names
 from hgeo.workloads.registry import make_workload
 from tests.experiments import run
-from tests.train.local_data import ENGLISH
-from tests.train.workload_configs import config_of
+from tests.local_data import ENGLISH
+from tests.workload_configs import config_of
 
 
 @pytest.mark.parametrize("name", ["lm", "translation"])

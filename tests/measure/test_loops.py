@@ -12,7 +12,7 @@ from flax.training.train_state import TrainState
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import hgeo
-from tests.monitor.truth import assert_r_med, dense_r_med
+from tests.measure.truth import assert_r_med, dense_r_med
 
 KEY = jax.random.key(7)
 NUM = 6

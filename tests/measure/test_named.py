@@ -13,7 +13,7 @@ from hgeo.measure.named import STATISTICS
 from hgeo.optimizers import make_optimizer
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config, run
-from tests.train.local_data import write_wikitext2
+from tests.local_data import write_wikitext2
 
 LAYERS = (2, 6)  # output projections: no unit of theirs is dead
 
