@@ -9,58 +9,22 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 
-# From the bottom up: a module imports from rows above its own, or from its own package.
-ROWS = [
-    {"arguments", "leaf_paths"},
-    {
-        "accelerators",
-        "config",
-        "errors",
-        "finite",
-        "jaxlib_release",
-        "losses",
-        "parallel",
-        "rows",
-        "static_leaves",
-        "statistics",
-    },
-    {"table", "tensorboard"},
-    {"probes", "models", "curvature", "learning_rates", "command_line"},
-    {
-        "linear",
-        "optimizers",
-        "data",
-        "checkpoints",
-        "records",
-        "schedule",
-        "progress",
-        "saved_params",
-        "probe_target",
-    },
-    {"workloads", "tables", "locks", "plan", "preemption"},
-    {"context", "contractions", "geometry_file", "layer_table"},
-    {"adaptive", "recorded"},
-    {"measurement", "monitor_arguments"},
-    {
-        "geometry",
-        "monitor",
-        "tuning",
-        "carry",
-        "moments",
-        "evaluation",
-        "figures",
-        "settings",
-        "workfolder",
-    },
-    {"updates", "report", "same_loss"},
-    {"run"},
-    {"train"},
-    {"setup"},
-    {"team"},
-    {"probing"},
+# From the ground up: a package uses what stands above it here, and of its own row where no circle
+# arises.
+TIERS = [
+    {"arguments", "compat", "config", "devices", "errors", "losses", "params", "statistics"},
+    {"batching", "curvature", "data", "models", "optimizers", "records"},
+    {"report", "second_order", "workloads"},
+    {"probes", "training"},
+    {"measure"},
     {"experiment"},
-    {"main", "footprint", "tune", "probe_checkpoint"},
+    {"command_line", "footprint", "main", "probe_checkpoint", "tune"},
 ]
+TIER = {name: number for number, names in enumerate(TIERS) for name in names}
+LIBRARY = {
+    *("batching", "curvature", "devices", "losses", "measure", "params", "probes", "records"),
+    *("second_order", "statistics"),
+}
 
 TOP_LEVEL = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
 
@@ -77,31 +41,61 @@ def test_import_hgeo_needs_jax_and_numpy_alone():
 
 
 def imported(path):
+    """The modules that a file names in its imports, those of other packages included."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{path} has a relative import"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def group(module):
+def package(module):
+    """`probes` of `hgeo.probes.spectrum`, or `None` outside hgeo."""
     parts = module.split(".")
     return parts[1] if len(parts) > 1 and parts[0] == "hgeo" else None
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "hgeo").rglob("*.py")), ids=lambda p: p.stem)
-def test_imports_point_one_way(path):
-    relative = path.relative_to(ROOT).with_suffix("").parts
-    own = relative[1]
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for path in sorted((ROOT / "hgeo").rglob("*.py"))
+}
+
+
+def own_imports(name):
+    """The modules of hgeo that a module of hgeo imports."""
+    return {other for other in imported(FILES[name]) if other in FILES}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_imports_point_to_the_ground(name):
+    own = package(name)
     if own == "__init__":
         return
-    row = {name: k for k, names in enumerate(ROWS) for name in names}
-    assert own in row, f"hgeo/{own} has no row in this test"
-    for module in imported(path):
-        other = group(module)
-        if other in row and other != own:
-            assert row[other] < row[own], f"{path} imports {module}"
+    assert own in TIER, f"hgeo/{own} has no tier in this test"
+    for module in imported(FILES[name]):
+        other = package(module)
+        if other in TIER and other != own:
+            assert TIER[other] <= TIER[own], f"{name} imports {module}, from a tier above it"
+        assert not (own in LIBRARY and other == "config"), f"{name} imports {module}"
+        assert not (own == "training" and other in {"config", "optimizers", "report"}), module
+
+
+def test_no_module_imports_itself_by_a_detour():
+    left = {name: own_imports(name) - {name} for name in FILES}
+    while free := [name for name, others in left.items() if not others]:
+        left = {name: others.difference(free) for name, others in left.items() if others}
+    assert not left, f"a circle among {sorted(left)}"
+
+
+def test_few_modules_stand_at_the_top():
+    assert len(list((ROOT / "hgeo").glob("*.py"))) <= 14
+
+
+def test_nothing_imports_experiments():
+    for name, path in FILES.items():
+        assert not any(module.startswith("experiments") for module in imported(path)), name
 
 
 def test_configs_import_ml_collections_only():

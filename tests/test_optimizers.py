@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from hgeo.devices import make_mesh, place
 from hgeo.errors import InputError
-from hgeo.learning_rates import make_factor
+from hgeo.experiment.learning_rate_schedule import make_factor
 from hgeo.losses import Weighted
 from hgeo.optimizers import OPTIMIZERS, label, make_optimizer
 from hgeo.training.checkpoints import Checkpoints

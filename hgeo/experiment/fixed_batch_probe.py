@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from hgeo.config import Config
 from hgeo.devices import place_batch
 from hgeo.errors import InputError
-from hgeo.measure.context import AtCoordinates, Context, ProbeOptions
+from hgeo.experiment.validation import probe_options
+from hgeo.measure.context import AtCoordinates, Context
 from hgeo.measure.measurement import Measurement
 from hgeo.measure.optimizer_view import Adaptivity, directions_at_coordinates
 from hgeo.params.coordinates import sample_coordinates
@@ -56,7 +57,7 @@ class GeometryProbe:
             batch=self._batch,
             mesh=mesh,
             key=key,
-            options=ProbeOptions.of_config(probe),
+            options=probe_options(probe),
             outputs=workload.outputs,
             head=workload.head,
         )

@@ -11,9 +11,9 @@ from hgeo.config import Config
 from hgeo.devices import make_mesh, place
 from hgeo.experiment.evaluation import Evaluation
 from hgeo.experiment.fixed_batch_probe import GeometryProbe
+from hgeo.experiment.learning_rate_schedule import make_factor
 from hgeo.experiment.plan import RunPlan
 from hgeo.experiment.validation import check_against_data
-from hgeo.learning_rates import make_factor
 from hgeo.measure.optimizer_view import Adaptivity
 from hgeo.optimizers import OPTIMIZERS, make_optimizer, preconditioner_constants
 from hgeo.training.updates import TrainState, Updates

@@ -1,5 +1,6 @@
 """Settings: what a config must satisfy before any work starts."""
 
+import dataclasses
 import re
 from typing import Any
 
@@ -9,8 +10,8 @@ from jax.sharding import Mesh
 from hgeo.config import Config
 from hgeo.devices import check_divides
 from hgeo.errors import InputError
+from hgeo.experiment.learning_rate_schedule import make_factor
 from hgeo.experiment.plan import make_plans
-from hgeo.learning_rates import make_factor
 from hgeo.measure.context import ProbeOptions
 from hgeo.measure.named import STATISTICS
 from hgeo.optimizers import make_optimizer
@@ -110,9 +111,17 @@ def _check_statistics(config: Config) -> None:
             f"probe.statistics must name some of {tuple(STATISTICS)}, not {tuple(probe.statistics)}"
         )
     try:
-        ProbeOptions.of_config(probe).check()
+        probe_options(probe).check()
     except ValueError as error:
         raise InputError(f"probe.{error}") from error
+
+
+def probe_options(probe: Config) -> ProbeOptions:
+    """How a config's `probe` block has its statistics measured."""
+    options = {field.name: probe[field.name] for field in dataclasses.fields(ProbeOptions)}
+    if str(probe.chunk_size).isdigit():  # a number from the command line comes as text
+        options["chunk_size"] = int(probe.chunk_size)
+    return ProbeOptions(**options)
 
 
 def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:

@@ -9,7 +9,6 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hgeo.config import Config
 from hgeo.devices import AXIS, OverBatch
 from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
@@ -20,7 +19,7 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class ProbeOptions:
-    """How statistics are measured; the fields are those of `config.probe`.
+    """How statistics are measured; an experiment's config has a key for each in `probe`.
 
     Attributes:
       mode: of the sampled diagonal, as in `hgeo.sampled_diagonal`.
@@ -43,14 +42,6 @@ class ProbeOptions:
     num_matvecs: int = 30
     num_samples: int = 4
     max_gradients: float = 20_000.0
-
-    @classmethod
-    def of_config(cls, probe: Config) -> "ProbeOptions":
-        """Those of a config's `probe` block."""
-        options = {field.name: probe[field.name] for field in dataclasses.fields(cls)}
-        if str(probe.chunk_size).isdigit():  # a number from the command line comes as text
-            options["chunk_size"] = int(probe.chunk_size)
-        return cls(**options)
 
     def check(self) -> None:
         """Raises a ValueError that names a field out of its range, its value and the range."""

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hgeo.batching import sum_over_microbatches
 from hgeo.devices import AXIS
 from hgeo.losses import as_weighted, mean_over_devices, over_devices
 from hgeo.measure.context import AtCoordinates, Context, Probed
 from hgeo.measure.named import STATISTICS
-from hgeo.microbatches import sum_over_microbatches
 from hgeo.probes.compiled_probe import make_probe
 
 PyTree = Any

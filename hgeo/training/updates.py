@@ -37,7 +37,8 @@ class Told(NamedTuple):
 
     Attributes:
       loss: before it.
-      not_finite: `hgeo.training.finite.first_not_finite` of its gradient and of the state that it made.
+      not_finite: `hgeo.training.finite.first_not_finite` of its gradient and of the state that it
+        made.
     """
 
     loss: jax.Array

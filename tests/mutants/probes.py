@@ -20,7 +20,7 @@ MUTANTS = (
     Mutant(
         "mean_of_means",
         "each microbatch counts the same, whatever its number of examples",
-        "hgeo/microbatches.py",
+        "hgeo/batching.py",
         "return function(jax.tree.unflatten(treedef, cut), float(count))",
         "return function(jax.tree.unflatten(treedef, cut), 1.0)",
         PIECES,
@@ -28,7 +28,7 @@ MUTANTS = (
     Mutant(
         "microbatches_averaged",
         "full microbatches are averaged and the rest is added",
-        "hgeo/microbatches.py",
+        "hgeo/batching.py",
         "jnp.sum(values, axis=0), stacked)",
         "jnp.mean(values, axis=0), stacked)",
         MICROBATCHES,

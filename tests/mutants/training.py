@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "decay_ends_early",
         "the linear learning rate reaches zero at the last update and not after it",
-        "hgeo/learning_rates.py",
+        "hgeo/experiment/learning_rate_schedule.py",
         "jnp.maximum(0.0, 1 - now / steps)",
         "jnp.maximum(0.0, 1 - now / (steps - 1))",
         ("tests/test_optimizers.py::test_learning_rate_schedules",),
