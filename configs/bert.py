@@ -33,7 +33,8 @@ hgeo.tune --config=configs/bert.py:cpu --optimizer=sgdm --learning_rates=0.01,0.
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference
+
+from configs.common import check_scale, make_config, optimizer, optional
 
 SCALES = {
     "paper": {
@@ -103,19 +104,12 @@ SCALES = {
 
 def get_config(scale: str = "cpu") -> ConfigDict:
     """The config at a scale: `configs/bert.py:paper`, `:cpu` or `:smoke`."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; configs/bert.py has {', '.join(SCALES)}")
+    check_scale("bert", scale, SCALES)
     at = SCALES[scale]
-    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
-    return ConfigDict(
+    rates = at["learning_rates"]
+    return make_config(
+        "bert",
         {
-            "workload": "bert",
-            "seed": 0,
-            "repeats": 1,
-            "runs_together": 1,
-            "share": "1/1",
-            "probe_only": "",
-            "data_dir": "",
             "cache_dir": "~/.cache/hgeo",
             "data": {
                 "source": "tfds",
@@ -132,54 +126,17 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             },
             "steps": at["steps"],
             "checkpoint_every": at["checkpoint_every"],
-            "keep_checkpoints": "all",
             "batch_size": at["batch_size"],
-            "optimizers": ("sgdm", "adam"),
-            "compare": (("sgdm", "adam"),),
-            "sgdm": {
-                "learning_rate": at["learning_rates"]["sgdm"],
-                "learning_rate_from": "",
-                "momentum": 0.9,
-                "weight_decay": 0.0,
-            },
-            "adam": {
-                "learning_rate": at["learning_rates"]["adam"],
-                "learning_rate_from": "",
-                "b1": 0.9,
-                "b2": 0.999,
-                "eps": 1e-8,
-                "weight_decay": 0.0,
-            },
-            "learning_rate_schedule": {
-                "kind": "linear",
-                "warmup_steps": 0,
-                "drop_every": 0,
-                "drop_factor": 1.0,
-            },
-            "max_gradient_norm": 0.0,
-            "same_loss": {
-                "losses": (),
-                "of": "",
-                "by": "training",
-                "window": 25,
-                "every": 25,
-            },
+            "sgdm": optimizer(rates["sgdm"], momentum=0.9),
+            "adam": optimizer(rates["adam"], b1=0.9, b2=0.999, eps=1e-8),
+            "learning_rate_schedule": {"kind": "linear"},
             "probe": {
                 "steps": at["probe_steps"],
                 "layers": at["layers"],
                 "num_coordinates": at["num_coordinates"],
                 "batch_size": at["probe_batch_size"],
-                "statistics": ("r_med",),
-                "eps": 0.0,
-                "low_rank_share": 0.9,
-                "num_matvecs": 30,
-                "num_samples": 4,
-                "max_gradients": 20000.0,
-                "mode": "auto",
-                "precision": "highest",
-                "chunk_size": "auto",
                 "microbatch_size": optional(at["microbatch_size"]),
             },
             "evaluation": {"steps": at["evaluation_steps"], "batch_size": at["batch_size"]},
-        }
+        },
     )

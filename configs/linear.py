@@ -20,6 +20,8 @@ Adam's rate is d^(−3/4): with √d times it constant, R_med − 1 would be con
 
 from ml_collections import ConfigDict
 
+from configs.common import check_scale
+
 SCALES = {
     "paper": {
         "dims": (16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
@@ -53,8 +55,7 @@ SCALES = {
 
 def get_config(scale: str = "cpu") -> ConfigDict:
     """The config at a scale: `configs/linear.py:paper`, `:cpu` or `:smoke`."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; configs/linear.py has {', '.join(SCALES)}")
+    check_scale("linear", scale, SCALES)
     at = SCALES[scale]
     smoke = scale == "smoke"
     return ConfigDict(

@@ -33,7 +33,8 @@ Each is one run of the command above with, say, `--config.optimizers="('sgd',)"
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference
+
+from configs.common import ADAM, check_scale, make_config, optimizer, optional
 
 SCALES = {
     "paper": {
@@ -89,19 +90,11 @@ SCALES = {
 
 def get_config(scale: str = "cpu") -> ConfigDict:
     """The config at a scale: `configs/lm.py:paper`, `:cpu` or `:smoke`."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; configs/lm.py has {', '.join(SCALES)}")
+    check_scale("lm", scale, SCALES)
     at = SCALES[scale]
-    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
-    return ConfigDict(
+    return make_config(
+        "lm",
         {
-            "workload": "lm",
-            "seed": 0,
-            "repeats": 1,
-            "runs_together": 1,
-            "share": "1/1",
-            "probe_only": "",
-            "data_dir": "",
             "data": {
                 "source": "wikitext2",
                 "split": at["split"],
@@ -122,61 +115,20 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             },
             "steps": at["steps"],
             "checkpoint_every": at["checkpoint_every"],
-            "keep_checkpoints": "all",
             "batch_size": at["batch_size"],
             "optimizers": ("sgd", "sgdm", "adam", "adagrad"),
             "compare": (("sgdm", "adam"), ("sgd", "adagrad")),
-            "sgd": {"learning_rate": 0.2, "learning_rate_from": "", "weight_decay": 0.0},
-            "sgdm": {
-                "learning_rate": 0.1,
-                "learning_rate_from": "",
-                "momentum": 0.9,
-                "weight_decay": 0.0,
-            },
-            "adam": {
-                "learning_rate": 1e-3,
-                "learning_rate_from": "",
-                "b1": 0.9,
-                "b2": 0.98,
-                "eps": 1e-9,
-                "weight_decay": 0.0,
-            },
-            "adagrad": {
-                "learning_rate": 0.02,
-                "learning_rate_from": "",
-                "eps": 1e-10,
-                "weight_decay": 0.0,
-            },
-            "learning_rate_schedule": {
-                "kind": "constant",
-                "warmup_steps": 0,
-                "drop_every": 0,
-                "drop_factor": 1.0,
-            },
-            "max_gradient_norm": 0.0,
-            "same_loss": {
-                "losses": (),
-                "of": "",
-                "by": "training",
-                "window": 25,
-                "every": 25,
-            },
+            "sgd": optimizer(0.2),
+            "sgdm": optimizer(0.1, momentum=0.9),
+            "adam": optimizer(1e-3, **ADAM),
+            "adagrad": optimizer(0.02, eps=1e-10),
             "probe": {
                 "steps": at["probe_steps"],
                 "layers": tuple(range(1, 9)),
                 "num_coordinates": at["num_coordinates"],
                 "batch_size": at["probe_batch_size"],
-                "statistics": ("r_med",),
-                "eps": 0.0,
-                "low_rank_share": 0.9,
-                "num_matvecs": 30,
-                "num_samples": 4,
-                "max_gradients": 20000.0,
-                "mode": "auto",
-                "precision": "highest",
-                "chunk_size": "auto",
                 "microbatch_size": optional(at["microbatch_size"]),
             },
             "evaluation": {"steps": at["evaluation_steps"], "batch_size": at["batch_size"]},
-        }
+        },
     )

@@ -20,26 +20,19 @@ say, `--config.optimizers="('sgdm',)" --config.compare="()" --config.sgdm.learni
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference
+
+from configs.common import ADAM, check_scale, make_config, optimizer, optional
 
 SCALES = ("default", "smoke")
 
 
 def get_config(scale: str = "default") -> ConfigDict:
     """The config at a scale: `configs/quickstart.py` or `configs/quickstart.py:smoke`."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; configs/quickstart.py has {', '.join(SCALES)}")
+    check_scale("quickstart", scale, SCALES)
     smoke = scale == "smoke"
-    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
-    return ConfigDict(
+    return make_config(
+        "lm",
         {
-            "workload": "lm",
-            "seed": 0,
-            "repeats": 1,
-            "runs_together": 1,
-            "share": "1/1",
-            "probe_only": "",
-            "data_dir": "",
             "data": {
                 "source": "pydoc",
                 "split": "",
@@ -59,55 +52,15 @@ def get_config(scale: str = "default") -> ConfigDict:
                 "gain": 1.0,
             },
             "steps": 6 if smoke else 300,
-            "checkpoint_every": 0,
-            "keep_checkpoints": "all",
             "batch_size": 8 if smoke else 64,
-            "optimizers": ("sgdm", "adam"),
-            "compare": (("sgdm", "adam"),),
-            "sgdm": {
-                "learning_rate": 0.2,
-                "learning_rate_from": "",
-                "momentum": 0.9,
-                "weight_decay": 0.0,
-            },
-            "adam": {
-                "learning_rate": 2e-3,
-                "learning_rate_from": "",
-                "b1": 0.9,
-                "b2": 0.98,
-                "eps": 1e-9,
-                "weight_decay": 0.0,
-            },
-            "learning_rate_schedule": {
-                "kind": "constant",
-                "warmup_steps": 0,
-                "drop_every": 0,
-                "drop_factor": 1.0,
-            },
-            "max_gradient_norm": 0.0,
-            "same_loss": {
-                "losses": (),
-                "of": "",
-                "by": "training",
-                "window": 25,
-                "every": 25,
-            },
+            "sgdm": optimizer(0.2, momentum=0.9),
+            "adam": optimizer(2e-3, **ADAM),
             "probe": {
                 "steps": (0, 3, 6) if smoke else (0, 100, 200, 300),
                 "layers": tuple(range(1, 9)),
                 "num_coordinates": 4 if smoke else 100,
                 "batch_size": 16 if smoke else 64,
-                "statistics": ("r_med",),
-                "eps": 0.0,
-                "low_rank_share": 0.9,
-                "num_matvecs": 30,
-                "num_samples": 4,
-                "max_gradients": 20000.0,
-                "mode": "auto",
-                "precision": "highest",
-                "chunk_size": "auto",
-                "microbatch_size": optional(None),
             },
             "evaluation": {"steps": (), "batch_size": 8 if smoke else 64},
-        }
+        },
     )

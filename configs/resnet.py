@@ -27,7 +27,8 @@ of its grid, as in the paper: SGD+M 0.05: 1.139, **0.1: 1.130**, 0.2: 1.286; Ada
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference
+
+from configs.common import check_scale, make_config, optimizer, optional
 
 SCALES = {
     "paper": {
@@ -74,19 +75,12 @@ SCALES = {
 
 def get_config(scale: str = "cpu") -> ConfigDict:
     """The config at a scale: `configs/resnet.py:paper`, `:cpu` or `:smoke`."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; configs/resnet.py has {', '.join(SCALES)}")
+    check_scale("resnet", scale, SCALES)
     at = SCALES[scale]
-    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
-    return ConfigDict(
+    rates = at["learning_rates"]
+    return make_config(
+        "resnet",
         {
-            "workload": "resnet",
-            "seed": 0,
-            "repeats": 1,
-            "runs_together": 1,
-            "share": "1/1",
-            "probe_only": "",
-            "data_dir": "",
             "data": {
                 "split": "train",
                 "limit": optional(at["limit"]),
@@ -101,58 +95,19 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             },
             "steps": at["steps"],
             "checkpoint_every": at["checkpoint_every"],
-            "keep_checkpoints": "all",
             "batch_size": at["batch_size"],
-            "optimizers": ("sgdm", "adam"),
-            "compare": (("sgdm", "adam"),),
-            "sgdm": {
-                "learning_rate": at["learning_rates"]["sgdm"],
-                "learning_rate_from": "",
-                "momentum": 0.9,
-                "weight_decay": 0.0,
-            },
-            "adam": {
-                "learning_rate": at["learning_rates"]["adam"],
-                "learning_rate_from": "",
-                "b1": 0.9,
-                "b2": 0.98,
-                "eps": 1e-8,
-                "weight_decay": 0.0,
-            },
-            "learning_rate_schedule": {
-                "kind": "constant",
-                "warmup_steps": 0,
-                "drop_every": 0,
-                "drop_factor": 1.0,
-            },
-            "max_gradient_norm": 0.0,
-            "same_loss": {
-                "losses": (),
-                "of": "",
-                "by": "training",
-                "window": 25,
-                "every": 25,
-            },
+            "sgdm": optimizer(rates["sgdm"], momentum=0.9),
+            "adam": optimizer(rates["adam"], b1=0.9, b2=0.98, eps=1e-8),
             "probe": {
                 "steps": at["probe_steps"],
                 "layers": tuple(range(1, 11)),
                 "num_coordinates": at["num_coordinates"],
                 "batch_size": at["probe_batch_size"],
                 "batch_norm": "train",
-                "statistics": ("r_med",),
-                "eps": 0.0,
-                "low_rank_share": 0.9,
-                "num_matvecs": 30,
-                "num_samples": 4,
-                "max_gradients": 20000.0,
-                "mode": "auto",
-                "precision": "highest",
-                "chunk_size": "auto",
-                "microbatch_size": optional(None),
             },
             "evaluation": {
                 "steps": at["evaluation_steps"],
                 "batch_size": at["evaluation_batch_size"],
             },
-        }
+        },
     )

@@ -37,7 +37,8 @@ stable on the second of three orders of the data (`--config.repeats=3`: 5.48 at 
 """
 
 from ml_collections import ConfigDict
-from ml_collections.config_dict import FieldReference
+
+from configs.common import ADAM, check_scale, make_config, optimizer, optional
 
 SCALES = {
     "paper": {
@@ -123,21 +124,12 @@ SCALES = {
 
 def get_config(scale: str = "cpu") -> ConfigDict:
     """The config at a scale: `configs/translation.py:paper`, `:cpu` or `:smoke`."""
-    if scale not in SCALES:
-        raise ValueError(f"unknown scale {scale!r}; configs/translation.py has {', '.join(SCALES)}")
+    check_scale("translation", scale, SCALES)
     at = SCALES[scale]
     rates = at["learning_rates"]
-    optional = lambda value: FieldReference(value, field_type=int)  # an int or None
-    adam = {"b1": 0.9, "b2": 0.98, "eps": 1e-9, "weight_decay": 0.0}
-    return ConfigDict(
+    return make_config(
+        "translation",
         {
-            "workload": "translation",
-            "seed": 0,
-            "repeats": 1,
-            "runs_together": 1,
-            "share": "1/1",
-            "probe_only": "",
-            "data_dir": "",
             "cache_dir": "~/.cache/hgeo",
             "data": {
                 "split": "train",
@@ -161,55 +153,17 @@ def get_config(scale: str = "cpu") -> ConfigDict:
             },
             "steps": at["steps"],
             "checkpoint_every": at["checkpoint_every"],
-            "keep_checkpoints": "all",
             "batch_size": at["batch_size"],
-            "optimizers": ("sgdm", "adam"),
-            "compare": (("sgdm", "adam"),),
-            "sgd": {"learning_rate": rates["sgd"], "learning_rate_from": "", "weight_decay": 0.0},
-            "sgdm": {
-                "learning_rate": rates["sgdm"],
-                "learning_rate_from": "",
-                "momentum": 0.9,
-                "weight_decay": 0.0,
-            },
-            "adam": {"learning_rate": rates["adam"], "learning_rate_from": "", **adam},
-            "amsgrad": {"learning_rate": rates["amsgrad"], "learning_rate_from": "", **adam},
-            "rmsprop": {
-                "learning_rate": rates["rmsprop"],
-                "learning_rate_from": "",
-                "decay": 0.99,
-                "momentum": 0.9,
-                "eps": 1e-8,
-                "weight_decay": 0.0,
-            },
-            "learning_rate_schedule": {
-                "kind": "constant",
-                "warmup_steps": 0,
-                "drop_every": 0,
-                "drop_factor": 1.0,
-            },
-            "max_gradient_norm": 0.0,
-            "same_loss": {
-                "losses": (),
-                "of": "",
-                "by": "training",
-                "window": 25,
-                "every": 25,
-            },
+            "sgd": optimizer(rates["sgd"]),
+            "sgdm": optimizer(rates["sgdm"], momentum=0.9),
+            "adam": optimizer(rates["adam"], **ADAM),
+            "amsgrad": optimizer(rates["amsgrad"], **ADAM),
+            "rmsprop": optimizer(rates["rmsprop"], decay=0.99, momentum=0.9, eps=1e-8),
             "probe": {
                 "steps": at["probe_steps"],
                 "layers": tuple(range(1, 10 * at["num_blocks"] + 1)),
                 "num_coordinates": at["num_coordinates"],
                 "batch_size": at["probe_batch_size"],
-                "statistics": ("r_med",),
-                "eps": 0.0,
-                "low_rank_share": 0.9,
-                "num_matvecs": 30,
-                "num_samples": 4,
-                "max_gradients": 20000.0,
-                "mode": "auto",
-                "precision": "highest",
-                "chunk_size": "auto",
                 "microbatch_size": optional(at["microbatch_size"]),
             },
             "evaluation": {
@@ -218,5 +172,5 @@ def get_config(scale: str = "cpu") -> ConfigDict:
                 "bleu": True,
                 "beam_size": at["beam_size"],
             },
-        }
+        },
     )

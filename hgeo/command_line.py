@@ -67,9 +67,11 @@ def _read(given: str) -> Config:
     """
     path = Path(given.partition(":")[0])
     if not path.is_file():
-        near = sorted(str(other) for other in path.parent.glob("*.py"))
+        near = sorted(str(other) for other in path.parent.glob("*.py") if other.stem != "common")
         there = f"there are {', '.join(near)}" if near else f"{path.parent}/ has none"
         raise InputError(f"no config file {str(path)!r}; {there}")
+    # A config imports the defaults beside it as `configs.common`, wherever the command is given.
+    sys.path.append(str(path.resolve().parent.parent))
     parser: Any = flags.FLAGS["config"].parser
     return parser.parse(given)
 
