@@ -7,20 +7,10 @@ import optax
 import pytest
 
 import hgeo
+from tests.measure.quadratic import BATCH, KEY, LAYER, LAYERS, ONE, PARAMS, mean_square, monitor
 
-PARAMS = {"w": jnp.arange(1.0, 7.0).reshape(2, 3)}
-BATCH = jnp.arange(8.0).reshape(4, 2)
-LAYERS = hgeo.find_layers(PARAMS)
-LAYER = LAYERS["w"]
-KEY = jax.random.key(0)
 POINTS = {"w": hgeo.Coordinates(LAYER, jnp.array([0, 3]))}
-ONE = jax.devices()[:1]
 ADAM = optax.adam(0.1)
-
-
-def mean_square(params, batch):
-    return jnp.mean((batch @ params["w"]) ** 2)
-
 
 # Every probe, called with a loss, params and a batch.
 PROBES = {
@@ -96,11 +86,6 @@ MISTAKES = {
         {"batch": jnp.zeros((0, 2))}, ValueError, r"must have examples, .* shapes \[\(0, 2\)\]"
     ),
 }  # fmt: skip
-
-
-def monitor(**more):
-    given = {"loss": mean_square, "layers": LAYERS, "num": 2, "every": 1, "devices": ONE, **more}
-    return hgeo.Monitor(given.pop("loss"), given.pop("layers"), **given)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -256,40 +241,6 @@ ARGUMENTS = {
     "low_rank: a vector": (lambda: hgeo.low_rank(jnp.ones(3)), r"a matrix .* shape \(3,\)"),
     "low_rank: integers": (lambda: hgeo.low_rank(jnp.ones((3, 3), jnp.int32)), "floating .* int32"),
     "low_rank: share": (lambda: hgeo.low_rank(jnp.ones((3, 3)), 2.0), r"lie in \(0, 1\], not 2.0"),
-    # Monitor
-    "Monitor: every": (lambda: monitor(every=0), "every must be .* at least 1, not 0"),
-    "Monitor: num": (lambda: monitor(num="3"), "num must be a whole number, not '3'"),
-    "Monitor: a seed": (lambda: monitor(key=0), "PRNG key .* not 0"),
-    "Monitor: layers": (lambda: monitor(layers=["w"]), "hgeo.find_layers gives.* not a list"),
-    "Monitor: statistics": (lambda: monitor(statistics=("r_mid",)), "did you mean 'r_med'"),
-    "Monitor: one twice": (lambda: monitor(statistics=("r_med", "r_med")), "must name each once"),
-    "Monitor: no names": (lambda: monitor(statistics=3), "must name some of .* not 3"),
-    "Monitor: three functions": (lambda: monitor(loss=(abs, abs, abs)), "or a pair .outputs, head"),
-    "Monitor: name": (lambda: monitor(name=3), "name must be one line of text, not 3"),
-    "Monitor: repeat": (lambda: monitor(repeat="a"), "repeat must be a whole number .* not 'a'"),
-    "Monitor: steps_per_epoch": (lambda: monitor(steps_per_epoch=0), "above 0, or None, not 0"),
-    "Monitor: callback": (lambda: monitor(callback="log"), "must be a function .* not 'log'"),
-    "Monitor: devices": (lambda: monitor(devices=2), "must be a list of devices .* not 2"),
-    "Monitor: eps": (lambda: monitor(eps="0"), "eps must be a number, not '0'"),
-    "Monitor: an option": (lambda: monitor(chunk=3), "no option 'chunk'; it has mode, chunk_size"),
-    "Monitor: optimizer": (lambda: monitor(optimizer="adam"), "one of Optax, .* not 'adam'"),
-    "Monitor: preconditioner": (lambda: monitor(preconditioner=0.9), "such as .* not 0.9"),
-    "Monitor: a constant": (
-        lambda: monitor(preconditioner={"beta2": 0.9}), "takes eps, eps_root, b2, kind, not 'beta2'"
-    ),
-    "Monitor: workdir": (lambda: monitor(workdir=3), "the path of a folder, or None, not 3"),
-    "Monitor: fisher of a loss": (
-        lambda: monitor(statistics=("fisher",))(0, PARAMS, BATCH), "a pair .outputs, head"
-    ),
-    "Monitor: a step back from zero": (lambda: monitor()(-1, PARAMS, BATCH), "0 or more, not -1"),
-    "Monitor: half a step": (lambda: monitor()(0.5, PARAMS, BATCH), "an integer .* not 0.5"),
-    "Monitor: no batch": (lambda: monitor()(0, PARAMS), "no batch was given"),
-    "Monitor: a state of another optimizer": (
-        lambda: monitor(statistics=("alignment",), optimizer=ADAM)(
-            0, PARAMS, BATCH, optimizer_state=optax.sgd(0.1, 0.9).init(PARAMS)
-        ),
-        "must be a state of the monitor's optimizer, .*ScaleByAdamState.* not .*TraceState",
-    ),
 }  # fmt: skip
 
 
@@ -306,27 +257,6 @@ def test_arguments(mistake):
     call, message = ARGUMENTS[mistake]
     with pytest.raises((ValueError, TypeError), match=message):
         call()
-
-
-def test_a_file_is_no_folder(tmp_path):
-    file = tmp_path / "file"
-    file.write_text("")
-    for folder in (file, file / "below"):
-        with pytest.raises(ValueError, match=r"workdir=.* must be a folder, but .*file is a file"):
-            monitor(workdir=folder)
-    with pytest.raises(ValueError, match="must be a folder, but is a file"):
-        monitor(tensorboard=file)
-
-
-def test_two_monitors_of_one_name_do_not_overwrite_each_other(tmp_path):
-    first, second = (monitor(workdir=tmp_path) for _ in range(2))
-    first(0, PARAMS, BATCH)
-    before = (tmp_path / "geometry.csv").read_text()
-    with pytest.raises(ValueError, match="step 0, name 'monitor', repeat 0 of another monitor"):
-        second(0, PARAMS, BATCH)
-    assert (tmp_path / "geometry.csv").read_text() == before
-    monitor(workdir=tmp_path)(0, PARAMS, BATCH)  # goes on with the folder
-    assert (tmp_path / "geometry.csv").read_text() == before
 
 
 def test_what_looks_like_a_mistake_and_is_none(tmp_path):
