@@ -256,11 +256,11 @@ class Monitor:
             head=head,
         )
         if self._optimizer is not None and set(OF_UPDATES) & set(self._statistics):
-            from hgeo.measure.optimizer_view import Adaptivity, directions_at_coordinates
+            from hgeo.measure.optimizer_view import OptimizerView, directions_at_coordinates
 
             constants = self._constants if "preconditioned" in self._statistics else None
-            adaptivity = Adaptivity(self._optimizer, 1.0, constants, collection=None)
-            self._directions = directions_at_coordinates(context, adaptivity)
+            view = OptimizerView(self._optimizer, 1.0, constants, collection=None)
+            self._directions = directions_at_coordinates(context, view)
         return Measurement(context, self._statistics)
 
     def _at_coordinates(self, params, batch, optimizer_state, gradient, updates):
