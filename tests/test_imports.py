@@ -83,6 +83,21 @@ def test_imports_point_to_the_ground(name):
         assert not (own == "training" and other in {"config", "optimizers", "report"}), module
 
 
+# Nothing behind `resolve` reads a config, but for a workload its own blocks.
+DOOR = {
+    *("command_line", "footprint", "tune"),
+    *(
+        f"experiment.{name}"
+        for name in ("plan", "resolve", "run_experiment", "tuning", "validation")
+    ),
+}
+
+
+def test_configs_are_read_at_the_door_alone():
+    readers = {name.partition(".")[2] for name in FILES if "hgeo.config" in own_imports(name)}
+    assert {name for name in readers if not name.startswith("workloads.")} == DOOR
+
+
 def test_no_module_imports_itself_by_a_detour():
     left = {name: own_imports(name) - {name} for name in FILES}
     while free := [name for name, others in left.items() if not others]:
