@@ -18,50 +18,38 @@ from absl import app, flags
 from hgeo.command_line import CONFIG, fail, parse_flags
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.experiment.plan import make_plans
-from hgeo.experiment.setup import initial_state, make_updates, set_up
-from hgeo.experiment.tuning import with_tuned_rates
-from hgeo.experiment.validation import check_config
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.run_timeline import run_timeline
+from hgeo.experiment.shared_resources import build_resources, initial_state, make_updates
 from hgeo.optimizers import label
-from hgeo.training.timeline import Schedule
-from hgeo.workloads.registry import make_workload
 
 _STEPS = flags.DEFINE_integer("steps", 2, "Updates to run; 0, none, and no probe.", lower_bound=0)
 
 
 def footprint(config: Config, steps: int) -> None:
     """Prints what the updates and the probe of a config need."""
-    config = with_tuned_rates(config)
-    check_config(config)
-    setup = set_up(config, make_workload(config))
-    sizes = [leaf.size for leaf in jax.tree.leaves(setup.variables["params"])]
+    resources = build_resources(resolve(config))
+    resolved = resources.resolved
+    sizes = [leaf.size for leaf in jax.tree.leaves(resources.variables["params"])]
     print(f"parameters: {sum(sizes):,} in {len(sizes)} arrays; devices: {jax.device_count()}")
-    rows = Schedule(
-        steps=config.steps,
-        measured_steps=(),
-        checkpoint_every=0,
-        batch_size=config.batch_size,
-        num_examples=setup.workload.num_examples,
-        seed=config.seed,
-        repeat=0,
-    ).rows(0, 1)[0]
-    for plan in make_plans(config):
-        state = initial_state(config, setup, plan)
+    for plan in resolved.plans:
+        indices = run_timeline(resolved, plan, repeat=0).batches(0, 1)[0]
+        state = initial_state(resources, plan)
         rate = np.float32(plan.rate)
-        update = make_updates(config, setup, plan).alone
-        compiled = update.lower(state, setup.examples, rows, rate).compile()
+        update = make_updates(resources, plan).alone
+        compiled = update.lower(state, resources.examples, indices, rate).compile()
         _say(f"an update of {label(plan.name)}", compiled)
         for _ in range(steps):
             began = time.perf_counter()
-            state, told = compiled(state, setup.examples, rows, rate)
-            print(f"  loss {float(told.loss):.4f} in {time.perf_counter() - began:.2f} s")
-    compiled = setup.probe.lower(setup.variables).compile()
-    _say(f"a probe of {len(config.probe.layers)} layers", compiled)
+            state, info = compiled(state, resources.examples, indices, rate)
+            print(f"  loss {float(info.loss):.4f} in {time.perf_counter() - began:.2f} s")
+    compiled = resources.probe.lower(resources.variables).compile()
+    _say(f"a probe of {len(resolved.probe.layers)} layers", compiled)
     if steps:
         began = time.perf_counter()
-        setup.probe.sampled(setup.variables)
+        resources.probe.sampled(resources.variables)
         seconds = time.perf_counter() - began
-        print(f"  {seconds:.2f} s, compilation included; {setup.probe.mode}")
+        print(f"  {seconds:.2f} s, compilation included; {resources.probe.mode}")
 
 
 def _say(what: str, compiled: Any) -> None:

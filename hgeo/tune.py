@@ -47,21 +47,24 @@ def tune(
     Raises:
       InputError: bad settings, or every rate diverged.
     """
-    from hgeo.experiment.run_experiment import run_experiment  # after the flags: it takes seconds
+    # After the flags: they take seconds.
+    from hgeo.experiment.resolve import resolve
+    from hgeo.experiment.run_experiment import run_resolved
 
-    grid = tuning_config(config, optimizer, rates)
-    run_experiment(grid, workdir, console, command)
-    folder = WorkFolder(workdir)
-    records = folder.records(grid)
-    window = max(1, round(last * config.steps))
-    by_run = lambda name: [run for run in records if run.folder.parent.name == name]
-    losses = [final_loss(by_run(run_name(optimizer, rate)), window) for rate in rates]
+    grid, folder = tuning_config(config, optimizer, rates), WorkFolder(workdir)
+    resolved = resolve(grid, folder)
+    run_resolved(resolved, folder, console, command)
+    window = max(1, round(last * resolved.steps))
+    losses = [
+        final_loss(folder.records([run_name(optimizer, rate)], resolved.repeats), window)
+        for rate in rates
+    ]
     finite = [(loss, rate) for loss, rate in zip(losses, rates, strict=True) if loss == loss]
     rows = [
         [format_number(rate), "diverged" if loss != loss else "", format_number(loss)]
         for rate, loss in zip(rates, losses, strict=True)
     ]
-    title = f"{label(optimizer)}: training loss of the last {window} of {config.steps} steps"
+    title = f"{label(optimizer)}: training loss of the last {window} of {resolved.steps} steps"
     table = Table(title, ["learning rate", "", "loss"], rows, [])
     console.print(table.text(), highlight=False, markup=False, soft_wrap=True)
     if not finite:
@@ -79,7 +82,10 @@ def tune(
     write_text(folder.path / "tuning.json", json.dumps(result, indent=2) + "\n")
     curve = figures.tuning_curve(label(optimizer), rates, losses)
     quiet = Console(quiet=True)  # its tables have been printed
-    write_report(grid, records, folder.path, quiet, command=command, more={"tuning": curve})
+    records = folder.records(resolved.optimizers, resolved.repeats)
+    write_report(
+        resolved.summary, records, folder.path, quiet, command=command, more={"tuning": curve}
+    )
     edge = best in (min(rates), max(rates))
     console.print(
         f"best: {best:g}{' (at the edge of the grid: widen it)' if edge else ''}; "

@@ -56,6 +56,22 @@ def small_data(tmp_path_factory):
     return str(folder)
 
 
+@pytest.fixture(scope="module")
+def calm(request, tmp_path_factory):
+    """The folder of an undisturbed run of the module's `config()`, which no test may change."""
+    from tests.experiments import run
+
+    folder = tmp_path_factory.mktemp("calm")
+    run(request.module.config(), folder)
+    return folder
+
+
+@pytest.fixture
+def work(calm, tmp_path):
+    """A copy of `calm` that a test may change."""
+    return pathlib.Path(shutil.copytree(calm, tmp_path / "work"))
+
+
 INTEGRATION = pathlib.Path(__file__).parent / "integration"
 
 

@@ -28,6 +28,12 @@ def spoil(checkpoint: pathlib.Path) -> None:
             flip(path, place)
 
 
+def spoil_steps(workdir: pathlib.Path, name: str, *steps: int) -> None:
+    """Spoils the checkpoints of a run at these steps."""
+    for step in steps:
+        spoil(checkpoints(workdir, name) / str(step))
+
+
 def files(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(p for p in pathlib.Path(folder).rglob("*") if p.is_file())
 

@@ -9,6 +9,7 @@ import jax
 from rich.console import Console
 
 from hgeo.experiment.run_experiment import run_experiment
+from hgeo.report import ExperimentSummary
 
 ROOT = pathlib.Path(__file__).parent.parent
 
@@ -40,6 +41,18 @@ def run(config, workdir):
     with jax.numpy_dtype_promotion("standard"):
         finite = run_experiment(config, workdir, console)
     return finite, console.file.getvalue()
+
+
+def summary_of(config):
+    """What a report says of an experiment, also of one that could not be run."""
+    return ExperimentSummary(
+        workload=config.workload,
+        optimizers=tuple(config.optimizers),
+        compared_pairs=tuple(config.compare),
+        probe_steps=tuple(config.probe.steps),
+        repeats=config.repeats,
+        settings=config.to_dict(),
+    )
 
 
 def records(workdir):

@@ -78,8 +78,24 @@ def test_imports_point_to_the_ground(name):
         other = package(module)
         if other in TIER and other != own:
             assert TIER[other] <= TIER[own], f"{name} imports {module}, from a tier above it"
-        assert not (own in LIBRARY and other == "config"), f"{name} imports {module}"
+        knows_no_config = own in LIBRARY or own == "report"
+        assert not (knows_no_config and other == "config"), f"{name} imports {module}"
         assert not (own == "training" and other in {"config", "optimizers", "report"}), module
+
+
+# Nothing behind `resolve` reads a config, but for a workload its own blocks.
+DOOR = {
+    *("command_line", "footprint", "tune"),
+    *(
+        f"experiment.{name}"
+        for name in ("plan", "resolve", "run_experiment", "tuning", "validation")
+    ),
+}
+
+
+def test_configs_are_read_at_the_door_alone():
+    readers = {name.partition(".")[2] for name in FILES if "hgeo.config" in own_imports(name)}
+    assert {name for name in readers if not name.startswith("workloads.")} == DOOR
 
 
 def test_no_module_imports_itself_by_a_detour():

@@ -3,11 +3,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from ml_collections import ConfigDict
 
 from hgeo.devices import make_mesh, place
 from hgeo.errors import InputError
-from hgeo.experiment.learning_rate_schedule import make_factor
+from hgeo.experiment.learning_rate_schedule import LearningRateSchedule, make_factor
 from hgeo.losses import Weighted
 from hgeo.optimizers import OPTIMIZERS, label, make_optimizer
 from hgeo.training.checkpoints import Checkpoints
@@ -124,8 +123,8 @@ def test_converges_compiles_once_and_survives_a_checkpoint(name, tmp_path):
         losses = []
         for step in range(60):
             rows = np.random.default_rng(step).permutation(64)[:32].astype(np.int32)
-            state, told = updates(state, examples, rows[None], rates)
-            losses.append(float(told.loss))
+            state, info = updates(state, examples, rows[None], rates)
+            losses.append(float(info.loss))
             if step == 30:
                 checkpoints = Checkpoints(tmp_path)
                 checkpoints.save(step, state)
@@ -147,7 +146,7 @@ def test_gradients_are_clipped_before_all_else(problem):
 
 def schedule(**changes):
     given = {"kind": "constant", "warmup_steps": 0, "drop_every": 0, "drop_factor": 1.0}
-    return ConfigDict(given | changes)
+    return LearningRateSchedule(**(given | changes))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,17 @@ import orbax.checkpoint as ocp
 
 from tests.experiments import load_config, rows
 
+# One optimizer, one layer, two coordinates: what takes the least time to compile.
+LEAST = {
+    "probe__layers": (4,),
+    "model__num_blocks": 1,
+    "probe__num_coordinates": 2,
+    "optimizers": ("sgdm",),
+    "compare": (),
+    "same_loss__window": 1,
+    "sgdm__learning_rate": 0.02,
+}
+
 SWITCH = {
     "optimizer": "adam",
     "start_run": "sgdm",
@@ -28,6 +39,11 @@ def smoke(**changes):
         with part.ignore_type():
             part[last] = value
     return config
+
+
+def least(**changes):
+    """The smallest run, changed."""
+    return load_config("quickstart", "smoke", **(LEAST | changes))
 
 
 def stored(folder, name, step):

@@ -11,9 +11,8 @@ import numpy as np
 
 from experiments.benchmarks import machine
 from experiments.benchmarks.timing import measure
-from hgeo.experiment.plan import make_plans
-from hgeo.experiment.setup import initial_state, make_updates, set_up
-from hgeo.workloads.registry import make_workload
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.shared_resources import build_resources, initial_state, make_updates
 
 ADAM = "adam"
 
@@ -54,37 +53,37 @@ def of_workload(name: str, scale: str, options: argparse.Namespace) -> list[dict
     config: Any = importlib.import_module(f"configs.{name}").get_config(scale)
     if options.data_dir:
         config.data_dir = options.data_dir
-    setup = set_up(config, make_workload(config))
-    (plan,) = [plan for plan in make_plans(config) if plan.name == ADAM]
-    updates = make_updates(config, setup, plan)
+    resources = build_resources(resolve(config))
+    (plan,) = [plan for plan in resources.resolved.plans if plan.name == ADAM]
+    updates = make_updates(resources, plan)
     rows = []
     for number in options.repeats:
         orders = np.stack(
             [
-                np.random.default_rng(k).permutation(setup.workload.num_examples)
+                np.random.default_rng(k).permutation(resources.workload.num_examples)
                 for k in range(number)
             ]
         )[:, : config.batch_size].astype(np.int32)
         states = {
-            "together": updates.pack([initial_state(config, setup, plan) for _ in range(number)]),
-            **{str(k): initial_state(config, setup, plan) for k in range(number)},
+            "together": updates.pack([initial_state(resources, plan) for _ in range(number)]),
+            **{str(k): initial_state(resources, plan) for k in range(number)},
         }
 
         def together(states=states, orders=orders, number=number):
             for _ in range(options.updates):
-                states["together"], told = updates(
-                    states["together"], setup.examples, orders, [plan.rate] * number
+                states["together"], info = updates(
+                    states["together"], resources.examples, orders, [plan.rate] * number
                 )
-            return jax.block_until_ready(told.loss)
+            return jax.block_until_ready(info.loss)
 
         def alone(states=states, orders=orders, number=number):
             losses = []
             for k in range(number):
                 for _ in range(options.updates):
-                    states[str(k)], told = updates(
-                        states[str(k)], setup.examples, orders[k : k + 1], [plan.rate]
+                    states[str(k)], info = updates(
+                        states[str(k)], resources.examples, orders[k : k + 1], [plan.rate]
                     )
-                losses.append(told.loss)
+                losses.append(info.loss)
             return jax.block_until_ready(losses)
 
         calls = {"one by one": alone, "together": together}

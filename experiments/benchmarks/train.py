@@ -21,14 +21,19 @@ from rich.console import Console
 
 from experiments.benchmarks import limit, machine
 from experiments.benchmarks.timing import measure
-from hgeo.experiment.plan import RunPlan, make_plans
-from hgeo.experiment.runner import Team
-from hgeo.experiment.setup import Setup, initial_state, make_updates, set_up
+from hgeo.experiment.plan import RunPlan
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.runner import Runner
+from hgeo.experiment.shared_resources import (
+    SharedResources,
+    build_resources,
+    initial_state,
+    make_updates,
+)
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.training.preemption import Preemption
 from hgeo.training.progress import Progress
 from hgeo.training.timeline import MAX_BLOCK
-from hgeo.workloads.registry import make_workload
 
 Update = Callable[[], Any]  # one update on the next batch, gives its loss
 
@@ -79,12 +84,12 @@ def of_workload(name: str, scale: str, options: argparse.Namespace) -> dict[str,
     from experiments.benchmarks.pytorch.training import TorchTraining
 
     config = config_of(name, scale, options.data_dir)
-    setup, plan = _set_up(config)
-    batches = _batches(config, setup, options)
-    sides: dict[str, Update] = {"hgeo": hgeo_update(config, setup, plan, itertools.cycle(batches))}
+    resources, plan = _build(config)
+    batches = _batches(resources, options)
+    sides: dict[str, Update] = {"hgeo": hgeo_update(resources, plan, itertools.cycle(batches))}
     for side, compiled in (("eager", False), ("compiled", True)):
         if not (compiled and options.no_compile):
-            training = TorchTraining(config, setup, plan)
+            training = TorchTraining(config, resources, plan)
             sides[side] = training.update(iter(batches), compiled=compiled)
 
     first = {side: [float(update()) for _ in range(3)] for side, update in sides.items()}
@@ -98,7 +103,7 @@ def of_workload(name: str, scale: str, options: argparse.Namespace) -> dict[str,
 
     timings = measure({side: several(u) for side, u in sides.items()}, options.rounds)
     ms = {side: 1e3 * timing.median / options.updates for side, timing in timings.items()}
-    counts = hgeo_products(config, setup, plan, batches[0])
+    counts = hgeo_products(resources, plan, batches[0])
     once = lambda: float(sides["hgeo"]())
     found = limit.least(counts, once, options.rounds, precision=None)
     least, share = 1e3 * found.seconds, found.seconds / found.call
@@ -124,24 +129,24 @@ def config_of(name: str, scale: str, data_dir: str | None) -> Any:
     return config
 
 
-def hgeo_update(config: Any, setup: Setup, plan: RunPlan, batches: Any) -> Update:
+def hgeo_update(resources: SharedResources, plan: RunPlan, batches: Any) -> Update:
     """The update that the train loop does."""
-    update, rate = make_updates(config, setup, plan).alone, np.float32(plan.rate)
-    state = initial_state(config, setup, plan)
+    update, rate = make_updates(resources, plan).alone, np.float32(plan.rate)
+    state = initial_state(resources, plan)
 
     def call():
         nonlocal state
-        state, told = update(state, setup.examples, next(batches), rate)
-        return told.loss
+        state, info = update(state, resources.examples, next(batches), rate)
+        return info.loss
 
     return call
 
 
-def hgeo_products(config: Any, setup: Setup, plan: RunPlan, rows: np.ndarray) -> Any:
+def hgeo_products(resources: SharedResources, plan: RunPlan, indices: np.ndarray) -> Any:
     """The products and convolutions of an update, and how often it makes each."""
-    update = make_updates(config, setup, plan).alone
-    state = initial_state(config, setup, plan)
-    return limit.products(update, state, setup.examples, rows, np.float32(plan.rate))
+    update = make_updates(resources, plan).alone
+    state = initial_state(resources, plan)
+    return limit.products(update, state, resources.examples, indices, np.float32(plan.rate))
 
 
 def loop_line(name: str, scale: str, options: argparse.Namespace) -> str:
@@ -149,16 +154,16 @@ def loop_line(name: str, scale: str, options: argparse.Namespace) -> str:
     config = config_of(name, scale, options.data_dir)
     config.steps, config.checkpoint_every = 4 * MAX_BLOCK, 0
     config.probe.steps, config.evaluation.steps = (), ()
-    setup, plan = _set_up(config)
+    resources, plan = _build(config)
     with tempfile.TemporaryDirectory() as workdir:
         folder, progress = WorkFolder(workdir), Blocks(Console(quiet=True))
-        folder.take(config, setup.workload, setup.dtypes)
+        folder.take(resources.resolved.settings, resources.workload, resources.dtypes)
         with Preemption() as preemption:
-            team = Team(config, folder, setup, preemption)
-            team.go_on(progress)
-            team.close()
-    batches = _batches(config, setup, options, number=2 * MAX_BLOCK)
-    update = hgeo_update(config, setup, plan, iter(batches))
+            runner = Runner(resources, folder, preemption, progress)
+            runner.train()
+            runner.close()
+    batches = _batches(resources, options, number=2 * MAX_BLOCK)
+    update = hgeo_update(resources, plan, iter(batches))
     float(update())
     several = lambda: [update() for _ in range(MAX_BLOCK // 2)][-1].block_until_ready()
     alone = measure({0: several}, rounds=3)[0].median / (MAX_BLOCK // 2)
@@ -184,15 +189,16 @@ class Blocks(Progress):
             self.seconds.append(seconds / number)
 
 
-def _set_up(config: Any) -> tuple[Setup, RunPlan]:
-    (plan,) = make_plans(config)
-    return set_up(config, make_workload(config)), plan
+def _build(config: Any) -> tuple[SharedResources, RunPlan]:
+    resources = build_resources(resolve(config))
+    (plan,) = resources.resolved.plans
+    return resources, plan
 
 
-def _batches(config: Any, setup: Setup, options: argparse.Namespace, number: int = 0) -> list[Any]:
+def _batches(resources: SharedResources, options: argparse.Namespace, number: int = 0) -> list[Any]:
     """Enough batches for a side, as rows of the examples."""
     number = number or 3 + options.updates * options.rounds
     rows = np.random.default_rng(0).integers(
-        setup.workload.num_examples, size=(number, config.batch_size)
+        resources.workload.num_examples, size=(number, resources.resolved.batch_size)
     )
     return list(rows.astype(np.int32))

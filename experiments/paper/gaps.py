@@ -14,7 +14,7 @@ from hgeo.experiment.same_loss import first_step_at, smoothed_losses
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS, MARKERS
-from hgeo.report.tables import Measured, Table, format_number
+from hgeo.report.tables import StatisticTable, Table, format_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +39,9 @@ def gap_rows(gaps: Iterable[Gap], place: Place, statistic: str = "r_med") -> lis
         sides = (gap.first, gap.second)
         trained = [train(side.runs, place) for side in sides]
         records = [runs.of(side.optimizer) for runs, side in zip(trained, sides, strict=True)]
-        measured = [Measured(runs, statistic) for runs in records]
-        window = max(1, trained[0].config.steps // 24)
-        planned = [set(runs.config.probe.steps) for runs in trained]
+        measured = [StatisticTable(runs, statistic) for runs in records]
+        window = max(1, trained[0].resolved.steps // 24)
+        planned = [set(runs.resolved.probe.steps) for runs in trained]
         for step in sorted(planned[0] & planned[1] - {0}):
             values = [
                 [m.values(side.optimizer, step, layer) for layer in measured[0].layers]

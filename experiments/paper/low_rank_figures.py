@@ -12,7 +12,7 @@ from experiments.paper.training import Place, train
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS
-from hgeo.report.tables import Measured, Table, format_number
+from hgeo.report.tables import StatisticTable, Table, format_number
 
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
 # A weight is nearly of low rank whose leading tenth of singular values holds half of ‖W‖²...
@@ -36,9 +36,9 @@ def summary(place: Place) -> tuple[list[dict[str, Any]], str]:
     """A row for each layer at the last probed step, over the repeats; and what they say."""
     trained = train("translation", place)
     records = {side.optimizer: trained.of(side.optimizer) for side in SIDES}
-    step = max(trained.config.probe.steps)
+    step = max(trained.resolved.probe.steps)
     measured = {
-        (name, key): Measured(runs, key)
+        (name, key): StatisticTable(runs, key)
         for name, runs in records.items()
         for key in ("rank", "r_u", "r_v")
     }

@@ -11,7 +11,7 @@ from experiments.paper.comparison import Side
 from experiments.paper.training import Place, Trained, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, MARKERS, STYLE
-from hgeo.report.tables import Measured, format_number
+from hgeo.report.tables import StatisticTable, format_number
 
 
 def values_over_time(
@@ -27,11 +27,11 @@ def values_over_time(
 def _rows(
     trained: Trained, side: Side, statistic: str, layers: Sequence[int]
 ) -> list[dict[str, Any]]:
-    measured = Measured(trained.of(side.optimizer), statistic)
+    measured = StatisticTable(trained.of(side.optimizer), statistic)
     chosen = {n: name for n, name in measured.layers.items() if not layers or n in layers}
     rows = []
     for layer, name in (chosen or measured.layers).items():
-        for step in trained.config.probe.steps:
+        for step in trained.resolved.probe.steps:
             values = measured.values(side.optimizer, step, layer)
             if len(values):
                 rows.append(

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -11,9 +10,9 @@ from etils import epath
 from rich.console import Console
 
 from experiments.paper.runs import RUN_SETS, config_hash, load_config
-from hgeo.config import Config
-from hgeo.experiment.run_experiment import run_experiment
-from hgeo.experiment.step_spec import with_steps
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.resolved import Resolved
+from hgeo.experiment.run_experiment import run_resolved
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.records.run_records import RunRecords
 
@@ -43,18 +42,18 @@ class Trained:
 
     Attributes:
       name: of the set.
-      config: as it ran.
+      resolved: the experiment as it ran.
       folder: of its runs.
     """
 
     name: str
-    config: Config
+    resolved: Resolved
     folder: epath.Path
 
     def of(self, optimizer: str) -> list[RunRecords]:
         """The records of one optimizer's repeats."""
         folder = WorkFolder(self.folder)
-        repeats = range(self.config.repeats)
+        repeats = range(self.resolved.repeats)
         return [RunRecords(folder.run_folder(optimizer, repeat)) for repeat in repeats]
 
 
@@ -74,9 +73,9 @@ def _train(name: str, place: Place) -> Trained:
     config = load_config(name, place.scale, place.repeats)
     with config.unlocked():
         config.data_dir = place.data_dir
-    of = RUN_SETS[name].probes_of
-    if of:
-        folder = _train(of, place).folder
+    trained_set = RUN_SETS[name].probes_of
+    if trained_set:
+        folder = _train(trained_set, place).folder
     else:
         folder = place.folder / f"{RUN_SETS[name].config}-{config_hash(config)}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -86,11 +85,12 @@ def _train(name: str, place: Place) -> Trained:
         highlight=False,
     )
     with (folder / "log.txt").open("a") as log:
-        run_experiment(config, folder, Console(file=log, width=200))
+        work = WorkFolder(folder)
+        resolved = resolve(config, work)
+        run_resolved(resolved, work, Console(file=log, width=200))
     place.console.print(f"runs {name}: {time.monotonic() - start:.0f} s", highlight=False)
-    work = WorkFolder(folder / "probes" / name if of else folder)
-    config = with_steps(config, work.num_examples())
-    return Trained(name, config, work.path)
+    records = work.standalone_probes(name) if resolved.probe_only else work
+    return Trained(name, resolved, records.path)
 
 
 def forget() -> None:
@@ -103,5 +103,5 @@ def describe(names: Sequence[str], place: Place) -> dict[str, Any]:
     found = {}
     for name in names:
         trained = train(name, place)
-        found[f"{name} ({trained.folder.name})"] = json.loads(json.dumps(trained.config.to_dict()))
+        found[f"{name} ({trained.folder.name})"] = trained.resolved.settings
     return found

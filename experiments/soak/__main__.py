@@ -27,11 +27,10 @@ from rich.console import Console
 
 from configs import quickstart
 from experiments.soak.long_run import long_run
-from hgeo.experiment.plan import make_plans
+from hgeo.experiment.resolve import resolve
 from hgeo.experiment.run_experiment import run_experiment
-from hgeo.experiment.setup import initial_state, set_up
+from hgeo.experiment.shared_resources import build_resources, initial_state
 from hgeo.training.checkpoints import Checkpoints, digest
-from hgeo.workloads.registry import make_workload
 
 STEPS = 20
 FILES = ("losses.csv", "geometry.csv", "evaluation.csv", "iterates.csv")
@@ -156,11 +155,10 @@ def _result(folder: pathlib.Path) -> dict[str, Any]:
 
 def _digests(folder: pathlib.Path, send) -> None:
     """Sends the digests of the last checkpoints' arrays as they can be restored."""
-    config = soak_config()
-    setup, found = set_up(config, make_workload(config)), {}
-    for plan in make_plans(config):
+    resources, found = build_resources(resolve(soak_config())), {}
+    for plan in resources.resolved.plans:
         own = Checkpoints(folder / "runs" / plan.name / "repeat_0" / "checkpoints")
-        found[plan.name] = digest(own.restore(STEPS, initial_state(config, setup, plan)))
+        found[plan.name] = digest(own.restore(STEPS, initial_state(resources, plan)))
         found[f"{plan.name}: steps"] = own.steps()
         own.close()
     send.send(found)

@@ -1,5 +1,6 @@
 """Evaluation: a workload's metrics on examples that are not trained on."""
 
+import math
 from typing import Any
 
 import jax
@@ -7,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from hgeo.config import Config
 from hgeo.devices import AXIS, REPLICATED, data_parallel, place
 from hgeo.losses import Weighted
 from hgeo.workloads.workload import Workload
@@ -18,22 +18,21 @@ PyTree = Any
 class Evaluation:
     """Measures the metrics of all held-out examples, each counted once, over all devices."""
 
-    def __init__(self, config: Config, workload: Workload, mesh: Mesh):
-        """Puts the held-out examples on the devices, in pieces of `evaluation.batch_size`.
+    def __init__(self, batch_size: int, workload: Workload, mesh: Mesh):
+        """Puts the held-out examples on the devices, in pieces of `batch_size`.
 
         The last piece is filled up with the first example, at no weight.
         """
         self._scores = workload.scores
         if not workload.held_out:
             return
-        size = config.evaluation.batch_size
         count = len(next(iter(workload.held_out.values())))
-        pieces = -(-count // size)
-        rows = np.arange(pieces * size)
-        counted = (rows < count).astype(np.float32).reshape(pieces, size)
-        rows = np.where(rows < count, rows, 0).reshape(pieces, size)
+        shape = -(-count // batch_size), batch_size
+        indices = np.arange(math.prod(shape)).reshape(shape)
+        counted = (indices < count).astype(np.float32)
+        indices = np.where(indices < count, indices, 0)
         split = PartitionSpec(None, AXIS)
-        batches = {name: array[rows] for name, array in workload.held_out.items()}
+        batches = {name: array[indices] for name, array in workload.held_out.items()}
         self._batches = place((batches, counted), mesh, split)
 
         def on_device(variables, batches):

@@ -7,13 +7,12 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from hgeo.config import Config
 from hgeo.devices import place_batch
 from hgeo.errors import InputError
-from hgeo.experiment.validation import probe_options
+from hgeo.experiment.resolved import ProbeSettings
 from hgeo.measure.context import AtCoordinates, Context
 from hgeo.measure.measurement import Measurement
-from hgeo.measure.optimizer_view import Adaptivity, directions_at_coordinates
+from hgeo.measure.optimizer_view import OptimizerView, directions_at_coordinates
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import find_layers
 from hgeo.workloads.workload import Workload
@@ -24,7 +23,7 @@ PyTree = Any
 class GeometryProbe:
     """Measures the loss and each layer's Hessian diagonal on one fixed batch of a workload.
 
-    Layers, coordinates and batch depend on the config alone: they are the same for every
+    Layers, coordinates and batch depend on the settings alone: they are the same for every
     optimizer, repeat and step, so that what is compared is paired.
 
     Attributes:
@@ -32,23 +31,38 @@ class GeometryProbe:
     """
 
     def __init__(
-        self, config: Config, workload: Workload, variables: PyTree, key: jax.Array, mesh: Mesh
+        self,
+        settings: ProbeSettings,
+        workload: Workload,
+        variables: PyTree,
+        key: jax.Array,
+        mesh: Mesh,
     ):
-        """Chooses layers, coordinates and batch, and prepares the compiled probe."""
-        probe = config.probe
+        """Chooses layers, coordinates and batch, and prepares the compiled probe.
+
+        Args:
+          settings: what is probed.
+          workload: model, data and loss.
+          variables: such as will be probed, for shapes.
+          key: draws the coordinates, and what else is random.
+          mesh: the devices.
+
+        Raises:
+          InputError: statistics that don't fit the loss or the layers.
+        """
         paths = dict(enumerate(workload.layer_paths, start=1))
-        names = [paths[number] for number in probe.layers]
+        names = [paths[number] for number in settings.layers]
         layers = find_layers(variables, {name: f"params/{name}" for name in names})
-        self._numbers = dict(zip(layers, probe.layers, strict=True))
+        self._numbers = dict(zip(layers, settings.layers, strict=True))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            coordinates = sample_coordinates(layers, probe.num_coordinates, key)
+            coordinates = sample_coordinates(layers, settings.num_coordinates, key)
         self.notes = [str(warning.message) for warning in caught]
 
-        # A list seed, so that it differs from those of the epochs' orders (schedule.py).
-        order = np.random.default_rng([config.seed, 0xBA7C]).permutation(workload.num_examples)
-        rows = np.sort(order[: probe.batch_size])
-        examples = {name: array[rows] for name, array in workload.examples.items()}
+        # A list seed, so that it differs from those of the epochs' orders (timeline.py).
+        order = np.random.default_rng([settings.seed, 0xBA7C]).permutation(workload.num_examples)
+        chosen = np.sort(order[: settings.batch_size])
+        examples = {name: array[chosen] for name, array in workload.examples.items()}
         self._batch = place_batch(examples, mesh)
         self._context = Context(
             loss=workload.loss,
@@ -57,15 +71,15 @@ class GeometryProbe:
             batch=self._batch,
             mesh=mesh,
             key=key,
-            options=probe_options(probe),
+            options=settings.options,
             outputs=workload.outputs,
             head=workload.head,
         )
         try:
-            self._measure = Measurement(self._context, probe.statistics)
+            self._measure = Measurement(self._context, settings.statistics)
         except ValueError as error:
             raise InputError(f"probe: {error}") from error
-        self._directions: dict[Adaptivity, Any] = {}
+        self._directions: dict[OptimizerView, Any] = {}
 
     @property
     def mode(self) -> str | None:
@@ -85,28 +99,28 @@ class GeometryProbe:
         return self._measure.sampled(variables, self._batch)
 
     def directions(
-        self, variables: PyTree, state: PyTree, adaptivity: Adaptivity
+        self, variables: PyTree, state: PyTree, view: OptimizerView
     ) -> dict[str, AtCoordinates]:
         """What the optimizer makes of the batch's gradient, at each layer's coordinates."""
-        if adaptivity not in self._directions:
-            self._directions[adaptivity] = directions_at_coordinates(self._context, adaptivity)
-        return self._directions[adaptivity](variables, state, self._batch)
+        if view not in self._directions:
+            self._directions[view] = directions_at_coordinates(self._context, view)
+        return self._directions[view](variables, state, self._batch)
 
     def __call__(
-        self, variables: PyTree, state: PyTree, adaptivity: Adaptivity
+        self, variables: PyTree, state: PyTree, view: OptimizerView
     ) -> tuple[float, list[tuple[int, str, str, float]], dict[str, np.ndarray]]:
         """Measures one iterate.
 
         Args:
           variables: the model's.
           state: its optimizer's.
-          adaptivity: of that optimizer.
+          view: how statistics look at that optimizer.
 
         Returns:
           The batch's loss; (layer number, layer, statistic, value) for every layer and statistic;
           and the arrays that statistics were made of, by `layer/name`.
         """
-        directions = lambda: self.directions(variables, state, adaptivity)
+        directions = lambda: self.directions(variables, state, view)
         measured = self._measure(variables, self._batch, directions)
         rows = [(self._numbers[row[0]], *row) for row in measured.values]
         return measured.loss, rows, measured.arrays

@@ -1,24 +1,42 @@
 """Schedules of the learning rate, as factors common to all optimizers that are compared."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from hgeo.config import Config
 from hgeo.errors import InputError
 
 KINDS = ("constant", "linear", "step")
 
+Factor = Callable[[jax.Array], Any]
 
-def make_factor(schedule: Config, steps: int) -> Callable[[jax.Array], Any]:
-    """The learning rate's factor at each step, from `config.learning_rate_schedule`.
+
+@dataclasses.dataclass(frozen=True)
+class LearningRateSchedule:
+    """How the learning rate changes.
+
+    Attributes:
+      kind: `"constant"`, a factor of 1; `"linear"`, 1 − step/steps, as Hugging Face decays it;
+        `"step"`, drop_factor^⌊step/drop_every⌋.
+      warmup_steps: before which each is multiplied by (step + 1)/warmup_steps; 0 for none.
+      drop_every: of `"step"`.
+      drop_factor: of `"step"`.
+    """
+
+    kind: str
+    warmup_steps: int
+    drop_every: int
+    drop_factor: float
+
+
+def make_factor(schedule: LearningRateSchedule, steps: int) -> Factor:
+    """The learning rate's factor at each step.
 
     Args:
-      schedule: `kind`: `"constant"`, 1; `"linear"`, 1 − step/steps, as Hugging Face decays it;
-        `"step"`, drop_factor^⌊step/drop_every⌋. Each times (step + 1)/warmup_steps before
-        `warmup_steps`.
+      schedule: of the learning rate.
       steps: updates in all.
 
     Raises:

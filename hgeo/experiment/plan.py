@@ -1,6 +1,7 @@
 """The plan of a config: which runs it names, and where each begins."""
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,16 +26,16 @@ OF_THE_RUN = (
 class RunPlan:
     """A run that a config names.
 
-    A run either begins at the common initial weights or goes on from another run's iterate, with
-    the same order of the data: a switch of the optimizer, or a branch.
+    A run begins at the common initial weights, or at another run's iterate with the same order of
+    the data: a switch of the optimizer, or a branch.
 
     Attributes:
       name: the run's name, the key of its block.
       optimizer: whose definition it takes.
       arguments: of the optimizer.
-      start_run: the run that it goes on from; empty for none.
+      start_run: the run at whose iterate it begins; empty for none.
       start_step: the step at which it does; `None` where it is to be found by the loss.
-      start_loss: it goes on from the first step whose smoothed training loss is no larger.
+      start_loss: it begins at the first step whose smoothed training loss is no larger.
       optimizer_state: `"fresh"`, or `"carried"`: those parts that both optimizers have.
     """
 
@@ -59,7 +60,7 @@ class RunPlan:
 
     @property
     def start_target(self) -> float:
-        """The step or the loss at which it goes on from the other run."""
+        """The step or the loss of the other run at which it begins."""
         return float((self.start_loss if self.start_step is None else self.start_step) or 0.0)
 
 
@@ -67,7 +68,8 @@ def make_plans(config: Config) -> list[RunPlan]:
     """The runs of a config, in its order.
 
     Raises:
-      InputError: a run without a block, one that goes on from no earlier run, or from no one place.
+      InputError: a run without a block, one that begins at no earlier run's iterate, or at none of
+        its iterates.
     """
     if not config.optimizers:
         raise InputError("config.optimizers names no optimizer")
@@ -84,7 +86,8 @@ def _plan(config: Config, name: str) -> RunPlan:
     arguments = {key: value for key, value in block.items() if key not in OF_THE_RUN}
     given = {key: value for key, value in block.items() if key in OF_THE_RUN}
     given.pop("learning_rate_from", None)
-    plan = RunPlan(name, given.pop("optimizer", name), arguments, **given)
+    optimizer = given.pop("optimizer", name)
+    plan = RunPlan(name, optimizer, types.MappingProxyType(arguments), **given)
     if plan.optimizer_state not in OPTIMIZER_STATES:
         raise InputError(
             f"config.{name}.optimizer_state must be one of {OPTIMIZER_STATES}, "

@@ -1,25 +1,25 @@
 """An experiment: all runs of a config, from the same initial weights, then their report."""
 
+from collections.abc import Callable, Iterable
+
 import jax
 from etils import epath
 from rich.console import Console
 
 from hgeo.config import Config
 from hgeo.experiment.accelerators import unused_accelerator
-from hgeo.experiment.plan import RunPlan, make_plans
-from hgeo.experiment.probing import probe_checkpoints
-from hgeo.experiment.runner import Team, shared
-from hgeo.experiment.same_loss import targets, watched_steps
-from hgeo.experiment.setup import set_up
-from hgeo.experiment.step_spec import with_steps
-from hgeo.experiment.tuning import with_tuned_rates
-from hgeo.experiment.validation import check_config
+from hgeo.experiment.left_of_run import left_of_run
+from hgeo.experiment.order_of_runs import PlannedRun, runs_of_share
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.resolved import Resolved
+from hgeo.experiment.runner import Runner
+from hgeo.experiment.same_loss import targets
+from hgeo.experiment.shared_resources import build_resources
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.records.run_records import RunRecords
 from hgeo.report import write_report
 from hgeo.training.preemption import Preemption
 from hgeo.training.progress import Progress
-from hgeo.workloads.registry import make_workload
 
 
 def run_experiment(
@@ -28,6 +28,8 @@ def run_experiment(
     """Trains and measures whatever of a config is missing in a work folder, then reports on it all.
 
     With a share of the work it does its own runs, and reports where all of the others are done.
+    With `config.probe_only` nothing is trained: the folder's checkpoints are probed as
+    `config.probe` says, and records and report go to `probes/NAME` in the folder.
 
     Args:
       config: a locked config, such as those in `configs/`.
@@ -42,82 +44,70 @@ def run_experiment(
       InputError: the config, the data or the folder can't be used; nothing was trained then.
       Preempted: SIGTERM came, and the state has been saved.
     """
-    config = with_tuned_rates(config)
     folder = WorkFolder(workdir)
-    config = with_steps(config, folder.num_examples())
-    check_config(config)
-    folder.check(config)
-    if config.probe_only:
-        return probe_checkpoints(config, folder, console, command)
-    plans = make_plans(config)
-    if not all(_is_finished(config, folder, *run) for run in shared(plans, config)):
-        config = _train(config, folder, console)
-    records = folder.records(config)
+    return run_resolved(resolve(config, folder), folder, console, command)
+
+
+def run_resolved(
+    resolved: Resolved, folder: WorkFolder, console: Console, command: str = ""
+) -> bool:
+    """As `run_experiment`, of an experiment that was resolved with the folder."""
+    target = folder
+    if resolved.probe_only:
+        target = folder.standalone_probes(resolved.probe_only)
+        target.check(resolved.settings)
+        _run(resolved, folder, target, console, lambda runner: runner.probe_saved(target))
+    elif _unfinished(resolved, folder, runs_of_share(resolved)):
+        _run(resolved, folder, target, console, Runner.train)
+
+    records = target.records(resolved.optimizers, resolved.repeats)
     for line in (line for run in records for line in run.repairs):
         console.print(line, highlight=False, soft_wrap=True)
-    unfinished = [
-        f"{plan.name} {repeat}"
-        for plan in plans
-        for repeat in range(config.repeats)
-        if not _is_finished(config, folder, plan, repeat)
-    ]
+    unfinished = [] if resolved.probe_only else _unfinished(resolved, folder, resolved.runs)
     if unfinished:
         console.print(f"no report yet; other shares still have to do: {', '.join(unfinished)}")
     elif jax.process_index() == 0:
-        write_report(config, records, folder.path, console, targets(config, folder), command)
+        losses = targets(resolved, folder)
+        write_report(resolved.summary, records, target.path, console, losses, command)
     return all(run.is_finite for run in records)
 
 
-def _train(config: Config, folder: WorkFolder, console: Console) -> Config:
-    """Trains; returns the config with every moment as a step."""
-    workload = make_workload(config)
-    config = with_steps(config, workload.num_examples)
-    check_config(config)
-    unused = unused_accelerator()
-    if unused:
-        console.print(f"note: {unused}", highlight=False, markup=False, soft_wrap=True)
-    setup = set_up(config, workload)
-    folder.take(config, workload, setup.dtypes)
+def _unfinished(resolved: Resolved, folder: WorkFolder, planned: Iterable[PlannedRun]) -> list[str]:
+    """The runs of which something is left to do, seen without the data."""
+    losses, names = targets(resolved, folder), []
+    for plan, repeat in planned:
+        records = RunRecords(folder.run_folder(plan.name, repeat))
+        if not left_of_run(resolved, plan, records, losses).is_nothing:
+            names.append(f"{plan.name} {repeat}")
+    return names
+
+
+def _run(
+    resolved: Resolved,
+    folder: WorkFolder,
+    target: WorkFolder,
+    console: Console,
+    act: Callable[[Runner], None],
+) -> None:
+    """Builds what the runs share and lets a runner act on them.
+
+    Args:
+      resolved: the experiment.
+      folder: where its runs are kept.
+      target: the folder that takes the records.
+      console: where progress goes.
+      act: what the runner does.
+    """
+    resources = build_resources(resolved)
+    target.take(resolved.settings, resources.workload, resources.dtypes)
     with Preemption() as preemption, Progress(console) as progress:
-        for note in (*workload.notes, *setup.probe.notes):
+        notes = (unused_accelerator(), *resources.workload.notes, *resources.probe.notes)
+        for note in filter(None, notes):
             progress.say(f"note: {note}")
-        team = Team(config, folder, setup, preemption)
+        runner = Runner(resources, folder, preemption, progress)
         try:
-            team.go_on(progress)
+            act(runner)
         finally:
-            team.close()
-        if setup.probe.mode is not None:
-            progress.say(f"probe mode: {setup.probe.mode}")
-    return config
-
-
-def _is_finished(config: Config, folder: WorkFolder, plan: RunPlan, repeat: int) -> bool:
-    """Whether a run has all its rows and its last checkpoint, seen without the data."""
-    records = RunRecords(folder.run_folder(plan.name, repeat))
-    end, start = records.diverged_at, 0
-    if records.repairs:
-        return False
-    if plan.start_run:
-        row = records.iterates.get(("start", plan.start_target))
-        if row is None or row.step < 0:
-            return row is not None
-        start = row.step
-    looked_for = [records.iterates.get(("same_loss", loss)) for loss in targets(config, folder)]
-    if None in looked_for or (config.same_loss.of and not looked_for):
-        return False
-    found = [row.step for row in looked_for if row is not None and row.step >= 0]
-    measured = all(
-        step in rows
-        for steps, rows in (
-            ((*config.probe.steps, *found), records.geometry),
-            (config.evaluation.steps, records.evaluation),
-            (watched_steps(config), records.probe_losses),
-        )
-        for step in steps
-        # An epoch is no step yet where the folder has seen no data.
-        if isinstance(step, str) or (step >= start and (end is None or step <= end))
-    )
-    if end is not None:
-        return measured
-    trained = len(records.losses) == config.steps - start
-    return measured and trained and (records.folder / "checkpoints" / str(config.steps)).exists()
+            runner.close()
+        if resources.probe.mode is not None:
+            progress.say(f"probe mode: {resources.probe.mode}")

@@ -1,16 +1,16 @@
 """Same-loss iterates: where a trajectory first comes down to a given loss.
 
 The loss is the smoothed training loss, known at every step, or that of the probe's batch, known
-every `same_loss.every` steps (`same_loss.by`).
+at every watched step.
 """
 
 import math
 
 import numpy as np
 
-from hgeo.config import Config
+from hgeo.experiment.resolved import Resolved, SameLossSettings
 from hgeo.experiment.work_folder import WorkFolder
-from hgeo.records.run_records import RunRecords
+from hgeo.records.run_records import IterateRow, RunRecords
 
 
 def smoothed_losses(records: RunRecords, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,37 +29,45 @@ def smoothed_losses(records: RunRecords, window: int) -> tuple[np.ndarray, np.nd
     return steps, (sums[last] - sums[first]) / np.maximum(last - first, 1)
 
 
-def targets(config: Config, folder: WorkFolder) -> tuple[float, ...]:
-    """The losses that are looked for, from the highest: `losses`, or those of the run `of`.
+def targets(resolved: Resolved, folder: WorkFolder) -> tuple[float, ...]:
+    """The losses that are looked for, from the highest: given ones, or those of a reference run.
 
-    Those are the losses of the probe's batch at `probe.steps` in that run's first repeat; none
-    before it has got there.
+    Those are the losses of the probe's batch at the probe's steps in that run's first repeat, as
+    its file has them now; none before it has got there.
     """
-    if not config.same_loss.of:
-        return tuple(config.same_loss.losses)
-    geometry = RunRecords(folder.run_folder(config.same_loss.of, 0)).geometry
-    steps = [step for step in config.probe.steps if geometry.get(step)]
+    settings = resolved.same_loss
+    if not settings.reference:
+        return settings.losses
+    geometry = RunRecords(folder.run_folder(settings.reference, 0)).geometry
+    steps = [step for step in resolved.probe.steps if geometry.get(step)]
     return tuple(sorted({geometry[step][0].loss for step in steps}, reverse=True))
 
 
-def watched_steps(config: Config) -> tuple[int, ...]:
-    """The steps at which the loss of the probe's batch is looked at."""
-    wanted = config.same_loss.losses or config.same_loss.of
-    if config.same_loss.by != "probe" or not wanted:
-        return ()
-    return tuple(range(0, config.steps + 1, config.same_loss.every))
-
-
-def find_iterate(config: Config, records: RunRecords, loss: float) -> tuple[int | None, float]:
-    """The first step at a loss, by the kind of loss that the config names, and its own loss.
+def find_iterate(
+    settings: SameLossSettings, records: RunRecords, loss: float
+) -> tuple[int | None, float]:
+    """The first step at a loss, by the kind of loss that the settings name, and its own loss.
 
     Where there is none, `None` and the lowest loss (infinite without any).
     """
-    if config.same_loss.by == "training":
-        return first_step_at(records, loss, config.same_loss.window)
+    if settings.by == "training":
+        return first_step_at(records, loss, settings.window)
     found = [(row.step, row.loss) for row in records.probe_loss_rows()]
-    reached = [(step, own) for step, own in found if own <= loss]
-    return reached[0] if reached else (None, min((own for _, own in found), default=math.inf))
+    reached = [(step, watched) for step, watched in found if watched <= loss]
+    return reached[0] if reached else (None, min((value for _, value in found), default=math.inf))
+
+
+def iterate_row(
+    settings: SameLossSettings,
+    records: RunRecords,
+    purpose: str,
+    target: float,
+    name: str,
+    repeat: int,
+) -> IterateRow:
+    """What is recorded, for a run and repeat, of a search for a loss in some records."""
+    step, loss = find_iterate(settings, records, target)
+    return IterateRow(name, repeat, purpose, target, -1 if step is None else step, loss)
 
 
 def first_step_at(records: RunRecords, loss: float, window: int) -> tuple[int | None, float]:

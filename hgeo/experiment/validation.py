@@ -1,7 +1,8 @@
-"""Settings: what a config must satisfy before any work starts."""
+"""Validation: what a config must satisfy before any work starts."""
 
 import dataclasses
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,8 +11,8 @@ from jax.sharding import Mesh
 from hgeo.config import Config
 from hgeo.devices import check_divides
 from hgeo.errors import InputError
-from hgeo.experiment.learning_rate_schedule import make_factor
-from hgeo.experiment.plan import make_plans
+from hgeo.experiment.plan import RunPlan
+from hgeo.experiment.resolved import Resolved, Share
 from hgeo.measure.context import ProbeOptions
 from hgeo.measure.named import STATISTICS
 from hgeo.optimizers import make_optimizer
@@ -21,22 +22,15 @@ KEEP = ("all", "measured")
 BY = ("training", "probe")
 
 
-def check_config(config: Config) -> None:
-    """Checks what can be checked without the data.
+def check_numbers(config: Config) -> None:
+    """Checks the numbers that the rest counts with.
 
     Raises:
       InputError: naming the key, its value and what is allowed.
     """
     for key in (
-        *(
-            "steps",
-            "batch_size",
-            "repeats",
-            "runs_together",
-            "probe.num_coordinates",
-            "probe.batch_size",
-        ),
-        "evaluation.batch_size",
+        *("steps", "batch_size", "repeats", "runs_together"),
+        *("probe.num_coordinates", "probe.batch_size", "evaluation.batch_size"),
     ):
         _at_least(config, key, 1)
     if config.runs_together > 1 and jax.process_count() > 1:
@@ -48,14 +42,31 @@ def check_config(config: Config) -> None:
         raise InputError(
             f"max_gradient_norm must be 0 (none) or more, not {config.max_gradient_norm}"
         )
-    make_factor(config.learning_rate_schedule, config.steps)
-    for plan in make_plans(config):
+
+
+def check_optimizers(plans: Iterable[RunPlan]) -> None:
+    """Makes every optimizer once.
+
+    Raises:
+      InputError: an unknown one, or an argument that it does not take.
+    """
+    for plan in plans:
         make_optimizer(plan.optimizer, plan.arguments, block=plan.name)
+
+
+def check_choices(config: Config, steps: Mapping[str, Sequence[int | str]]) -> None:
+    """Checks the rest of what can be checked without the data.
+
+    Args:
+      config: the experiment's.
+      steps: when each block's measurements are due, as far as it is known.
+
+    Raises:
+      InputError: naming the key, its value and what is allowed.
+    """
     if config.keep_checkpoints not in KEEP:
         raise InputError(f"keep_checkpoints must be one of {KEEP}, not {config.keep_checkpoints!r}")
-    share = re.fullmatch(r"(\d+)/(\d+)", config.share)
-    if not share or not 1 <= int(share[1]) <= int(share[2]):
-        raise InputError(f"share must be 'i/n' with i from 1 to n, not {config.share!r}")
+    to_share(config.share)
     if not re.fullmatch(r"[\w-]*", config.probe_only):
         raise InputError(
             "probe_only must be a name of letters, digits, _ and -, or empty, "
@@ -68,16 +79,31 @@ def check_config(config: Config) -> None:
                 f"config.compare takes pairs of config.optimizers {tuple(config.optimizers)}, "
                 f"not {pair!r}"
             )
-    for key in ("probe.steps", "evaluation.steps"):
-        known = [step for step in _value(config, key) if isinstance(step, int)]
-        outside = [step for step in known if not 0 <= step <= config.steps]
-        if outside:
-            raise InputError(f"{key} must lie in 0 to steps={config.steps}; outside: {outside}")
-    if config.evaluation.steps and not config.data.held_out_split:
+    check_steps(config.steps, steps)
+    if steps["evaluation"] and not config.data.held_out_split:
         raise InputError("evaluation.steps is given, but data.held_out_split names no split")
     if not config.probe.layers:
         raise InputError("probe.layers names no layer")
     _check_statistics(config)
+
+
+def check_steps(num_steps: int, steps: Mapping[str, Sequence[int | str]]) -> None:
+    """Raises an InputError unless all steps that are known lie within a run."""
+    for block, of_block in steps.items():
+        known = [step for step in of_block if isinstance(step, int)]
+        outside = [step for step in known if not 0 <= step <= num_steps]
+        if outside:
+            raise InputError(
+                f"{block}.steps must lie in 0 to steps={num_steps}; outside: {outside}"
+            )
+
+
+def to_share(text: str) -> Share:
+    """The share that `"i/n"` names."""
+    share = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not share or not 1 <= int(share[1]) <= int(share[2]):
+        raise InputError(f"share must be 'i/n' with i from 1 to n, not {text!r}")
+    return Share(int(share[1]), int(share[2]))
 
 
 def _check_same_loss(config: Config) -> None:
@@ -124,14 +150,18 @@ def probe_options(probe: Config) -> ProbeOptions:
     return ProbeOptions(**options)
 
 
-def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:
+def check_against_data(resolved: Resolved, workload: Workload, mesh: Mesh) -> None:
     """Checks what depends on the data, the model and the devices.
 
     Raises:
       InputError: naming the key, its value and what is allowed.
     """
-    for key in ("batch_size", "probe.batch_size", "evaluation.batch_size"):
-        number = _value(config, key)
+    numbers = {
+        "batch_size": resolved.batch_size,
+        "probe.batch_size": resolved.probe.batch_size,
+        "evaluation.batch_size": resolved.evaluation.batch_size,
+    }
+    for key, number in numbers.items():
         if number > workload.num_examples and key != "evaluation.batch_size":
             raise InputError(
                 f"{key}={number} is larger than the data, which has {workload.num_examples} "
@@ -142,7 +172,7 @@ def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:
         except ValueError as error:
             raise InputError(str(error)) from error
     known = range(1, len(workload.layer_paths) + 1)
-    unknown = [number for number in config.probe.layers if number not in known]
+    unknown = [number for number in resolved.probe.layers if number not in known]
     if unknown:
         listed = ", ".join(f"{n} {path}" for n, path in enumerate(workload.layer_paths, start=1))
         raise InputError(f"probe.layers has {unknown}, but the model's layers are {listed}")

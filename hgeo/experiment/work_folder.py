@@ -5,21 +5,20 @@ import importlib.metadata
 import json
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 from etils import epath
 
-from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.records.run_records import RunRecords, write_text
 from hgeo.workloads.workload import Workload
 
 # What may change between two starts of one experiment: where things are, how work is cut up, and
 # what is looked at in the end, in how many repeats.
-FREE = {
+MUTABLE_KEYS = {
     "data_dir",
     "cache_dir",
     "checkpoint_every",
@@ -62,25 +61,31 @@ class WorkFolder:
         """Where one run keeps its records and checkpoints."""
         return self.path / "runs" / optimizer / f"repeat_{repeat}"
 
-    def records(self, config: Config) -> list[RunRecords]:
-        """The records of all runs of a config, in its order."""
+    def records(self, optimizers: Iterable[str], repeats: int) -> list[RunRecords]:
+        """The records of all runs, in their order."""
         return [
             RunRecords(self.run_folder(optimizer, repeat))
-            for optimizer in config.optimizers
-            for repeat in range(config.repeats)
+            for optimizer in optimizers
+            for repeat in range(repeats)
         ]
 
-    def check(self, config: Config, apart: bool = False) -> None:
+    def standalone_probes(self, name: str) -> "WorkFolder":
+        """The folder of probes of this one's checkpoints, which are kept by themselves."""
+        return WorkFolder(self.path / "probes" / name)
+
+    def check(self, settings: Mapping[str, Any], any_probe: bool = False) -> None:
         """Checks that what the folder holds, if anything, is this experiment.
 
-        Where the folder's checkpoints are only to be probed, the probe may be another; not so in
-        the folder that is kept `apart` for those probes.
+        Args:
+          settings: all keys of the experiment's config.
+          any_probe: whether the probe may be another, since the folder's checkpoints are only to
+            be probed.
 
         Raises:
           InputError: it isn't; the keys that differ are listed with both values.
         """
-        new, old = _flat(_jsonable(config)), _flat(self._stored().get("config", {}))
-        if config.probe_only and not apart:
+        new, old = _flat(_jsonable(settings)), _flat(self._stored().get("config", {}))
+        if any_probe:
             new, old = (
                 {k: v for k, v in keys.items() if not k.startswith("probe.")} for keys in (new, old)
             )
@@ -90,29 +95,30 @@ class WorkFolder:
         """How many training examples earlier runs in the folder had; `None` if there were none."""
         return self._stored().get("data", {}).get("num_examples")
 
-    def take(self, config: Config, workload: Workload, dtypes: Sequence[str]) -> None:
-        """Writes `config.json`: the config, the data's digest, and what it runs on.
+    def take(self, settings: Mapping[str, Any], workload: Workload, dtypes: Sequence[str]) -> None:
+        """Writes `config.json`: the settings, the data's digest, and what it runs on.
 
         What earlier starts ran on, where it was something else, stays in it.
 
         Args:
-          config: the experiment's.
+          settings: all keys of the experiment's config.
           workload: its data.
           dtypes: of the params.
 
         Raises:
           InputError: earlier runs in the folder had other data.
         """
+        settings = _jsonable(settings)
         data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
-        self._compare(_flat({"data": data}), _flat({"data": self._stored().get("data", {})}))
         before = self._stored()
-        environment = _environment(config, dtypes)
+        self._compare(_flat({"data": data}), _flat({"data": before.get("data", {})}))
+        environment = _environment(settings["probe"]["precision"], dtypes)
         earlier = before.get("earlier_environments", [])
         if before.get("environment", environment) not in (environment, *earlier):
             earlier = [*earlier, before["environment"]]
         content = {
-            "config": _jsonable(config),
-            "config_sha256": _sha256(_jsonable(config)),
+            "config": settings,
+            "config_sha256": _sha256(settings),
             "data": data,
             "environment": environment,
             "earlier_environments": earlier,
@@ -136,7 +142,7 @@ class WorkFolder:
         return content
 
     def _compare(self, new: dict[str, Any], old: dict[str, Any]) -> None:
-        keys = sorted((new.keys() | old.keys()) - FREE) if old else []
+        keys = sorted((new.keys() | old.keys()) - MUTABLE_KEYS) if old else []
         differing = [key for key in keys if new.get(key) != old.get(key)]
         if differing:
             lines = [f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
@@ -146,8 +152,8 @@ class WorkFolder:
             )
 
 
-def _jsonable(config: Config) -> dict[str, Any]:
-    return json.loads(json.dumps(config.to_dict()))
+def _jsonable(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return json.loads(json.dumps(settings))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -160,11 +166,11 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _sha256(config: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+def _sha256(settings: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
-def _environment(config: Config, dtypes: Sequence[str]) -> dict[str, Any]:
+def _environment(probe_precision: str | None, dtypes: Sequence[str]) -> dict[str, Any]:
     precision = jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
     return {
         "python": platform.python_version(),
@@ -177,7 +183,7 @@ def _environment(config: Config, dtypes: Sequence[str]) -> dict[str, Any]:
         "num_processes": jax.process_count(),
         "dtype": sorted(set(dtypes)),
         "training_precision": precision or "default",
-        "probe_precision": config.probe.precision,
+        "probe_precision": probe_precision,
     }
 
 

@@ -2,37 +2,31 @@
 
 import operator
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from hgeo.devices import in_turn, make_mesh, place, place_batch
 from hgeo.losses import Loss
-from hgeo.measure.context import AtCoordinates, Context
-from hgeo.measure.measurement import Measured, Measurement
+from hgeo.measure.loop_measurement import LoopMeasurement
 from hgeo.measure.monitor_arguments import (
+    check_batch,
     check_columns,
     check_loss,
     check_optimizer,
-    check_state,
     check_statistics,
-    check_trainable,
+    check_update,
     to_options,
 )
-from hgeo.measure.named import OF_UPDATES
+from hgeo.measure.monitor_output import MonitorOutput
 from hgeo.params.checks import check_layers
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import Layer
-from hgeo.params.static_leaves import hold, released
-from hgeo.records.rows import GeometryRow, entries_not_finite
+from hgeo.params.static_leaves import hold
 from hgeo.second_order.evaluate import check_options
 
 PyTree = Any
-
-HISTOGRAMS = ("diagonal", "preconditioned_diagonal", "gradient", "adaptive_gradient")
 
 
 class Monitor:
@@ -125,33 +119,49 @@ class Monitor:
         check_layers(layers)
         check_statistics(statistics)
         check_optimizer(statistics, optimizer, preconditioner)
-        self._options = to_options(options)
-        self._loss, self._statistics, self._every = loss, tuple(statistics), every
-        self._key = jax.random.key(0) if key is None else key
-        self._numbers = {name: number for number, name in enumerate(layers, start=1)}
-        self._coordinates = sample_coordinates(layers, num, self._key)
-        check_options(self._coordinates, self._options.mode, self._options.chunk_size, None)
+        measured_options = to_options(options)
+        key = jax.random.key(0) if key is None else key
+        coordinates = sample_coordinates(layers, num, key)
+        check_options(coordinates, measured_options.mode, measured_options.chunk_size, None)
         self._mesh = make_mesh(devices)
         self._batch = None if batch is None else place_batch(hold(batch, "batch"), self._mesh)
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be a function callback(step, values), not {callback!r}")
-        self._callback, self._optimizer, self._constants = callback, optimizer, preconditioner
-        self._name, self._repeat, self._steps_per_epoch = name, repeat, steps_per_epoch
-        self._file = self._events = self._directions = None
-        self._measurement: Measurement | None = None
+        self._every, self._statistics = every, tuple(statistics)
+        self._has_optimizer = optimizer is not None
+        self._measure = LoopMeasurement(
+            loss,
+            coordinates,
+            statistics,
+            key=key,
+            mesh=self._mesh,
+            options=measured_options,
+            optimizer=optimizer,
+            constants=preconditioner,
+        )
+        file = events = None
         if workdir is not None:
             from hgeo.records.geometry_csv import GeometryFile
 
-            self._file = GeometryFile(workdir)
+            file = GeometryFile(workdir)
         if tensorboard is not None:
             from hgeo.measure.tensorboard import EventFiles
 
-            self._events = EventFiles(tensorboard)
+            events = EventFiles(tensorboard)
+        self._output = MonitorOutput(
+            layers,
+            name=name,
+            repeat=repeat,
+            steps_per_epoch=steps_per_epoch,
+            file=file,
+            events=events,
+            callback=callback,
+        )
 
     @property
     def mode(self) -> str | None:
         """The way in which it differentiates and why; `None` before the first measurement."""
-        return None if self._measurement is None else self._measurement.mode
+        return self._measure.mode
 
     def due(self, step: int) -> bool:
         """Whether a call at this step measures."""
@@ -199,132 +209,17 @@ class Monitor:
         if not self.due(step):
             return None
         step = operator.index(step)
-        self._check(batch, optimizer_state, gradient, updates)
+        check_batch(self._batch, batch)
+        check_update(
+            self._statistics, self._has_optimizer, optimizer_state is not None, gradient, updates
+        )
         params = hold(params, "params")
         params = in_turn(place(params, self._mesh))  # after what the loop has in flight
         if self._batch is None:
             batch = place_batch(hold(batch, "batch"), self._mesh)
         else:
             batch = self._batch
-        if self._measurement is None:
-            self._measurement = self._prepare(params, batch)
-        measured = self._measurement(
-            params,
-            batch,
-            lambda: self._at_coordinates(params, batch, optimizer_state, gradient, updates),
+        measured = self._measure(
+            params, batch, optimizer_state=optimizer_state, gradient=gradient, updates=updates
         )
-        return self._record(step, measured)
-
-    def _check(self, batch, optimizer_state, gradient, updates):
-        if (batch is None) == (self._batch is None):
-            raise ValueError(
-                "a batch was given both for all steps and for this one"
-                if batch is not None
-                else "no batch was given, neither for this step nor (batch=) for all"
-            )
-        if (gradient is None) != (updates is None):
-            raise ValueError("gradient and updates must be given together")
-        stated = self._optimizer is not None and optimizer_state is not None
-        for name in OF_UPDATES:
-            given = name == "alignment" and gradient is not None
-            if name in self._statistics and not given and not stated:
-                raise ValueError(
-                    f"statistics has {name!r}, which needs optimizer_state= at each call and "
-                    "optimizer= of the monitor"
-                    + (", or gradient= and updates=" if name == "alignment" else "")
-                )
-
-    def _prepare(self, params, batch):
-        outputs, head, loss = None, None, self._loss
-        if isinstance(loss, tuple):
-            outputs, head = map(released, loss)
-            loss = lambda params, batch: head(outputs(params, batch), batch)
-        else:
-            loss = released(loss)
-        for own in self._coordinates.values():  # before the loss stumbles over what is missing
-            jax.eval_shape(own.layer.leaves, params)
-        params, batch = jax.eval_shape(lambda *both: both, params, batch)
-        context = Context(
-            loss=loss,
-            coordinates=self._coordinates,
-            variables=params,
-            batch=batch,
-            mesh=self._mesh,
-            key=self._key,
-            options=self._options,
-            outputs=outputs,
-            head=head,
-        )
-        if self._optimizer is not None and set(OF_UPDATES) & set(self._statistics):
-            from hgeo.measure.optimizer_view import Adaptivity, directions_at_coordinates
-
-            constants = self._constants if "preconditioned" in self._statistics else None
-            adaptivity = Adaptivity(self._optimizer, 1.0, constants, collection=None)
-            self._directions = directions_at_coordinates(context, adaptivity)
-        return Measurement(context, self._statistics)
-
-    def _at_coordinates(self, params, batch, optimizer_state, gradient, updates):
-        found: dict[str, AtCoordinates] = {}
-        if self._directions is not None and optimizer_state is not None:
-            check_trainable(params)
-            state = place(optimizer_state, self._mesh)
-            try:
-                found = self._directions(params, state, batch)
-            except Exception as error:  # an update of Optax raises what it stumbles over
-                check_state(self._optimizer, params, state, error)
-                raise
-        if gradient is None:
-            return found
-        at = lambda own, tree: np.asarray(own.layer.ravel(tree)[own.indices])
-        return {
-            name: AtCoordinates(
-                at(own, gradient),
-                -at(own, updates),
-                found[name].preconditioner if name in found else None,
-            )
-            for name, own in self._coordinates.items()
-        }
-
-    def _record(self, step: int, measured: Measured) -> dict[str, float]:
-        epoch = float("nan") if self._steps_per_epoch is None else step / self._steps_per_epoch
-        rows = [
-            GeometryRow(
-                optimizer=self._name,
-                repeat=self._repeat,
-                step=step,
-                epoch=epoch,
-                loss=measured.loss,
-                layer_number=self._numbers[layer],
-                layer=layer,
-                statistic=statistic,
-                value=value,
-            )
-            for layer, statistic, value in measured.values
-        ]
-        _warn(step, measured.loss, rows)
-        values = {"hgeo/loss": measured.loss}
-        values |= {f"hgeo/{name}/{layer}": value for layer, name, value in measured.values}
-        if self._file is not None:
-            self._file.replace(rows)
-        if jax.process_index() > 0:
-            return values
-        if self._events is not None:
-            named = ((name.rpartition("/"), array) for name, array in measured.arrays.items())
-            arrays = {f"hgeo/{k}/{layer}": a for (layer, _, k), a in named if k in HISTOGRAMS}
-            self._events.write(step, values, arrays)
-        if self._callback is not None:
-            self._callback(step, values)
-        return values
-
-
-def _warn(step: int, loss: float, rows: Sequence[GeometryRow]) -> None:
-    """One warning of all that is not finite."""
-    found = [
-        f"{number} of {of} Hessian entries of {layer}"
-        for _, layer, number, of in entries_not_finite(rows)
-    ]
-    if not np.isfinite(loss):
-        found.insert(0, f"the loss ({loss})")
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        warnings.warn(f"step {step}: not finite: {', '.join(found[:3])}{more}", stacklevel=4)
+        return self._output.write(step, measured)

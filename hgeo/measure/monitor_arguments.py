@@ -10,7 +10,7 @@ import numpy as np
 
 from hgeo.curvature.preconditioning import complete_constants
 from hgeo.measure.context import ProbeOptions
-from hgeo.measure.named import STATISTICS
+from hgeo.measure.named import OF_UPDATES, STATISTICS
 from hgeo.params.leaf_paths import leaves_by_path
 from hgeo.params.static_leaves import without
 
@@ -87,6 +87,32 @@ def to_options(given: Mapping[str, Any]) -> ProbeOptions:
     options = ProbeOptions(**given)
     options.check()
     return options
+
+
+def check_batch(for_all: PyTree, for_step: PyTree) -> None:
+    """Raises a ValueError unless there is one batch: that of all steps, or that of this one."""
+    if (for_step is None) == (for_all is None):
+        raise ValueError(
+            "a batch was given both for all steps and for this one"
+            if for_step is not None
+            else "no batch was given, neither for this step nor (batch=) for all"
+        )
+
+
+def check_update(
+    statistics: Sequence[str], has_optimizer: bool, has_state: bool, gradient: Any, updates: Any
+) -> None:
+    """Raises a ValueError unless a call gives what the statistics of updates need."""
+    if (gradient is None) != (updates is None):
+        raise ValueError("gradient and updates must be given together")
+    for name in OF_UPDATES:
+        is_given = name == "alignment" and gradient is not None
+        if name in statistics and not is_given and not (has_optimizer and has_state):
+            raise ValueError(
+                f"statistics has {name!r}, which needs optimizer_state= at each call and "
+                "optimizer= of the monitor"
+                + (", or gradient= and updates=" if name == "alignment" else "")
+            )
 
 
 def check_trainable(params: PyTree) -> None:

@@ -90,29 +90,36 @@ def _rows(context: Context, across: bool) -> Statistic:
 
 
 def _alignment(context: Context) -> Statistic:
-    def of(entries, gradient, adaptive):
+    def of_layer(entries, gradient, adaptive):
         arrays = {"gradient": gradient, "adaptive_gradient": adaptive}
-        told = arrays | counts(gradient, "gradient_") | counts(adaptive, "adaptive_gradient_")
+        values = arrays | counts(gradient, "gradient_") | counts(adaptive, "adaptive_gradient_")
         known = all(np.isfinite(array).any() for array in (entries, gradient, adaptive))
         if not known or len(entries) < 2:
-            return {"rho_gradient": np.nan, "rho_adaptive": np.nan} | told
+            return {"rho_gradient": np.nan, "rho_adaptive": np.nan} | values
         found = alignment(entries, gradient, adaptive)
-        return {"rho_gradient": found.rho_gradient, "rho_adaptive": found.rho_adaptive} | told
+        correlations = {
+            "rho_gradient": found.rho_gradient,
+            "rho_adaptive": found.rho_adaptive,
+        }
+        return correlations | values
 
     def statistic(probed):
         directions = probed.directions()
-        return {name: of(own, *directions[name][:2]) for name, own in probed.entries().items()}
+        return {
+            name: of_layer(entries, *directions[name][:2])
+            for name, entries in probed.entries().items()
+        }
 
     return statistic
 
 
-def _seen(context: Context) -> Statistic:
+def _preconditioned(context: Context) -> Statistic:
     def statistic(probed):
         found = {}
         for name, entries in probed.entries().items():
-            seen = entries / probed.directions()[name].preconditioner
-            values = summarise(seen, context.options.eps, "preconditioned_r_med")
-            found[name] = values | {"preconditioned_diagonal": seen}
+            diagonal = entries / probed.directions()[name].preconditioner
+            values = summarise(diagonal, context.options.eps, "preconditioned_r_med")
+            found[name] = values | {"preconditioned_diagonal": diagonal}
         return found
 
     return statistic
@@ -277,7 +284,7 @@ STATISTICS: dict[str, Callable[[Context], Statistic]] = {
     "r_diag": lambda context: _rows(context, across=False),
     "r_diag_across": lambda context: _rows(context, across=True),
     "alignment": _alignment,
-    "preconditioned": _seen,
+    "preconditioned": _preconditioned,
     "low_rank": _low_rank,
     "gauss_newton": lambda context: _other_curvature(context, "gauss_newton"),
     "fisher": lambda context: _other_curvature(context, "fisher"),

@@ -22,7 +22,7 @@ PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Adaptivity:
+class OptimizerView:
     """The optimizer of a run, as far as statistics look at it.
 
     Attributes:
@@ -50,7 +50,7 @@ class Adaptivity:
         return params if self.collection is None else {**variables, self.collection: params}
 
 
-class Directions(NamedTuple):
+class OptimizerDirections(NamedTuple):
     """Pytrees of the params' structure: g, u in the update −learning_rate · u, and P.
 
     `preconditioner` is NaN where none is known: everywhere in Lion, in the matrices in Muon, in
@@ -63,39 +63,41 @@ class Directions(NamedTuple):
 
 
 def directions_at_coordinates(
-    context: Context, adaptivity: Adaptivity
+    context: Context, view: OptimizerView
 ) -> Callable[[PyTree, optax.OptState, PyTree], dict[str, AtCoordinates]]:
     """(variables, optimizer's state, batch) -> the same at each layer's coordinates, compiled.
 
     The first call warns of the layers that have no preconditioner, with the reason.
     """
-    programs: list[Callable[..., Directions]] = []
+    programs: list[Callable[..., OptimizerDirections]] = []
 
     def directions(variables, state, batch):
         if not programs:
-            missing = missing_preconditioners(adaptivity, state, adaptivity.params(variables))
-            _warn(context, adaptivity, missing)
-            own = directions_on_device(context, adaptivity, frozenset(missing))
-            programs.append(context.compiled(own))
+            missing = missing_preconditioners(view, state, view.params(variables))
+            _warn(context, view, missing)
+            on_device = directions_on_device(context, view, frozenset(missing))
+            programs.append(context.compiled(on_device))
         found = programs[0](variables, state, batch)
-        trees = [adaptivity.variables({}, tree) for tree in found]
+        trees = [view.variables({}, tree) for tree in found]
         return {
-            name: AtCoordinates(*(np.asarray(own.layer.ravel(tree)[own.indices]) for tree in trees))
-            for name, own in context.coordinates.items()
+            name: AtCoordinates(
+                *(np.asarray(chosen.layer.ravel(tree)[chosen.indices]) for tree in trees)
+            )
+            for name, chosen in context.coordinates.items()
         }
 
     return directions
 
 
 def missing_preconditioners(
-    adaptivity: Adaptivity, state: optax.OptState, params: PyTree
+    view: OptimizerView, state: optax.OptState, params: PyTree
 ) -> dict[str, str]:
     """By path of the params, the reasons why leaves have no P.
 
     Raises:
       ValueError: constants that don't fit the state.
     """
-    constants = adaptivity.constants
+    constants = view.constants
     if constants is None:
         return {}
     reasons: dict[str, str] = {}
@@ -112,36 +114,36 @@ def missing_preconditioners(
         return dict.fromkeys(paths, str(error))
     missing = {path: "the optimizer does not train it" for path in paths if path not in found}
     missing |= reasons
-    if adaptivity.is_checked:
+    if view.is_checked:
         missing |= differences(
-            adaptivity.optimizer, params, lambda state: diagonal_and_reasons(state, constants)[0]
+            view.optimizer, params, lambda state: diagonal_and_reasons(state, constants)[0]
         )
     return missing
 
 
 def directions_on_device(
-    context: Context, adaptivity: Adaptivity, missing: Collection[str] = ()
-) -> Callable[[PyTree, optax.OptState, PyTree], Directions]:
-    """(variables, optimizer's state, batch) -> the `Directions` of the update that would follow.
+    context: Context, view: OptimizerView, missing: Collection[str] = ()
+) -> Callable[[PyTree, optax.OptState, PyTree], OptimizerDirections]:
+    """(variables, optimizer's state, batch) -> the directions of the update that would follow.
 
     Each is a pytree of the variables' params. The gradient is that of the whole batch; the moments
     are those after the update has taken it in. The leaves of `missing` have a P of NaN.
     """
-    optimizer = optax.with_extra_args_support(adaptivity.optimizer)
+    optimizer = optax.with_extra_args_support(view.optimizer)
 
     def directions(variables, state, batch):
-        params = adaptivity.params(variables)
+        params = view.params(variables)
 
         def value_and_grad(total, variables, piece):
-            of_params = lambda params: total(adaptivity.variables(variables, params))
-            return jax.value_and_grad(of_params)(adaptivity.params(variables))
+            of_params = lambda params: total(view.variables(variables, params))
+            return jax.value_and_grad(of_params)(view.params(variables))
 
         options = context.on_device
         value, grads = averaged(value_and_grad, context.loss, variables, batch, **options)
         mean_loss = lambda params: averaged(
             lambda total, variables, piece: total(variables),
             context.loss,
-            adaptivity.variables(variables, params),
+            view.variables(variables, params),
             batch,
             **options,
         )
@@ -149,15 +151,15 @@ def directions_on_device(
         # An optimizer knows the arrays alone, as it was initialised with them.
         grads, params = without(grads), without(params)
         updates, state = optimizer.update(grads, state, params, **more)
-        adaptive = jax.tree.map(lambda update: update / -adaptivity.learning_rate, updates)
-        return Directions(grads, adaptive, _preconditioner(state, params))
+        adaptive = jax.tree.map(lambda update: update / -view.learning_rate, updates)
+        return OptimizerDirections(grads, adaptive, _preconditioner(state, params))
 
     def _preconditioner(state, params):
-        if adaptivity.constants is None:
+        if view.constants is None:
             return jax.tree.map(jnp.ones_like, params)
         leaves, found = leaves_by_path(params), {}
         if len(missing) < len(leaves):
-            found = leaves_by_path(diagonal_and_reasons(state, adaptivity.constants)[0])
+            found = leaves_by_path(diagonal_and_reasons(state, view.constants)[0])
         diagonal = [
             jnp.full_like(leaf, jnp.nan) if path in missing else found[path]
             for path, leaf in leaves.items()
@@ -167,14 +169,14 @@ def directions_on_device(
     return directions
 
 
-def _warn(context: Context, adaptivity: Adaptivity, missing: Mapping[str, str]) -> None:
+def _warn(context: Context, view: OptimizerView, missing: Mapping[str, str]) -> None:
     """One warning of the layers without P."""
-    below = "" if adaptivity.collection is None else f"{adaptivity.collection}/"
+    below = "" if view.collection is None else f"{view.collection}/"
     by_reason: dict[str, list[str]] = {}
     for name, layer in context.layers.items():
         paths = [path_of(part).removeprefix(below) for part in layer.parts]
         for reason in dict.fromkeys(missing[path] for path in paths if path in missing):
             by_reason.setdefault(reason, []).append(name)
     if by_reason:
-        told = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
-        warnings.warn(f"no preconditioner, NaN in its place: {'; '.join(told)}", stacklevel=2)
+        lines = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
+        warnings.warn(f"no preconditioner, NaN in its place: {'; '.join(lines)}", stacklevel=2)

@@ -28,6 +28,9 @@ from hgeo.records.rows import (
     entries_not_finite,
 )
 
+# What one line of each kind of measurement says.
+MEASURED_ROWS = {"probe": GeometryRow, "evaluation": EvaluationRow, "loss": ProbeLossRow}
+
 
 class RunRecords:
     """What one run has recorded; rows are kept by step, so that a step done again replaces its own.
@@ -94,6 +97,15 @@ class RunRecords:
     def is_finite(self) -> bool:
         """Whether neither training nor a Hessian entry came to an inf or a NaN."""
         return self.diverged_at is None and not self.not_finite_entries
+
+    def measured(self, kind: str) -> dict[int, list[Any]]:
+        """The rows of a kind of measurement by step: `"probe"`, `"evaluation"` or `"loss"`."""
+        by_kind: dict[str, dict[int, list[Any]]] = {
+            "probe": self.geometry,
+            "evaluation": self.evaluation,
+            "loss": self.probe_losses,
+        }
+        return by_kind[kind]
 
     def loss_rows(self) -> list[LossRow]:
         """The loss rows in the order of their steps."""

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from hgeo.optimizers import label
 from hgeo.records.rows import GeometryRow
 from hgeo.records.run_records import RunRecords
-from hgeo.report.tables import Measured
+from hgeo.report.tables import StatisticTable
 from hgeo.report.text_table import shorten
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; markers repeat the distinction.
@@ -37,7 +37,7 @@ def loss_curves(records: Sequence[RunRecords], optimizers: Sequence[str]) -> Fig
 
 def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> Figure:
     """R_med against step, one panel a layer, mean and range over the repeats."""
-    measured = Measured(records)
+    measured = StatisticTable(records)
     columns = min(4, max(1, len(measured.layers)))
     rows = math.ceil(max(1, len(measured.layers)) / columns)
     figure = Figure(figsize=(2.8 * columns, 2.3 * rows + 0.6), layout="constrained")
@@ -81,7 +81,7 @@ def loss_and_r_med(
     Raises:
       ValueError: no R_med of that layer was recorded.
     """
-    measured = Measured(records)
+    measured = StatisticTable(records)
     if layer_number is not None and layer_number not in measured.layers:
         known = ", ".join(map(str, measured.layers))
         raise ValueError(f"layer_number is {layer_number}; R_med was recorded of layers {known}")
@@ -263,7 +263,7 @@ def _steps_label(records: Sequence[RunRecords], not_finite: int) -> str:
     return f"step (updates){bars}{note}"
 
 
-def _least_uniform(measured: Measured, optimizers: Sequence[str]) -> int | None:
+def _least_uniform(measured: StatisticTable, optimizers: Sequence[str]) -> int | None:
     found = [
         (value, -number)
         for number in measured.layers

@@ -15,7 +15,7 @@ from hgeo.records.run_records import RunRecords
 from hgeo.report.colors import Scale
 from hgeo.report.figures import COLORS, MARKERS, loss_curve, smooth
 from hgeo.report.html import breakable, embedded_json
-from hgeo.report.tables import STATISTIC, TITLES, Measured, format_number, mean_text, ratio_of
+from hgeo.report.tables import STATISTIC, TITLES, StatisticTable, format_number, mean_text, ratio_of
 
 MEDIAN = "median over the layers"
 
@@ -40,7 +40,7 @@ def layer_view(
       last is the median over layers) and column; each is (value, text, colour), a value that is not
       finite as JavaScript's `Number` reads it.
     """
-    measured = {name: Measured(records, name) for name in TITLES}
+    measured = {name: StatisticTable(records, name) for name in TITLES}
     measured = {name: found for name, found in measured.items() if found.layers}
     layers = {n: layer for found in measured.values() for n, layer in found.layers.items()}
     names = [[str(n), layers[n].removesuffix("/kernel")] for n in sorted(layers)]
@@ -122,7 +122,7 @@ def _html_cells(cells: Sequence[Cell]) -> str:
 
 def _statistic(
     name: str,
-    measured: Measured,
+    measured: StatisticTable,
     layers: Sequence[int],
     optimizers: Sequence[str],
     pairs: Sequence[tuple[str, str]],

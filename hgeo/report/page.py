@@ -4,12 +4,12 @@ import html
 import json
 from collections.abc import Mapping, Sequence
 
-from hgeo.config import Config
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import Image
 from hgeo.report.html import document, html_details, html_figure, html_table, resource
 from hgeo.report.layer_view import html_layer_view, layer_view
+from hgeo.report.summary import ExperimentSummary
 from hgeo.report.tables import divergence_notes
 from hgeo.report.text_table import Table
 
@@ -38,7 +38,7 @@ SECTIONS = {"layers": "Layers", "figures": "Figures", "tables": "Tables", "confi
 
 
 def experiment_page(
-    config: Config,
+    summary: ExperimentSummary,
     records: Sequence[RunRecords],
     tables: Sequence[Table],
     images: Mapping[str, Image],
@@ -47,14 +47,14 @@ def experiment_page(
     """The page.
 
     Args:
-      config: the experiment's.
+      summary: of the experiment.
       records: of its runs.
       tables: in their order.
       images: the figures in `ALTS`.
       command: that gives the page again; empty for none.
     """
-    title = f"{config.workload}: {', '.join(label(name) for name in config.optimizers)}"
-    view = layer_view(records, config.optimizers, config.compare)
+    title = f"{summary.workload}: {', '.join(label(name) for name in summary.optimizers)}"
+    view = layer_view(records, summary.optimizers, summary.compared_pairs)
     notes = [f'<p class="diverged">{html.escape(n)}</p>' for n in divergence_notes(records)]
     contents = {
         "layers": [html_layer_view(view)],
@@ -66,11 +66,11 @@ def experiment_page(
         "tables": [html_table(table) for table in tables] or [f"<p>{NO_TABLES}</p>"],
         "config": [
             *([f"<pre>{html.escape(command)}</pre>"] if command else []),
-            html_details("All settings", json.dumps(config.to_dict(), indent=2)),
+            html_details("All settings", json.dumps(summary.settings, indent=2)),
         ],
     }
     links = "".join(f'<a href="#{name}">{text}</a>' for name, text in SECTIONS.items())
-    about = ABOUT + (REPEATS if config.repeats > 1 else "")
+    about = ABOUT + (REPEATS if summary.repeats > 1 else "")
     body = [f"<nav>{links}</nav>", *notes, f"<p>{about}</p>"]
     for name, text in SECTIONS.items():
         body += [f'<section id="{name}">', f"<h2>{text}</h2>", *contents[name], "</section>"]

@@ -38,7 +38,7 @@ TITLES = {
 At = int | Mapping[int, int]
 
 
-class Measured:
+class StatisticTable:
     """Values of one statistic in the records of several runs, by run, repeat, step and layer.
 
     Attributes:
@@ -99,7 +99,7 @@ def compare(
     ratio is that of each repeat. A step at which both have the same numbers (the common start) has
     one column. As many tables as it takes for none to be wider than `width`.
     """
-    measured = Measured(records, statistic)
+    measured = StatisticTable(records, statistic)
     if not measured.layers:
         return []
     name, ratio = TITLES[statistic]
@@ -120,7 +120,7 @@ def compare_at_losses(
 
     The row `loss` holds those of the probe batch, and tells how far they still differ.
     """
-    measured = Measured(records)
+    measured = StatisticTable(records)
     if not measured.layers:
         return []
     groups, notes = [], []
@@ -147,7 +147,7 @@ def compare_at_losses(
 
 def _laid_out(
     title: str,
-    measured: Measured,
+    measured: StatisticTable,
     unit: str,
     groups: list[list[list[str]]],
     records: Sequence[RunRecords],
@@ -213,7 +213,7 @@ def divergence_notes(records: Iterable[RunRecords]) -> list[str]:
 
 
 def _columns(
-    measured: Measured,
+    measured: StatisticTable,
     pair: tuple[str, str],
     heading: str,
     at: tuple[At, At],

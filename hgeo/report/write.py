@@ -7,7 +7,6 @@ from etils import epath
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from hgeo.config import Config
 from hgeo.records.run_records import (
     EvaluationRow,
     GeometryRow,
@@ -21,11 +20,12 @@ from hgeo.records.run_records import (
 )
 from hgeo.report import figures
 from hgeo.report.page import experiment_page
+from hgeo.report.summary import ExperimentSummary
 from hgeo.report.tables import STATISTIC, TITLES, WIDTH, Table, compare, compare_at_losses, held_out
 
 
 def write_report(
-    config: Config,
+    summary: ExperimentSummary,
     records: Sequence[RunRecords],
     folder: epath.Path,
     console: Console,
@@ -38,7 +38,7 @@ def write_report(
     The CSV files hold the rows of all runs, `table.md` the printed tables.
 
     Args:
-      config: the experiment's.
+      summary: of the experiment.
       records: of its runs.
       folder: where the files go.
       console: where the tables go.
@@ -57,20 +57,20 @@ def write_report(
     rows = (row for run in records for row in run.iterates.values())
     write_rows(folder / "iterates.csv", IterateRow, rows)
 
-    tables = _tables(config, records, losses, WIDTH)
+    tables = _tables(summary, records, losses, WIDTH)
     write_text(folder / "table.md", "\n".join(table.markdown() for table in tables))
     drawn = {
         **(more or {}),
-        "losses": figures.loss_curves(records, config.optimizers),
-        "loss_and_r_med": figures.loss_and_r_med(records, config.optimizers),
-        "r_med": figures.r_med_by_layer(records, config.optimizers),
+        "losses": figures.loss_curves(records, summary.optimizers),
+        "loss_and_r_med": figures.loss_and_r_med(records, summary.optimizers),
+        "r_med": figures.r_med_by_layer(records, summary.optimizers),
     }
     images = {name: figures.render(figure) for name, figure in drawn.items()}
     for name, image in images.items():
         write_bytes(folder / "figures" / f"{name}.png", image.png)
         write_bytes(folder / "figures" / f"{name}.svg", image.svg)
-    whole = _tables(config, records, losses, math.inf)
-    page = experiment_page(config, records, whole, images, command)
+    whole = _tables(summary, records, losses, math.inf)
+    page = experiment_page(summary, records, whole, images, command)
     write_text(folder / "report.html", page)
 
     for table in tables:
@@ -79,15 +79,15 @@ def write_report(
 
 
 def _tables(
-    config: Config, records: Sequence[RunRecords], losses: Sequence[float], width: float
+    summary: ExperimentSummary, records: Sequence[RunRecords], losses: Sequence[float], width: float
 ) -> list[Table]:
     """R_med first, at the probe's steps and at equal losses, then what else was recorded."""
     tables = []
-    for pair in config.compare:
-        tables += compare(records, pair, config.probe.steps, width=width)
+    for pair in summary.compared_pairs:
+        tables += compare(records, pair, summary.probe_steps, width=width)
         tables += compare_at_losses(records, pair, losses, width)
     for name in TITLES:
         if name != STATISTIC:
-            for pair in config.compare:
-                tables += compare(records, pair, config.probe.steps, name, width)
+            for pair in summary.compared_pairs:
+                tables += compare(records, pair, summary.probe_steps, name, width)
     return tables + held_out(records)

@@ -145,6 +145,12 @@ class Checkpoints:
         return "" if same else "its arrays are not those that were saved"
 
 
+def saved_steps(folder: epath.PathLike) -> set[int]:
+    """The steps that have a checkpoint in a folder, which is not opened."""
+    path = epath.Path(folder)
+    return {int(p.name) for p in path.iterdir() if p.name.isdigit()} if path.exists() else set()
+
+
 def digest(state: PyTree) -> str:
     """SHA-256 of the path, dtype, shape and bytes of every leaf, in the tree's order."""
     result = hashlib.sha256()

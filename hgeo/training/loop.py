@@ -10,16 +10,16 @@ from hgeo.devices import in_turn
 from hgeo.training.checkpoints import DamagedCheckpoint
 from hgeo.training.progress import Progress
 from hgeo.training.run import Run
-from hgeo.training.updates import TrainState
+from hgeo.training.updates import TrainState, UpdateInfo
 
 
-def go_on(runs: Sequence[Run], progress: Progress) -> None:
-    """Does what is missing of runs that can be trained together.
+def train(runs: Sequence[Run], progress: Progress) -> None:
+    """Does what is left of runs that can be trained together.
 
     Trains to every event without a checkpoint, those at one step as one program, and measures
     where due. Stopped at any moment and called again, it ends with the numbers of an undisturbed
     call. A run stops at its first update that isn't finite, which stays in its records, and the
-    others go on. From a damaged checkpoint it goes back to the one before, and says so.
+    others are trained on. After a damaged checkpoint it says so and restarts from the one before.
 
     Args:
       runs: with one `updates` and one set of events.
@@ -31,7 +31,7 @@ def go_on(runs: Sequence[Run], progress: Progress) -> None:
     """
     while True:
         try:
-            return _go_on(runs, progress)
+            return _train_to_each_event(runs, progress)
         except DamagedCheckpoint as damage:
             progress.say(f"{damage}; going on from the one before")
 
@@ -39,18 +39,18 @@ def go_on(runs: Sequence[Run], progress: Progress) -> None:
 def state_at(run: Run, step: int, progress: Progress) -> TrainState:
     """The state of a run at a step, to which it is trained where there is no whole checkpoint."""
     while True:
-        go_on([run.with_event(step)], progress)
+        train([run.with_event(step)], progress)
         try:
             return run.checkpoints.restore(step, run.like())
         except DamagedCheckpoint as damage:
             progress.say(f"{damage}; it is made again from the one before")
 
 
-def _go_on(runs: Sequence[Run], progress: Progress) -> None:
+def _train_to_each_event(runs: Sequence[Run], progress: Progress) -> None:
     states: dict[int, TrainState] = {}
     saved = [run.saved() for run in runs]
-    left = [run.events_left(own) for run, own in zip(runs, saved, strict=True)]
-    for step in sorted({step for own in left for step in own}):
+    left = [run.events_left(steps) for run, steps in zip(runs, saved, strict=True)]
+    for step in sorted({step for events in left for step in events}):
         live = [
             k for k, run in enumerate(runs) if step in left[k] and step in run.reachable_events()
         ]
@@ -58,9 +58,11 @@ def _go_on(runs: Sequence[Run], progress: Progress) -> None:
         states = {k: states.get(k) or runs[k].before(step, saved[k]) for k in behind}
         begun = {k: int(state.step) for k, state in states.items()}
         for start in sorted(set(begun.values())):
-            mates = [k for k in behind if begun[k] == start]
-            ends = _train([runs[k] for k in mates], [states[k] for k in mates], step, progress)
-            states |= dict(zip(mates, ends, strict=True))
+            together = [k for k in behind if begun[k] == start]
+            ends = _update_until(
+                step, [runs[k] for k in together], [states[k] for k in together], progress
+            )
+            states |= dict(zip(together, ends, strict=True))
         for k in behind:
             runs[k].records.write()
             if _diverged(runs[k], step, progress):
@@ -82,45 +84,49 @@ def _diverged(run: Run, step: int, progress: Progress) -> bool:
     return diverged
 
 
-def _train(
-    runs: Sequence[Run], states: Sequence[TrainState], stop: int, progress: Progress
+def _update_until(
+    stop: int, runs: Sequence[Run], states: Sequence[TrainState], progress: Progress
 ) -> list[TrainState]:
     """Updates all from one step to `stop`, or to where all diverged or it was asked to stop."""
     first_run, start = runs[0], int(states[0].step)
-    updates, schedule = first_run.updates, first_run.schedule
+    updates = first_run.updates
     packed = updates.pack(states)
     rates = [run.rate for run in runs]
-    fetch, stopping = None, False
+    unrecorded, stopping = None, False
 
-    def record(first, told):
-        fetched = jax.device_get(told)
-        by_run = [
-            np.stack(part).reshape(len(told), len(runs)).T for part in zip(*fetched, strict=True)
-        ]
-        for run, state, losses, numbers in zip(runs, states, *by_run, strict=True):
-            end = run.records.diverged_at
-            if end is None or first <= end:
-                own = zip(map(float, losses), map(int, numbers), strict=True)
-                run.record(first, own, state)
-
-    for first, last in schedule.blocks(start, stop):
+    for first, last in first_run.timeline.blocks(start, stop):
         began = time.perf_counter()
-        told = []
-        rows = np.stack([run.schedule.rows(first, last) for run in runs], axis=1)
-        for step, own in enumerate(rows, start=first + 1):
-            packed, one = in_turn(updates(packed, first_run.examples, own, rates))
-            told.append(one)
+        infos = []
+        batches = np.stack([run.timeline.batches(first, last) for run in runs], axis=1)
+        for step, batch in enumerate(batches, start=first + 1):
+            packed, info = in_turn(updates(packed, first_run.examples, batch, rates))
+            infos.append(info)
             if stopping := step < stop and first_run.preemption.requested(step):
                 break
-        if fetch is not None:
-            record(*fetch)
-        fetch = (first, told)
+        if unrecorded is not None:
+            _record(runs, states, *unrecorded)
+        unrecorded = (first, infos)
         ends = [run.records.diverged_at for run in runs]
         if stopping or all(end is not None and end < last for end in ends):
             break
-        repeats = ", ".join(run.title for run in runs)
+        titles = ", ".join(run.title for run in runs)
         seconds = time.perf_counter() - began
-        progress.done("step", (last - first) * len(runs), seconds, f"{repeats}: step {last}")
-    if fetch is not None:
-        record(*fetch)
+        progress.done("step", (last - first) * len(runs), seconds, f"{titles}: step {last}")
+    if unrecorded is not None:
+        _record(runs, states, *unrecorded)
     return updates.unpack(packed, len(runs))
+
+
+def _record(
+    runs: Sequence[Run], states: Sequence[TrainState], first: int, infos: Sequence[UpdateInfo]
+) -> None:
+    """Fetches what the updates from a step on say of themselves, and records it run by run."""
+    by_run = [
+        np.stack(part).reshape(len(infos), len(runs)).T
+        for part in zip(*jax.device_get(infos), strict=True)
+    ]
+    for run, state, losses, numbers in zip(runs, states, *by_run, strict=True):
+        end = run.records.diverged_at
+        if end is None or first <= end:
+            own_infos = zip(map(float, losses), map(int, numbers), strict=True)
+            run.record(first, own_infos, state)

@@ -1,27 +1,34 @@
-"""Runs: one trajectory, what is kept of it, and what of it is still missing."""
+"""Runs: one trajectory and what is kept of it."""
 
 import dataclasses
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from hgeo.records.run_records import LossRow, NotFiniteRow, RunRecords
+from hgeo.records.run_records import MEASURED_ROWS, LossRow, NotFiniteRow, RunRecords
 from hgeo.training.checkpoints import Checkpoints, DamagedCheckpoint
 from hgeo.training.finite import describe
 from hgeo.training.preemption import Preemption
 from hgeo.training.progress import Progress
-from hgeo.training.timeline import Schedule
+from hgeo.training.remaining import (
+    Due,
+    Remaining,
+    events_left,
+    reachable_events,
+    trusted_steps,
+    what_is_left,
+)
+from hgeo.training.timeline import Timeline
 from hgeo.training.updates import TrainState, Updates
 
 PyTree = Any
 
 
 @dataclasses.dataclass(frozen=True)
-class Measurement:
+class ScheduledMeasurement:
     """Something that is measured of a run at given steps.
 
     Attributes:
@@ -29,15 +36,11 @@ class Measurement:
       steps: when it is due.
       measure: state -> the rows' values behind optimizer, repeat, step and epoch, a line, and
         arrays to be kept by name.
-      row: the rows' type.
-      rows: what has been measured, by step.
     """
 
     kind: str
     steps: tuple[int, ...]
     measure: Callable[[TrainState], tuple[list[tuple], str, dict[str, np.ndarray]]]
-    row: type
-    rows: dict[int, list[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Run:
 
     Attributes:
       name: the optimizer's name.
-      schedule: when it trains and is probed.
+      timeline: when it trains and is probed.
       updates: what does the updates of this run, alone or with others.
       rate: its learning rate.
       initial: makes the state before the first update.
@@ -60,12 +63,12 @@ class Run:
     """
 
     name: str
-    schedule: Schedule
+    timeline: Timeline
     updates: Updates
     rate: float
     initial: Callable[[], TrainState]
     like: Callable[[], TrainState]
-    measurements: tuple[Measurement, ...]
+    measurements: tuple[ScheduledMeasurement, ...]
     examples: PyTree
     records: RunRecords
     checkpoints: Checkpoints
@@ -75,22 +78,12 @@ class Run:
     @property
     def title(self) -> str:
         """Its name and repeat, for messages."""
-        return f"{self.name}, repeat {self.schedule.repeat}"
+        return f"{self.name}, repeat {self.timeline.repeat}"
 
-    def measure_saved(self, kind: str, progress: Progress) -> None:
-        """Measures one kind where due at whole checkpoints, and says where there is none."""
-        saved = set(self.checkpoints.steps())
-        for measurement in (m for m in self.measurements if m.kind == kind):
-            for step in sorted(set(measurement.steps) - set(measurement.rows)):
-                if step not in saved:
-                    progress.say(f"{self.title}: no checkpoint at step {step}")
-                    continue
-                try:
-                    state = self.checkpoints.restore(step, self.like())
-                except DamagedCheckpoint as damage:
-                    progress.say(f"{self.title}: {damage}; nothing is measured there")
-                else:
-                    self._measure(measurement, state, step, progress)
+    @property
+    def due(self) -> Due:
+        """The steps of each kind of measurement."""
+        return {measurement.kind: measurement.steps for measurement in self.measurements}
 
     def measured_at(self, kind: str, step: int) -> "Run":
         """The run with one more step at which something of that kind is due."""
@@ -102,46 +95,26 @@ class Run:
 
     def with_event(self, step: int) -> "Run":
         """The run with one more step at which its state is kept."""
-        steps = (*self.schedule.measured_steps, step)
-        schedule = dataclasses.replace(self.schedule, measured_steps=steps)
-        return dataclasses.replace(self, schedule=schedule)
+        steps = (*self.timeline.measured_steps, step)
+        timeline = dataclasses.replace(self.timeline, measured_steps=steps)
+        return dataclasses.replace(self, timeline=timeline)
 
-    def missing(self) -> Counter[str]:
-        """Updates (`"step"`) and measurements, by their kind, still to do."""
-        saved, events = self.saved(), self.reachable_events()
-        missing, last = Counter(), self.schedule.start
-        for step in self.events_left(saved):
-            missing["step"] += 0 if step in saved else step - last
-            last = step
-        for measurement in self.measurements:
-            due = set(measurement.steps) & set(events)
-            missing[measurement.kind] += len(due - set(measurement.rows))
-        return missing
+    def left(self) -> Remaining:
+        """What is left to do of it."""
+        saved = self.checkpoints.steps()
+        return what_is_left(self.timeline, self.due, self.records, saved, self.keep_all)
 
     def saved(self) -> set[int]:
-        """The steps to go on from: those with a checkpoint and, in the records, all losses before.
-
-        Where losses are lacking (a file of records was cut short), their updates are done again.
-        """
-        steps = range(self.schedule.start, self.schedule.steps)
-        lacking = next((s for s in steps if s not in self.records.losses), self.schedule.steps)
-        return {step for step in self.checkpoints.steps() if step <= lacking}
+        """The steps that have a whole checkpoint and, in the records, all losses before."""
+        return trusted_steps(self.timeline, self.records, self.checkpoints.steps())
 
     def reachable_events(self) -> list[int]:
         """Steps with a checkpoint, up to where it diverged."""
-        end = self.records.diverged_at
-        return [step for step in self.schedule.events if end is None or step <= end]
+        return reachable_events(self.timeline, self.records)
 
     def events_left(self, saved: set[int]) -> list[int]:
         """The reachable events, without those that are over and whose checkpoint was dropped."""
-        last = max(saved, default=-1)
-
-        def over(step):
-            due = any(step in m.steps and step not in m.rows for m in self.measurements)
-            kept = step in self.schedule.kept(self.keep_all)
-            return step < last and step not in saved and not due and not kept
-
-        return [step for step in self.reachable_events() if not over(step)]
+        return events_left(self.timeline, self.due, self.records, saved, self.keep_all)
 
     def before(self, step: int, saved: set[int]) -> TrainState:
         """The last saved state before a step."""
@@ -154,21 +127,21 @@ class Run:
         """Saves a state, and drops those that are no longer wanted; keeps `saved` true."""
         step = int(state.step)
         self.checkpoints.save(step, state)
-        for earlier in {s for s in saved if s < step} - self.schedule.kept(self.keep_all):
+        for earlier in {s for s in saved if s < step} - self.timeline.kept(self.keep_all):
             self.checkpoints.drop(earlier)
             saved.remove(earlier)
         saved.add(step)
 
-    def record(self, first: int, told: Iterable[tuple[float, int]], state: TrainState) -> None:
+    def record(self, first: int, infos: Iterable[tuple[float, int]], state: TrainState) -> None:
         """Records the losses from a step on, up to the first update that isn't finite.
 
         Args:
           first: the step of the first of them.
-          told: the loss before each update, and the number of what is not finite of it.
+          infos: the loss before each update, and the number of what is not finite of it.
           state: one of this run, for the meaning of that number.
         """
-        for step, (loss, number) in enumerate(told, start=first):
-            place = (self.name, self.schedule.repeat, step, self.schedule.epoch(step))
+        for step, (loss, number) in enumerate(infos, start=first):
+            place = self._place(step)
             self.records.losses[step] = LossRow(*place, loss)
             if math.isfinite(loss) and number < 0:
                 continue
@@ -187,28 +160,51 @@ class Run:
           Preempted: it was asked to stop.
         """
         for measurement in self.measurements:
-            if step in measurement.steps and step not in measurement.rows:
+            if step in measurement.steps and step not in self.records.measured(measurement.kind):
                 restored = self.checkpoints.restore(step, self.like()) if state is None else state
                 state = restored
                 self._measure(measurement, restored, step, progress)
-                if self.preemption.requested(step):
-                    raise self.preemption.stopped()
+
+    def measure_saved(self, kind: str, progress: Progress) -> None:
+        """Measures one kind where due at whole checkpoints, and says where there is none.
+
+        Raises:
+          Preempted: it was asked to stop.
+        """
+        saved = set(self.checkpoints.steps())
+        for measurement in (m for m in self.measurements if m.kind == kind):
+            for step in sorted(set(measurement.steps) - self.records.measured(kind).keys()):
+                if step not in saved:
+                    progress.say(f"{self.title}: no checkpoint at step {step}")
+                    continue
+                try:
+                    state = self.checkpoints.restore(step, self.like())
+                except DamagedCheckpoint as damage:
+                    progress.say(f"{self.title}: {damage}; nothing is measured there")
+                else:
+                    self._measure(measurement, state, step, progress)
 
     def _measure(
-        self, measurement: Measurement, state: TrainState, step: int, progress: Progress
+        self, measurement: ScheduledMeasurement, state: TrainState, step: int, progress: Progress
     ) -> None:
-        began = time.perf_counter()
-        values, said, arrays = measurement.measure(state)
+        began, kind = time.perf_counter(), measurement.kind
+        values, line, arrays = measurement.measure(state)
         if arrays:
             self.records.write_arrays(step, arrays)
-        place = (self.name, self.schedule.repeat, step, self.schedule.epoch(step))
-        measurement.rows[step] = [measurement.row(*place, *value) for value in values]
+        row_type, place = MEASURED_ROWS[kind], self._place(step)
+        self.records.measured(kind)[step] = [row_type(*place, *value) for value in values]
         self.records.write()
         seconds = time.perf_counter() - began
         where = f"{self.title}, step {step}"
-        progress.done(measurement.kind, 1, seconds, where)
-        if said:
+        progress.done(kind, 1, seconds, where)
+        if line:
             progress.say(
-                f"{where} of {self.schedule.steps}: {said}; {measurement.kind} of {seconds:.1f} s, "
+                f"{where} of {self.timeline.steps}: {line}; {kind} of {seconds:.1f} s, "
                 f"{progress.estimate()}"
             )
+        if self.preemption.requested(step):
+            raise self.preemption.stopped()
+
+    def _place(self, step: int) -> tuple[str, int, int, float]:
+        """The first columns of every row."""
+        return self.name, self.timeline.repeat, step, self.timeline.epoch(step)

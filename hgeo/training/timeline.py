@@ -1,4 +1,4 @@
-"""Schedules: when a run trains, on which examples, and when it is looked at."""
+"""Timelines: when a run trains, on which examples, and when it is looked at."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ MAX_BLOCK = 50
 
 
 @dataclasses.dataclass(frozen=True)
-class Schedule:
+class Timeline:
     """When a run trains, on what, and when it is looked at.
 
     Attributes:
@@ -21,7 +21,7 @@ class Schedule:
       seed: with `repeat` and the epoch it gives the order of the examples.
       repeat: which of the repeats this is.
       watched_steps: steps at which a loss is looked at; their checkpoints are not kept.
-      start: the first update's number; more than 0 for a run that goes on from another's iterate.
+      start: the first update's number; more than 0 for a run that begins at another's iterate.
     """
 
     steps: int
@@ -48,8 +48,8 @@ class Schedule:
         """Passes over the training set that `step` updates make."""
         return step / self._steps_per_epoch
 
-    def rows(self, start: int, stop: int) -> np.ndarray:
-        """The examples of updates `start` to `stop - 1`: int32, (stop − start, batch_size).
+    def batches(self, start: int, stop: int) -> np.ndarray:
+        """Indices of the examples of updates `start` to `stop - 1`: int32, (updates, batch_size).
 
         Every epoch goes through the examples in a new order and leaves out those that fill no
         whole batch.

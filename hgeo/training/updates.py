@@ -32,8 +32,8 @@ class TrainState(NamedTuple):
     step: jax.Array
 
 
-class Told(NamedTuple):
-    """What an update tells of itself.
+class UpdateInfo(NamedTuple):
+    """What an update says of itself.
 
     Attributes:
       loss: before it.
@@ -47,19 +47,20 @@ class Told(NamedTuple):
 
 def update_on_device(
     workload: Workload, optimizer_of: OptimizerOf, key: jax.Array
-) -> Callable[[TrainState, PyTree, jax.Array, Any], tuple[TrainState, Told]]:
+) -> Callable[[TrainState, PyTree, jax.Array, Any], tuple[TrainState, UpdateInfo]]:
     """One update as a device does it.
 
-    `update(state, examples, rows, rate) -> (state, Told)`, with `rows` the device's share of the
-    batch, which it gathers from the examples, and `optimizer_of(rate)` the optimizer.
+    `update(state, examples, indices, rate) -> (state, UpdateInfo)`, with `indices` the device's
+    share of the batch, which it gathers from the examples, and `optimizer_of(rate)` the optimizer.
     """
 
-    def update(state: TrainState, examples, rows, rate):
+    def update(state: TrainState, examples, indices, rate):
         optimizer = optax.with_extra_args_support(optimizer_of(rate))
-        batch = jax.tree.map(lambda array: array[rows], examples)
+        batch = jax.tree.map(lambda array: array[indices], examples)
         if workload.dropout:
-            own = jax.random.fold_in(jax.random.fold_in(key, state.step), jax.lax.axis_index(AXIS))
-            batch = {**batch, "dropout_key": own}
+            device = jax.lax.axis_index(AXIS)
+            dropout_key = jax.random.fold_in(jax.random.fold_in(key, state.step), device)
+            batch = {**batch, "dropout_key": dropout_key}
         params = state.variables["params"]
         loss_of = lambda params, batch: workload.training_loss(
             {**state.variables, "params": params}, batch
@@ -71,8 +72,8 @@ def update_on_device(
         more = {"value": loss, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}
         updates, opt_state = optimizer.update(grads, state.optimizer, params, **more)
         variables = {**collections, "params": optax.apply_updates(params, updates)}
-        told = Told(loss, first_not_finite(grads, opt_state, variables))
-        return TrainState(variables, opt_state, state.step + 1), told
+        info = UpdateInfo(loss, first_not_finite(grads, opt_state, variables))
+        return TrainState(variables, opt_state, state.step + 1), info
 
     return update
 
@@ -80,7 +81,7 @@ def update_on_device(
 class Updates:
     """Compiled updates over all devices; the states' buffers are used again.
 
-    A run alone is one program. Several at one step are another: states, rows and learning rates
+    A run alone is one program. Several at one step are another: states, indices and learning rates
     stacked along a leading axis, which is vmapped and, where both numbers have a common divisor,
     sharded over the devices, so that each has fewer runs and more of their batches.
 
@@ -97,21 +98,22 @@ class Updates:
         self._examples: dict[int, PyTree] = {}
 
     def __call__(
-        self, packed: TrainState, examples: PyTree, rows: np.ndarray, rates: Sequence[float]
-    ) -> tuple[TrainState, Told]:
-        """One update of the runs in `packed`, and what it tells of each of them.
+        self, packed: TrainState, examples: PyTree, indices: np.ndarray, rates: Sequence[float]
+    ) -> tuple[TrainState, UpdateInfo]:
+        """One update of the runs in `packed`, and what it says of each of them.
 
         Args:
           packed: from `pack`.
           examples: the training examples, on the devices.
-          rows: of each run's batch: int32, (runs, batch size).
+          indices: of each run's batch: int32, (runs, batch size).
           rates: the runs' learning rates.
         """
         if len(rates) == 1:
-            return self.alone(packed, examples, rows[0], np.float32(rates[0]))
+            return self.alone(packed, examples, indices[0], np.float32(rates[0]))
         number = len(rates)
-        own = np.asarray(rates, np.float32)
-        return self._program(number)(packed, self._placed(examples, number), rows, own)
+        rates_of_runs = np.asarray(rates, np.float32)
+        examples = self._placed(examples, number)
+        return self._program(number)(packed, examples, indices, rates_of_runs)
 
     def pack(self, states: Sequence[TrainState]) -> TrainState:
         """The states of one step as one."""
@@ -135,16 +137,16 @@ class Updates:
         shapes = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct((number, *jnp.shape(leaf)), leaf.dtype), like
         )
-        rows = jax.ShapeDtypeStruct((number, batch_size), jnp.int32)
+        indices = jax.ShapeDtypeStruct((number, batch_size), jnp.int32)
         rates = jax.ShapeDtypeStruct((number,), jnp.float32)
         placed = self._placed(examples, number)
-        compiled = self._program(number).lower(shapes, placed, rows, rates).compile()
+        compiled = self._program(number).lower(shapes, placed, indices, rates).compile()
         self._together[number] = compiled
         memory = compiled.memory_analysis()
         needed = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-        there = SHARE_OF_MEMORY * _memory(self._mesh.devices.flat[0]) / _sharing(self._mesh)
+        available = SHARE_OF_MEMORY * _memory(self._mesh.devices.flat[0]) / _sharing(self._mesh)
         gib = lambda size: f"{size / 2**30:.2f} GiB"
-        return needed <= there, f"{gib(needed)} on each device, of {gib(there)}"
+        return needed <= available, f"{gib(needed)} on each device, of {gib(available)}"
 
     def _placed(self, examples: PyTree, number: int) -> PyTree:
         """The examples on the devices as several runs' program has them."""

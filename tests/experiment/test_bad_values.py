@@ -20,9 +20,9 @@ from hgeo.data.prepared import read_prepared
 from hgeo.data.random_targets import random_targets
 from hgeo.data.text import make_sequences, read_text
 from hgeo.errors import InputError
-from hgeo.experiment.step_spec import with_steps
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.step_spec import as_steps
 from hgeo.experiment.tuning import tuning_config, with_tuned_rates
-from hgeo.experiment.validation import check_config
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.models.bert_weights import find_weights, read_settings, read_vocabulary
 from hgeo.optimizers import make_optimizer
@@ -80,7 +80,7 @@ CONFIGS = [
 @pytest.mark.parametrize(("changes", "message"), CONFIGS, ids=[str(c[0]) for c in CONFIGS])
 def test_configs(changes, message):
     with pytest.raises(InputError, match=message):
-        check_config(load_config("quickstart", "smoke", **changes))
+        resolve(load_config("quickstart", "smoke", **changes))
 
 
 def config(**changes):
@@ -154,7 +154,7 @@ OTHERS = [
         lambda t: make_workload(config(model__num_heads=3)),
         r"multiple of model\.num_heads.*16 and 3",
     ),
-    (lambda t: with_steps(config(probe__steps=("3 days",)), 9), r"percentages.*not '3 days'"),
+    (lambda t: as_steps("probe.steps", ("3 days",), 6, 9), r"percentages.*not '3 days'"),
     (lambda t: tuning_config(config(), "lion", [1, 2]), r"there is no config\.lion to tune"),
     (lambda t: tuning_config(config(), "adam", [1.0]), r"two or more learning rates.*\[1\.0\]"),
     (one_tuned, r"is the tuning of 'sgd', not of 'adam'"),

@@ -68,7 +68,7 @@ def test_outputs_are_there_and_legible(finished):
 
 def test_finished_folder_needs_no_data(finished, monkeypatch):
     folder, said = finished
-    monkeypatch.setattr("hgeo.experiment.run_experiment.make_workload", None)
+    monkeypatch.setattr("hgeo.experiment.resolve.make_workload", None)
     before = records(folder)
     _, again = run(load_config("quickstart", "smoke"), folder)
     assert again.splitlines() == said[said.index("R_med of SGD+M") :].splitlines()

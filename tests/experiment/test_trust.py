@@ -16,7 +16,7 @@ from hgeo.models.bert_weights import find_weights
 from hgeo.records.rows import LossRow, NotFiniteRow
 from hgeo.records.run_records import RunRecords
 from hgeo.report import write_report
-from tests.experiments import ROOT, load_config
+from tests.experiments import ROOT, load_config, summary_of
 
 
 def calls(name):
@@ -106,7 +106,7 @@ def test_names_from_a_config_are_escaped_in_the_report(tmp_path):
     own.not_finite[1] = NotFiniteRow(MARKUP, 0, 1, 0.0, "gradient", MARKUP)
     with config.unlocked():
         config.optimizers = (MARKUP,)
-    write_report(config, [own], epath.Path(tmp_path), Console(quiet=True))
+    write_report(summary_of(config), [own], epath.Path(tmp_path), Console(quiet=True))
     page = (tmp_path / "report.html").read_text()
     assert "<script>alert" not in page
     assert page.count("<script") == page.count("</script>") == 4, "the report's own, no other"

@@ -7,45 +7,32 @@ import pytest
 from hgeo.devices import make_mesh
 from hgeo.errors import InputError
 from hgeo.experiment.fixed_batch_probe import GeometryProbe
-from hgeo.experiment.plan import make_plans
-from hgeo.experiment.setup import adaptivity
-from hgeo.measure.named import STATISTICS
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.shared_resources import optimizer_view
 from hgeo.optimizers import make_optimizer
-from hgeo.workloads.registry import make_workload
+from tests.every_statistic import every_statistic
 from tests.experiments import load_config, run
 from tests.local_data import write_wikitext2
-
-LAYERS = (2, 6)  # output projections: no unit of theirs is dead
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    return load_config(
-        "lm",
-        "smoke",
-        data_dir=str(write_wikitext2(tmp_path_factory.mktemp("data"))),
-        optimizers=("sgdm", "adam"),
-        compare=(("sgdm", "adam"),),
-        probe__layers=LAYERS,
-        probe__steps=(0, 6),
-        probe__statistics=tuple(STATISTICS),
-        probe__num_coordinates=20,
-    )
+    return every_statistic(str(write_wikitext2(tmp_path_factory.mktemp("data"))))
 
 
 def test_what_the_optimizer_sees_is_the_update_that_would_follow(config):
-    workload = make_workload(config)
+    resolved = resolve(config)
+    workload, plan = resolved.read_workload(), resolved.plans[1]
     variables = workload.init(jax.random.key(0))
-    probe = GeometryProbe(
-        config, workload, variables, jax.random.key(1), make_mesh(jax.devices()[:2])
-    )
-    plan = make_plans(config)[1]
+    mesh = make_mesh(jax.devices()[:2])
+    probe = GeometryProbe(resolved.probe, workload, variables, jax.random.key(1), mesh)
+    view = optimizer_view(resolved, plan)
     optimizer = make_optimizer(plan.optimizer, plan.arguments)
     state = optimizer.init(variables["params"])
     with jax.numpy_dtype_promotion("standard"):
         gradient, adaptive, divisor = map(
             np.asarray,
-            next(iter(probe.directions(variables, state, adaptivity(config, plan)).values())),
+            next(iter(probe.directions(variables, state, view).values())),
         )
     # Adam's first update: the moments, corrected, are g and g².
     np.testing.assert_allclose(divisor, np.abs(gradient), rtol=1e-3, atol=1e-7)

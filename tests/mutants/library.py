@@ -102,8 +102,8 @@ MUTANTS = (
         "monitor_key_ignored",
         "the monitor draws its coordinates from one key, whichever it is given",
         "hgeo/measure/monitor.py",
-        "self._key = jax.random.key(0) if key is None else key",
-        "self._key = jax.random.key(0)",
+        "key = jax.random.key(0) if key is None else key",
+        "key = jax.random.key(0)",
         (f"{MONITOR}::test_the_numbers_are_those_of_the_library",),
     ),
     Mutant(

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from hgeo.records.run_records import EvaluationRow, GeometryRow, LossRow, RunRecords
 from hgeo.report import write_report
-from tests.experiments import load_config
+from tests.experiments import load_config, summary_of
 
 MARKUP = "</script><script>alert(1)</script>"
 LONG = "decoder/" + 12 * "a_long_name/" + "out_proj/kernel"
@@ -26,7 +26,7 @@ def write_demo(folder, command="python -m hgeo.main --config='a b'"):
     with config.unlocked():
         config.probe.steps = STEPS
     records = make_records(folder)
-    write_report(config, records, epath.Path(folder), Console(quiet=True), (), command)
+    write_report(summary_of(config), records, epath.Path(folder), Console(quiet=True), (), command)
     return folder / "report.html"
 
 

@@ -10,8 +10,18 @@ import pytest
 
 from hgeo.errors import InputError
 from hgeo.training.checkpoints import Checkpoints, DamagedCheckpoint, digest
-from tests.damage import array_files, checkpoints, contents, files, flip, spoil, truncate
-from tests.experiments import load_config, records, run
+from tests.damage import (
+    array_files,
+    checkpoints,
+    contents,
+    files,
+    flip,
+    spoil,
+    spoil_steps,
+    truncate,
+)
+from tests.experiments import records, run
+from tests.trajectories import least as config
 
 STEPS = (0, 3, 6)
 
@@ -147,38 +157,6 @@ def test_the_digest_tells_values_shapes_dtypes_and_places():
     assert digest(jax.tree.map(jnp.copy, given)) == digest(given)
 
 
-QUICK = {
-    "probe__layers": (4,),
-    "model__num_blocks": 1,
-    "probe__num_coordinates": 2,
-    "optimizers": ("sgdm",),
-    "compare": (),
-    "same_loss__window": 1,
-    "sgdm__learning_rate": 0.02,
-}
-
-
-def config(**changes):
-    return load_config("quickstart", "smoke", **(QUICK | changes))
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("calm")
-    run(config(), folder)
-    return folder
-
-
-@pytest.fixture
-def work(calm, tmp_path):
-    return shutil.copytree(calm, tmp_path / "work")
-
-
-def broken(work, *steps):
-    for step in steps:
-        spoil(checkpoints(work, "sgdm") / str(step))
-
-
 def stored(folder, step):
     own = Checkpoints(checkpoints(folder, "sgdm"))
     metadata = own._manager.metadata(step).custom_metadata
@@ -187,9 +165,9 @@ def stored(folder, step):
 
 
 def test_a_run_goes_on_from_the_one_before_and_says_so(calm, work):
-    """Stopped behind step 3, whose checkpoint is then damaged: step 0 is gone on from."""
+    """Stopped behind step 3, whose checkpoint is then damaged: the run continues from step 0."""
     shutil.rmtree(checkpoints(work, "sgdm") / "6")
-    broken(work, 3)
+    spoil_steps(work, "sgdm", 3)
     _, said = run(config(), work)
     assert "checkpoints/3 is damaged" in said
     assert "going on from the one before" in said
@@ -203,7 +181,7 @@ def test_a_probe_added_later_at_a_damaged_checkpoint(calm, work):
     geometry = checkpoints(work, "sgdm").parent / "geometry.csv"
     lines = geometry.read_text().splitlines(keepends=True)
     geometry.write_text("".join(line for line in lines if not line.startswith("sgdm,0,6,")))
-    broken(work, 6)
+    spoil_steps(work, "sgdm", 6)
     _, said = run(config(), work)
     assert "checkpoints/6 is damaged" in said
     assert records(work) == records(calm)
@@ -212,7 +190,7 @@ def test_a_probe_added_later_at_a_damaged_checkpoint(calm, work):
 
 def test_all_damaged_is_an_error_and_nothing_is_deleted(work):
     shutil.rmtree(checkpoints(work, "sgdm") / "6")
-    broken(work, 0, 3)
+    spoil_steps(work, "sgdm", 0, 3)
     before = contents(work / "runs")
     with pytest.raises(InputError, match=r"no checkpoint that can be trusted.*nothing was deleted"):
         run(config(), work)

@@ -95,4 +95,4 @@ def test_a_damaged_config_json_is_an_error(tmp_path, damage):
     spoilt = text[:99] if damage == "half" else text.replace('"seed": 0', '"seed": 4')
     (tmp_path / "config.json").write_text(spoilt)
     with pytest.raises(InputError, match=r"config\.json is damaged"):
-        WorkFolder(tmp_path).check(config)
+        WorkFolder(tmp_path).check(config.to_dict())

@@ -38,7 +38,7 @@ def test_random_targets(small_data, name):
 
 def test_evaluation_without_held_out_examples(small_data):
     config = config_of("lm", small_data, data__held_out_split="", evaluation__steps=())
-    Evaluation(config, make_workload(config), make_mesh())
+    Evaluation(config.evaluation.batch_size, make_workload(config), make_mesh())
     config = config_of("lm", small_data, data__held_out_split="")
     with pytest.raises(InputError, match=r"evaluation\.steps is given, but data\.held_out_split"):
         run(config, "/nowhere")

@@ -10,7 +10,7 @@ from experiments.benchmarks.pytorch.cases import device, load, original
 from hgeo.data.files import given_root
 from hgeo.data.multi30k import PAD
 from hgeo.experiment.plan import RunPlan
-from hgeo.experiment.setup import Setup
+from hgeo.experiment.shared_resources import SharedResources
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import find_weights, read_settings, torch_names
 from hgeo.models.resnet import ResNet
@@ -21,15 +21,15 @@ from hgeo.models.transformer import LanguageModel
 class TorchTraining:
     """A workload's original, at the initial weights, and its Adam."""
 
-    def __init__(self, config: Any, setup: Setup, plan: RunPlan):
+    def __init__(self, config: Any, resources: SharedResources, plan: RunPlan):
         """Builds both, on the device and at the precision of products that JAX has by itself."""
         self._device = device()
         if self._device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # TF32, as JAX has it there
-        params = setup.variables["params"]
+        params = resources.variables["params"]
         self._examples = {
             name: torch.from_numpy(array).to(self._device)
-            for name, array in setup.workload.examples.items()
+            for name, array in resources.workload.examples.items()
         }
         self._module, self._logits, paths = MODELS[config.workload](config, params)
         load(self._module, paths, params)

@@ -2,72 +2,12 @@
 
 import shutil
 
-import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from hgeo.errors import InputError
-from hgeo.training.checkpoints import Checkpoints
-from tests.damage import checkpoints, contents, spoil
-from tests.experiments import load_config, records, run
-
-STEPS = (0, 3, 6)
-
-
-def state(step):
-    values = np.random.default_rng(step).normal(size=(40, 30)).astype(np.float32)
-    return {
-        "variables": {"kernel": jnp.asarray(values), "bias": jnp.zeros(7, jnp.bfloat16)},
-        "mu": jnp.asarray(values[::-1].copy()),
-        "step": jnp.int32(step),
-    }
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("saved") / "checkpoints"
-    own = Checkpoints(folder)
-    for step in STEPS:
-        own.save(step, state(step))
-    own.close()
-    return folder
-
-
-@pytest.fixture
-def folder(saved, tmp_path):
-    return shutil.copytree(saved, tmp_path / "run" / "checkpoints")
-
-
-QUICK = {
-    "probe__layers": (4,),
-    "model__num_blocks": 1,
-    "probe__num_coordinates": 2,
-    "optimizers": ("sgdm",),
-    "compare": (),
-    "same_loss__window": 1,
-    "sgdm__learning_rate": 0.02,
-}
-
-
-def config(**changes):
-    return load_config("quickstart", "smoke", **(QUICK | changes))
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("calm")
-    run(config(), folder)
-    return folder
-
-
-@pytest.fixture
-def work(calm, tmp_path):
-    return shutil.copytree(calm, tmp_path / "work")
-
-
-def broken(work, *steps):
-    for step in steps:
-        spoil(checkpoints(work, "sgdm") / str(step))
+from tests.damage import contents, spoil_steps
+from tests.experiments import records, run
+from tests.trajectories import least as config
 
 
 @pytest.mark.slow
@@ -81,7 +21,7 @@ def test_a_branch_from_a_damaged_checkpoint(tmp_path):
     run(branched, tmp_path / "calm")
     run(branched, tmp_path / "other")
     shutil.rmtree(tmp_path / "other/runs/branch")
-    broken(tmp_path / "other", 3)
+    spoil_steps(tmp_path / "other", "sgdm", 3)
     _, said = run(branched, tmp_path / "other")
     assert "checkpoints/3 is damaged" in said
     assert records(tmp_path / "other") == records(tmp_path / "calm")
@@ -95,7 +35,7 @@ def test_equal_losses_are_replayed_from_whole_checkpoints(work, calm, tmp_path):
     looking = {"same_loss__losses": ((min(curve[4:]) + lowest_before) / 2,)}
     whole = shutil.copytree(calm, tmp_path / "whole")
     run(config(**looking), whole)
-    broken(work, 3)
+    spoil_steps(work, "sgdm", 3)
     _, said = run(config(**looking), work)
     assert "checkpoints/3 is damaged" in said
     assert records(work) == records(whole)
@@ -103,7 +43,7 @@ def test_equal_losses_are_replayed_from_whole_checkpoints(work, calm, tmp_path):
 
 @pytest.mark.slow
 def test_probing_alone_leaves_damaged_checkpoints_out(work):
-    broken(work, 3)
+    spoil_steps(work, "sgdm", 3)
     before = contents(work / "runs")
     _, said = run(config(probe_only="again", probe__num_coordinates=3), work)
     assert "checkpoints/3 is damaged" in said
@@ -111,6 +51,6 @@ def test_probing_alone_leaves_damaged_checkpoints_out(work):
     lines = (work / "probes/again/geometry.csv").read_text().splitlines()[1:]
     assert {line.split(",")[2] for line in lines} == {"0", "6"}
     assert contents(work / "runs") == before
-    broken(work, 0, 6)
+    spoil_steps(work, "sgdm", 0, 6)
     with pytest.raises(InputError, match="no checkpoint that can be trusted"):
         run(config(probe_only="more", probe__num_coordinates=3), work)

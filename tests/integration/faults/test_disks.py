@@ -13,29 +13,19 @@ from hgeo.errors import InputError
 from hgeo.records.run_records import LossRow, RunRecords
 from hgeo.training.checkpoints import Checkpoints
 from tests.damage import checkpoints, contents
-from tests.experiments import ROOT, load_config, records, run
+from tests.experiments import ROOT, records, run
+from tests.trajectories import least
 
-CONFIG = {
-    "probe__layers": (4,),
-    "model__num_blocks": 1,
-    "probe__num_coordinates": 2,
+CHANGES = {
     "probe__steps": (0, 12),
     "steps": 12,
     "checkpoint_every": 1,
     "optimizers": ("adam",),
-    "compare": (),
 }
 
 
-def config():
-    return load_config("quickstart", "smoke", **CONFIG)
-
-
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("calm")
-    run(config(), folder)
-    return folder
+def config(**changes):
+    return least(**(CHANGES | changes))
 
 
 @pytest.fixture
@@ -119,9 +109,13 @@ def test_one_process_a_share_until_it_dies(calm, tmp_path):
         deadline = time.monotonic() + 100
         while not (lock.exists() and lock.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        longer = {**CONFIG, "steps": 100000, "probe__steps": (), "checkpoint_every": 0}
-        longer["probe__num_coordinates"] = 4
-        given = load_config("quickstart", "smoke", **longer)
+        longer = {"steps": 100000, "probe__steps": (), "checkpoint_every": 0}
+        given = config(
+            **longer,
+            probe__num_coordinates=4,
+            same_loss__window=25,
+            sgdm__learning_rate=0.2,
+        )
         with pytest.raises(InputError, match=rf"being worked on by process {first.pid} on "):
             run(given, tmp_path / "work")
     finally:

@@ -6,23 +6,12 @@ import pytest
 
 from hgeo.errors import InputError
 from tests.damage import checkpoints, contents
-from tests.experiments import load_config, records, run
-
-QUICK = {
-    "probe__layers": (3, 4),
-    "model__num_blocks": 1,
-    "probe__num_coordinates": 2,
-    "probe__steps": (0, 6),
-    "optimizers": ("sgdm",),
-    "compare": (),
-}
+from tests.experiments import records, run
+from tests.trajectories import least
 
 
-@pytest.fixture(scope="module")
-def calm(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("calm")
-    run(load_config("quickstart", "smoke", **QUICK), folder)
-    return folder
+def config():
+    return least(probe__layers=(3, 4), probe__steps=(0, 6))
 
 
 @pytest.mark.parametrize("name", ["losses", "geometry"])
@@ -31,7 +20,7 @@ def test_what_was_lost_is_done_again_and_said(calm, tmp_path, name):
     path = checkpoints(work, "sgdm").parent / f"{name}.csv"
     whole = path.read_bytes()
     path.write_bytes(whole[:-5])
-    _, said = run(load_config("quickstart", "smoke", **QUICK), work)
+    _, said = run(config(), work)
     assert "ended in half a line" in said
     assert path.read_bytes() == whole
     assert records(work) == records(calm)
@@ -43,5 +32,5 @@ def test_a_spoilt_line_stops_the_next_start_and_changes_nothing(calm, tmp_path):
     path.write_bytes(path.read_bytes().replace(b"sgdm,0,2,", b"sgdm,0,?,"))
     before = contents(work)
     with pytest.raises(InputError, match=r"losses\.csv, line 4 is damaged"):
-        run(load_config("quickstart", "smoke", **QUICK), work)
+        run(config(), work)
     assert contents(work) == before

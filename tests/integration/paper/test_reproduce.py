@@ -63,7 +63,7 @@ def test_shared_runs_are_trained_once(few):
 def test_again_nothing_is_trained_and_the_numbers_are_the_same(few, monkeypatch):
     folder, data = few
     before = {name: (folder / f"{name}.csv").read_bytes() for name in FEW}
-    monkeypatch.setattr("hgeo.experiment.run_experiment.make_workload", None)
+    monkeypatch.setattr("hgeo.experiment.resolve.make_workload", None)
     assert run(FEW, folder, data) == 0
     assert before == {name: (folder / f"{name}.csv").read_bytes() for name in FEW}
 

@@ -34,7 +34,7 @@ def on_eight(tmp_path_factory):
 @pytest.mark.parametrize("number", [1, pytest.param(2, marks=pytest.mark.slow), 4])
 def test_any_number_of_devices(on_eight, tmp_path, monkeypatch, number):
     monkeypatch.setattr(
-        "hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:number])
+        "hgeo.experiment.shared_resources.make_mesh", lambda: make_mesh(jax.devices()[:number])
     )
     run(load_config("quickstart", "smoke", **SMALL), tmp_path)
     for name, column in (("losses", "loss"), ("geometry", "value")):
@@ -66,12 +66,12 @@ def test_an_update_under_pmap(workload):
 
         function = update_on_device(workload, optimizer_of, key)
         mapped = jax.pmap(function, axis_name=AXIS, in_axes=(None, None, 0, None))
-        by_pmap, told = mapped(state, examples, batch.reshape(8, 2), rate)
+        by_pmap, info = mapped(state, examples, batch.reshape(8, 2), rate)
         copy = jax.tree.map(jnp.copy, state)
         updates = Updates(workload, optimizer_of, key, make_mesh())
         ours, one = updates.alone(copy, examples, batch, rate)
-    np.testing.assert_allclose(told.loss, np.full(8, one.loss), rtol=1e-6)
-    np.testing.assert_array_equal(told.not_finite, np.full(8, -1))
+    np.testing.assert_allclose(info.loss, np.full(8, one.loss), rtol=1e-6)
+    np.testing.assert_array_equal(info.not_finite, np.full(8, -1))
     for many, one in zip(jax.tree.leaves(by_pmap), jax.tree.leaves(ours), strict=True):
         assert many.shape == (8, *one.shape)
         np.testing.assert_allclose(many[0], one, rtol=1e-4, atol=1e-6)

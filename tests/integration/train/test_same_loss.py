@@ -4,6 +4,7 @@ import pytest
 
 from hgeo.training import loop
 from tests.experiments import records, rows, run
+from tests.interruptions import interrupted
 from tests.trajectories import losses_of, smoke
 
 
@@ -89,22 +90,15 @@ def test_an_interrupted_watch_goes_on_from_its_last_checkpoint(tmp_path, monkeyp
         compare=(),
     )
     run(config, tmp_path / "calm")
-    original, trained = loop._train, []
-
-    def stopping(runs, states, stop, progress):
-        if len(trained) == 5:
-            raise KeyboardInterrupt
-        trained.append((int(states[0].step), stop))
-        return original(runs, states, stop, progress)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_train", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, tmp_path / "stopped")
-        trained.clear()
-        patch.setattr(
-            loop, "_train", lambda *a: trained.append(a[1][0].step.item()) or original(*a)
-        )
+    with interrupted(loop, "_update_until", 6):
         run(config, tmp_path / "stopped")
-    assert trained[0] == 4, "it goes on where it stopped, though earlier checkpoints were dropped"
+    original, starts = loop._update_until, []
+
+    def noted(stop, runs, states, progress):
+        starts.append(int(states[0].step))
+        return original(stop, runs, states, progress)
+
+    monkeypatch.setattr(loop, "_update_until", noted)
+    run(config, tmp_path / "stopped")
+    assert starts[0] == 4, "it goes on where it stopped, though earlier checkpoints were dropped"
     assert records(tmp_path / "stopped") == records(tmp_path / "calm")

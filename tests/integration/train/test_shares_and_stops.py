@@ -11,6 +11,7 @@ from hgeo.training import loop
 from hgeo.training.locks import RunLock
 from hgeo.training.preemption import Preempted
 from tests.experiments import records, run
+from tests.interruptions import interrupted
 from tests.trajectories import SWITCH, smoke
 
 
@@ -34,22 +35,13 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
     assert finite
 
 
-def test_sigterm_saves_and_the_next_start_goes_on(tmp_path, monkeypatch):
+def test_sigterm_saves_and_the_next_start_goes_on(tmp_path):
     config = smoke()
     run(config, tmp_path / "calm")
-    original, calls = loop._train, []
-
-    def terminated(*args):
-        calls.append(1)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(*args)
-
     assert threading.current_thread() is threading.main_thread()
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_train", terminated)
-        with pytest.raises(Preempted):
-            run(config, tmp_path / "stopped")
+    terminate = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with interrupted(loop, "_update_until", 2, action=terminate, ends_with=Preempted):
+        run(config, tmp_path / "stopped")
     saved = {
         int(p.name) for p in (tmp_path / "stopped/runs/sgdm/repeat_0/checkpoints").glob("[0-9]*")
     }

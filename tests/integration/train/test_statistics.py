@@ -9,30 +9,18 @@ import pytest
 import hgeo
 from hgeo.devices import make_mesh
 from hgeo.experiment.fixed_batch_probe import GeometryProbe
-from hgeo.measure.named import STATISTICS
-from hgeo.measure.optimizer_view import Adaptivity
+from hgeo.experiment.resolve import resolve
+from hgeo.measure.optimizer_view import OptimizerView
 from hgeo.optimizers import make_optimizer, preconditioner_constants
 from hgeo.records.run_records import RunRecords
-from hgeo.workloads.registry import make_workload
+from tests.every_statistic import LAYERS, PAIR, every_statistic
 from tests.experiments import load_config, run
 from tests.local_data import write_wikitext2
-
-LAYERS = (2, 6)  # output projections: no unit of theirs is dead
 
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    return load_config(
-        "lm",
-        "smoke",
-        data_dir=str(write_wikitext2(tmp_path_factory.mktemp("data"))),
-        optimizers=("sgdm", "adam"),
-        compare=(("sgdm", "adam"),),
-        probe__layers=LAYERS,
-        probe__steps=(0, 6),
-        probe__statistics=tuple(STATISTICS),
-        probe__num_coordinates=20,
-    )
+    return every_statistic(str(write_wikitext2(tmp_path_factory.mktemp("data"))))
 
 
 @pytest.fixture(scope="module")
@@ -128,14 +116,15 @@ def test_the_arrays_behind_them_are_kept(workdir, values):
 
 @pytest.mark.parametrize("name", ["lion", "muon"])
 def test_what_adapts_without_second_moments_has_no_preconditioner(config, name):
-    workload = make_workload(config)
+    resolved = resolve(config)
+    workload = resolved.read_workload()
     variables = workload.init(jax.random.key(0))
     mesh = make_mesh(jax.devices()[:1])
-    probe = GeometryProbe(config, workload, variables, jax.random.key(1), mesh)
+    probe = GeometryProbe(resolved.probe, workload, variables, jax.random.key(1), mesh)
     optimizer = make_optimizer(name, {"learning_rate": 0.01})
-    own = Adaptivity(optimizer, 0.01, preconditioner_constants(name, {}))
+    view = OptimizerView(optimizer, 0.01, preconditioner_constants(name, {}))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        found = probe.directions(variables, optimizer.init(variables["params"]), own)
+        found = probe.directions(variables, optimizer.init(variables["params"]), view)
     for gradient, adaptive, divisor in found.values():
         assert np.isfinite(gradient).all()
         assert np.abs(adaptive).max() > 0
@@ -148,8 +137,7 @@ def test_saved_checkpoints_can_be_asked_for_others(config, workdir):
         "lm",
         "smoke",
         data_dir=config.data_dir,
-        optimizers=("sgdm", "adam"),
-        compare=(("sgdm", "adam"),),
+        **PAIR,
         probe__layers=(4,),
         probe__steps=(6,),
         probe__statistics=("r_diag",),

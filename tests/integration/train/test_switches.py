@@ -5,6 +5,7 @@ import pytest
 from hgeo.errors import InputError
 from hgeo.training import loop
 from tests.experiments import records, rows, run
+from tests.interruptions import interrupted
 from tests.trajectories import SWITCH, losses_of, same, smoke, stored
 
 
@@ -51,21 +52,11 @@ def test_a_switch_begins_at_the_others_iterate_with_a_fresh_state(tmp_path):
     "call",
     [pytest.param(3, marks=pytest.mark.slow), 5, pytest.param(8, marks=pytest.mark.slow)],
 )
-def test_an_interrupted_switch_ends_with_the_same_numbers(tmp_path, monkeypatch, call):
+def test_an_interrupted_switch_ends_with_the_same_numbers(tmp_path, call):
     config = smoke(adam_after=SWITCH, optimizers=("sgdm", "adam_after"), compare=(), repeats=2)
     run(config, tmp_path / "calm")
-    original, calls = loop._train, []
-
-    def stopping(*args):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return original(*args)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "_train", stopping)
-        with pytest.raises(KeyboardInterrupt):
-            run(config, tmp_path / "stopped")
+    with interrupted(loop, "_update_until", call):
+        run(config, tmp_path / "stopped")
     run(config, tmp_path / "stopped")
     assert records(tmp_path / "stopped") == records(tmp_path / "calm")
 

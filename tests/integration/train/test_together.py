@@ -14,6 +14,7 @@ from hgeo.training import loop, updates
 from hgeo.training.preemption import Preemption
 from hgeo.tune import tune
 from tests.experiments import load_config, records, rows, run
+from tests.interruptions import StopError, interrupted
 
 # Losses of one trajectory, in one program or in two: float32 sums in another order, six steps.
 TOLERANCE = 2e-4
@@ -39,7 +40,7 @@ def assert_close(folder, other, rtol=TOLERANCE):
 def _one_device(monkeypatch, request):
     number = getattr(request, "param", 1)
     monkeypatch.setattr(
-        "hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:number])
+        "hgeo.experiment.shared_resources.make_mesh", lambda: make_mesh(jax.devices()[:number])
     )
 
 
@@ -50,7 +51,9 @@ ADAMS = {"optimizers": ("adam",), "compare": (), "repeats": 3, "probe__steps": (
 def calm(tmp_path_factory):
     folder = tmp_path_factory.mktemp("calm")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:1]))
+        patch.setattr(
+            "hgeo.experiment.shared_resources.make_mesh", lambda: make_mesh(jax.devices()[:1])
+        )
         run(smoke(**ADAMS, runs_together=3), folder)
     return folder
 
@@ -115,35 +118,19 @@ def test_running_statistics_are_each_runs_own(tmp_path):
         np.testing.assert_allclose(float(a["value"]), float(b["value"]), rtol=2e-3)
 
 
-class _StopError(Exception):
-    pass
-
-
 @pytest.mark.parametrize(
     ("owner", "method", "call"),
     [
-        (loop, "_train", 2),
+        (loop, "_update_until", 2),
         (loop.Run, "save", 2),
         (loop.Run, "_measure", 2),
         (loop.Run, "record", 5),
     ],
 )
-def test_interrupted_anywhere_they_end_with_the_same_numbers(
-    calm, tmp_path, monkeypatch, owner, method, call
-):
-    original, calls = getattr(owner, method), []
-
-    def stopping(*args):
-        calls.append(method)
-        if len(calls) == call:
-            raise _StopError
-        return original(*args)
-
+def test_interrupted_anywhere_they_end_with_the_same_numbers(calm, tmp_path, owner, method, call):
     config = smoke(**ADAMS, runs_together=3)
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, method, stopping)
-        with pytest.raises(_StopError):
-            run(config, tmp_path)
+    with interrupted(owner, method, call):
+        run(config, tmp_path)
     run(config, tmp_path)
     # Runs that come back from different checkpoints are trained in programs of another size.
     assert_close(tmp_path, calm) if method == "save" else _assert_identical(tmp_path, calm)
@@ -163,8 +150,8 @@ def test_asked_to_stop_they_all_save_and_go_on(calm, tmp_path, monkeypatch):
     config = smoke(**ADAMS, runs_together=3)
     with monkeypatch.context() as patch:
         patch.setattr(Preemption, "requested", requested)
-        patch.setattr(Preemption, "stopped", lambda self: _StopError())
-        with pytest.raises(_StopError):
+        patch.setattr(Preemption, "stopped", lambda self: StopError())
+        with pytest.raises(StopError):
             run(config, tmp_path)
     saved = [
         {int(p.name) for p in (tmp_path / f"runs/adam/repeat_{k}/checkpoints").glob("[0-9]*")}

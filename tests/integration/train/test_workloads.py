@@ -74,7 +74,9 @@ def test_recorded_curvature_is_that_of_the_checkpoint(finished):
 def test_one_device_gives_the_numbers_of_eight(finished, tmp_path, monkeypatch):
     config, folder, _ = finished
     with monkeypatch.context() as patch:
-        patch.setattr("hgeo.experiment.setup.make_mesh", lambda: make_mesh(jax.devices()[:1]))
+        patch.setattr(
+            "hgeo.experiment.shared_resources.make_mesh", lambda: make_mesh(jax.devices()[:1])
+        )
         run(config, tmp_path)
     for name, column in (("losses", "loss"), ("geometry", "value"), ("evaluation", "value")):
         for one, eight in zip(rows(tmp_path, name), rows(folder, name), strict=True):

@@ -1,0 +1,51 @@
+"""What is left to do of a planned run, seen in its folder without opening it."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from hgeo.experiment.plan import RunPlan
+from hgeo.experiment.resolved import Resolved
+from hgeo.experiment.run_timeline import due_steps, run_timeline
+from hgeo.records.run_records import RunRecords
+from hgeo.training.checkpoints import saved_steps
+from hgeo.training.remaining import Remaining, what_is_left
+
+
+def left_of_run(
+    resolved: Resolved, plan: RunPlan, records: RunRecords, losses: Sequence[float] = ()
+) -> Remaining:
+    """What is left to do of a run, from its records and the names of its checkpoints.
+
+    Args:
+      resolved: the experiment.
+      plan: of the run.
+      records: what it has recorded.
+      losses: at which iterates are looked for.
+
+    Returns:
+      What is left; at most that where the run begins at another's iterate not yet found. Nothing
+      where it was looked for and there is none.
+    """
+    begins = records.iterates.get(("start", plan.start_target)) if plan.start_run else None
+    if begins is not None and begins.step < 0:
+        return Remaining()
+    start = begins.step if begins is not None else plan.start_step or 0
+    searched = [row for row in (records.iterates.get(("same_loss", x)) for x in losses) if row]
+    due = due_steps(resolved)
+    due["probe"] = (*due["probe"], *(row.step for row in searched if row.step >= 0))
+    left = what_is_left(
+        run_timeline(resolved, plan, repeat=0, start=start),
+        due,
+        records,
+        saved_steps(records.folder / "checkpoints"),
+        resolved.keep_all,
+    )
+    is_begun = begins is not None or not plan.start_run
+    searches = len(losses) - len(searched)
+    if resolved.same_loss.reference and not losses:
+        searches = 1  # for losses that the reference run will give
+    return dataclasses.replace(
+        left,
+        searches=searches,
+        is_trained=left.is_trained and is_begun and not records.repairs,
+    )

@@ -1,0 +1,41 @@
+"""The order of work: which runs a share has, and which of them are trained together."""
+
+from collections.abc import Iterable, Sequence
+
+from hgeo.experiment.plan import RunPlan
+from hgeo.experiment.resolved import Resolved
+
+PlannedRun = tuple[RunPlan, int]  # a plan and a repeat
+
+
+def runs_of_share(resolved: Resolved) -> list[PlannedRun]:
+    """The runs of this process's share: repeats and first runs dealt out in turn.
+
+    A run that begins at another's iterate is in the same share as that one.
+    """
+    share = resolved.share
+    first = [(plan.name, repeat) for plan, repeat in resolved.runs if not plan.start_run]
+    dealt = {run: k % share.count for k, run in enumerate(first)}
+    runs = []
+    for plan, repeat in resolved.runs:
+        parent = dealt.get((plan.start_run, repeat), 0)
+        if dealt.setdefault((plan.name, repeat), parent) == share.number - 1:
+            runs.append((plan, repeat))
+    return runs
+
+
+def families(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
+    """The runs in the order of work, those in one list that could be trained together.
+
+    Those are runs from the common start that differ in repeat and learning rate alone.
+    """
+    found: dict[object, list[PlannedRun]] = {}
+    for plan, repeat in runs:
+        family = (plan.name, repeat) if plan.start_run else plan.family
+        found.setdefault(family, []).append((plan, repeat))
+    return list(found.values())
+
+
+def groups_of(family: Sequence[PlannedRun], size: int) -> list[list[PlannedRun]]:
+    """A family cut into groups of at most `size` runs."""
+    return [list(family[k : k + size]) for k in range(0, len(family), size)]

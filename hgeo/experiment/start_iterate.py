@@ -1,0 +1,58 @@
+"""Where a run begins that goes on from another one's iterate, and with which state."""
+
+import math
+
+import jax.numpy as jnp
+
+from hgeo.experiment.optimizer_transfer import at_step, carried_state
+from hgeo.experiment.plan import RunPlan
+from hgeo.experiment.resolved import SameLossSettings
+from hgeo.experiment.same_loss import iterate_row
+from hgeo.records.run_records import IterateRow, RunRecords
+from hgeo.training.updates import TrainState
+
+
+def find_start(
+    plan: RunPlan, repeat: int, parent: RunRecords | None, settings: SameLossSettings
+) -> tuple[IterateRow, str]:
+    """The iterate of another run at which one begins; if there is none, why not.
+
+    Args:
+      plan: of the run that begins.
+      repeat: which of its repeats.
+      parent: the records of the other run; `None` where that was not started itself.
+      settings: how iterates are looked for by their loss.
+
+    Returns:
+      The row to be recorded, of step −1 where there is no such iterate, and then a line.
+    """
+    target, where = plan.start_target, f"{plan.name}, repeat {repeat}: not started"
+    if parent is None:
+        row = IterateRow(plan.name, repeat, "start", target, -1, math.nan)
+        return row, f"{where}, since {plan.start_run} was not"
+    if plan.start_loss is not None:
+        row = iterate_row(settings, parent, "start", target, plan.name, repeat)
+    else:
+        end, step = parent.diverged_at, int(target)
+        is_reached = end is None or step < end
+        loss = parent.losses[step].loss if is_reached else math.nan
+        row = IterateRow(plan.name, repeat, "start", target, step if is_reached else -1, loss)
+    if row.step >= 0:
+        return row, ""
+    reason = f"since {plan.start_run} never came to its start there"
+    return row, f"{where}, {reason} (the lowest loss is {row.loss:.4g})"
+
+
+def start_state(plan: RunPlan, parent: TrainState, fresh: TrainState) -> TrainState:
+    """The state of a run at the iterate of another one.
+
+    Args:
+      plan: of the run that begins.
+      parent: the other run's state there.
+      fresh: its own state at the common variables, for the optimizer's.
+    """
+    optimizer = fresh.optimizer
+    if plan.optimizer_state == "carried":
+        optimizer = carried_state(parent.optimizer, optimizer, plan)
+    optimizer = at_step(optimizer, jnp.copy(parent.step))
+    return TrainState(parent.variables, optimizer, parent.step)

@@ -1,0 +1,114 @@
+"""The measurement of a training loop's iterates, which is made when the first of them is seen."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from hgeo.devices import place
+from hgeo.losses import Loss
+from hgeo.measure.context import AtCoordinates, Context, ProbeOptions
+from hgeo.measure.measurement import Measured, Measurement
+from hgeo.measure.monitor_arguments import check_state, check_trainable
+from hgeo.measure.named import OF_UPDATES
+from hgeo.params.coordinates import Coordinates
+from hgeo.params.static_leaves import released
+
+PyTree = Any
+
+
+class LoopMeasurement:
+    """Measures the statistics of a monitor."""
+
+    def __init__(
+        self,
+        loss: Loss | tuple[Callable[..., Any], Callable[..., Any]],
+        coordinates: "OrderedDict[str, Coordinates]",
+        statistics: Sequence[str],
+        *,
+        key: jax.Array,
+        mesh: Mesh,
+        options: ProbeOptions,
+        optimizer: Any,
+        constants: Mapping[str, Any] | None,
+    ):
+        """Takes what a monitor takes; nothing is compiled yet."""
+        self._loss, self._coordinates, self._statistics = loss, coordinates, tuple(statistics)
+        self._key, self._mesh, self._options = key, mesh, options
+        self._optimizer, self._constants = optimizer, constants
+        self._measurement: Measurement | None = None
+        self._directions: Callable[..., dict[str, AtCoordinates]] | None = None
+
+    @property
+    def mode(self) -> str | None:
+        """The way in which it differentiates and why; `None` before the first measurement."""
+        return None if self._measurement is None else self._measurement.mode
+
+    def __call__(
+        self,
+        params: PyTree,
+        batch: PyTree,
+        *,
+        optimizer_state: PyTree,
+        gradient: PyTree,
+        updates: PyTree,
+    ) -> Measured:
+        """Measures one iterate, on the devices; the rest is as a monitor's call takes it."""
+        if self._measurement is None:
+            self._measurement = self._prepare(params, batch)
+        directions = lambda: self._at_coordinates(params, batch, optimizer_state, gradient, updates)
+        return self._measurement(params, batch, directions)
+
+    def _prepare(self, params, batch):
+        outputs, head, loss = None, None, self._loss
+        if isinstance(loss, tuple):
+            outputs, head = map(released, loss)
+            loss = lambda params, batch: head(outputs(params, batch), batch)
+        else:
+            loss = released(loss)
+        for chosen in self._coordinates.values():  # before the loss stumbles over what is missing
+            jax.eval_shape(chosen.layer.leaves, params)
+        params, batch = jax.eval_shape(lambda *both: both, params, batch)
+        context = Context(
+            loss=loss,
+            coordinates=self._coordinates,
+            variables=params,
+            batch=batch,
+            mesh=self._mesh,
+            key=self._key,
+            options=self._options,
+            outputs=outputs,
+            head=head,
+        )
+        if self._optimizer is not None and set(OF_UPDATES) & set(self._statistics):
+            from hgeo.measure.optimizer_view import OptimizerView, directions_at_coordinates
+
+            constants = self._constants if "preconditioned" in self._statistics else None
+            view = OptimizerView(self._optimizer, 1.0, constants, collection=None)
+            self._directions = directions_at_coordinates(context, view)
+        return Measurement(context, self._statistics)
+
+    def _at_coordinates(self, params, batch, optimizer_state, gradient, updates):
+        found: dict[str, AtCoordinates] = {}
+        if self._directions is not None and optimizer_state is not None:
+            check_trainable(params)
+            state = place(optimizer_state, self._mesh)
+            try:
+                found = self._directions(params, state, batch)
+            except Exception as error:  # an update of Optax raises what it stumbles over
+                check_state(self._optimizer, params, state, error)
+                raise
+        if gradient is None:
+            return found
+        at = lambda chosen, tree: np.asarray(chosen.layer.ravel(tree)[chosen.indices])
+        return {
+            name: AtCoordinates(
+                at(chosen, gradient),
+                -at(chosen, updates),
+                found[name].preconditioner if name in found else None,
+            )
+            for name, chosen in self._coordinates.items()
+        }

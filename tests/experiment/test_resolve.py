@@ -1,0 +1,56 @@
+"""What the door of an experiment makes of a config."""
+
+import dataclasses
+
+import pytest
+
+import hgeo.experiment.resolve as door
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.work_folder import WorkFolder
+from hgeo.workloads.registry import make_workload
+from tests.trajectories import smoke
+
+
+def test_what_is_resolved_does_not_follow_the_config():
+    config = smoke(probe__steps=("50%", 6, 0))
+    resolved = resolve(config)
+    before = resolved.settings
+    with config.unlocked():
+        config.steps, config.adam.learning_rate, config.probe.steps = 99, 0.7, (1,)
+    assert resolved.steps == before["steps"] == 6
+    assert resolved.probe.steps == tuple(before["probe"]["steps"]) == (0, 3, 6)
+    assert resolved.plans[1].arguments["learning_rate"] == before["adam"]["learning_rate"] != 0.7
+    for change in (
+        lambda: setattr(resolved, "steps", 7),
+        lambda: setattr(resolved.probe, "steps", ()),
+        lambda: resolved.plans[1].arguments.update(learning_rate=1.0),
+    ):
+        with pytest.raises((dataclasses.FrozenInstanceError, AttributeError)):
+            change()
+    resolved.settings["steps"] = 7
+    assert resolved.settings == before
+
+
+def test_data_are_read_once_and_only_where_no_folder_knows_their_number(tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr(door, "make_workload", lambda c: read.append(c) or make_workload(c))
+    config = smoke(probe__steps=(0, "0.002 epochs"))
+    resolved = resolve(config, WorkFolder(tmp_path))
+    workload = resolved.read_workload()
+    assert resolved.read_workload() is workload
+    assert len(read) == 1
+    assert resolved.num_examples == workload.num_examples
+    epoch = workload.num_examples // config.batch_size
+    assert resolved.probe.steps == tuple(sorted({0, round(0.002 * epoch)}))
+
+    WorkFolder(tmp_path).take(resolved.settings, workload, ["float32"])
+    again = resolve(config, WorkFolder(tmp_path))
+    assert len(read) == 1
+    assert (again.probe, again.settings) == (resolved.probe, resolved.settings)
+
+
+def test_losses_are_watched_where_they_are_compared():
+    watching = smoke(same_loss__by="probe", same_loss__every=4, same_loss__losses=(3.0,))
+    assert resolve(watching).same_loss.watched_steps == (0, 4)
+    assert resolve(smoke(same_loss__by="probe")).same_loss.watched_steps == ()
+    assert resolve(smoke(same_loss__losses=(3.0,))).same_loss.watched_steps == ()
