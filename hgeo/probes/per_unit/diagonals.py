@@ -22,11 +22,11 @@ from hgeo.probes.per_unit.unit_product import (
     unit_column,
     unit_entries,
 )
-from hgeo.second_order.adjoint_weighted import trace_loss
 from hgeo.second_order.chunking import mapped
 from hgeo.second_order.flops import operations
 from hgeo.second_order.memory import ChunkSize, chunk_of
 from hgeo.second_order.products import FORWARD, hessian_map
+from hgeo.second_order.traced_loss import trace_loss
 
 PyTree = Any
 

@@ -15,7 +15,7 @@ from jax.extend import core
 
 from hgeo.second_order.custom_rules import rule_of
 from hgeo.second_order.jaxpr import FLAT, Program, flatten, reaching
-from hgeo.second_order.linearity import Rules
+from hgeo.second_order.linearity import LinearityRules
 
 
 class Along(NamedTuple):
@@ -95,7 +95,7 @@ def _labels(program: Program, given: Mapping[int, Label], number: int) -> dict[i
 
 def _label(program: Program, labels: dict[int, Label], number: int) -> None:
     """Adds the labels of all variables that move, in the order of the program."""
-    rules, needed = Rules(program), reaching(program)
+    rules, needed = LinearityRules(program), reaching(program)
     for equation in program.equations:
         free = tuple(k for k, v in enumerate(equation.inputs) if v in labels)
         if not free or equation.name in FLAT or not needed.intersection(equation.outputs):
