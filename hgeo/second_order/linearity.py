@@ -88,7 +88,7 @@ class LinearityRules:
         rule = self._slope(equation, free)
         names = ELEMENTWISE | _ELEMENT_PREDICATES
         return all(
-            eqn.name in names or (eqn.name == "broadcast_in_dim" and _of_scalar(rule, eqn))
+            eqn.name in names or (eqn.name == "broadcast_in_dim" and _reads_scalar(rule, eqn))
             for eqn in rule.equations
         )
 
@@ -123,5 +123,5 @@ def _repeats(small, shape):
     return small == () or (len(small) == len(shape) and all(a in (1, b) for a, b in pairs))
 
 
-def _of_scalar(program, equation):
+def _reads_scalar(program, equation):
     return program.avals[equation.inputs[0]].shape == ()

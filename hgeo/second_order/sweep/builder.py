@@ -80,7 +80,7 @@ class PlanBuilder:
         if (variable, shape) not in self._repeated:
             self._repeated[variable, shape] = self.unnamed_root(
                 aval.dtype,
-                compute=lambda tangents: jnp.broadcast_to(dense(tangents.of(variable)), shape),
+                compute=lambda tangents: jnp.broadcast_to(dense(tangents.read(variable)), shape),
                 needs=(self.views[variable].root,),
                 repeats=variable,
             )
@@ -166,7 +166,7 @@ class PlanBuilder:
             (),
             lambda: product.square(weight.astype(product.matrix.dtype), num_coordinates),
         )
-        return lambda tangents: square(dense(tangents.of(product.source)))
+        return lambda tangents: square(dense(tangents.read(product.source)))
 
 
 def _summed_to(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -49,7 +49,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
 
     def compute(tangents: Tangents):
         parts = [
-            dense(scaled(cast(tangents.of_root(root), dtype), factor))
+            dense(scaled(cast(tangents.read_root(root), dtype), factor))
             for root, factor in factors.items()
         ]
         return sum_of(parts)

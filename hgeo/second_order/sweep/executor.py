@@ -24,5 +24,5 @@ def run_sweep(
         step(tangents)
     parts = [term(tangents) for term in plan.terms]
     for (first, second), weight in plan.weights.items():
-        parts.append(quadratic(weight, tangents.of_root(first), tangents.of_root(second)))
-    return sum_of(parts), {variable: tangents.of(variable) for variable in plan.targets}
+        parts.append(quadratic(weight, tangents.read_root(first), tangents.read_root(second)))
+    return sum_of(parts), {variable: tangents.read(variable) for variable in plan.targets}

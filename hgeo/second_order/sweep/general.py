@@ -23,7 +23,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
     function = equation.at(values, free)
     roots = tuple(builder.views[equation.inputs[k]].root for k in free)
     outs = [v for v, a in zip(equation.outputs, equation.avals, strict=True) if is_inexact(a)]
-    moved = lambda tangents: tuple(dense(tangents.of(equation.inputs[k])) for k in free)
+    moved = lambda tangents: tuple(dense(tangents.read(equation.inputs[k])) for k in free)
     once = lambda way, make: builder.once((way, equation, free), (), make)
     if builder.rules.is_linear(equation, free):
         push = once("push", lambda: jax.linearize(function, *points)[1])
@@ -54,7 +54,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
             products = [inner(c, s) for c, s in zip(curved, steps, strict=True)]
             tangents.store(curvature, sum_of(products))
 
-        builder.terms.append(lambda tangents: dense(tangents.of_root(curvature)))
+        builder.terms.append(lambda tangents: dense(tangents.read_root(curvature)))
     for out in outs:
         builder.new_root(out)
     for root in roots:

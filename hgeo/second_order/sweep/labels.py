@@ -40,18 +40,18 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
     }
     own = None if whole is None else pick(whole)
 
-    def of_summand(tangents: Tangents, summand: int):
+    def pick_from(tangents: Tangents, summand: int):
         if tangents.is_folded(summand):
-            moved = dense(tangents.of(products[summand].source))
+            moved = dense(tangents.read(products[summand].source))
             value = jnp.sum(moved * picked[summand], axis=-1, keepdims=True)
         else:
-            value = pick(dense(tangents.of_root(summand)))
+            value = pick(dense(tangents.read_root(summand)))
         return scaled(value, factors[summand])
 
     builder.new_root(
         out,
         compute=lambda tangents: scaled(
-            sum_of([of_summand(tangents, summand) for summand in summands]), own
+            sum_of([pick_from(tangents, summand) for summand in summands]), own
         ),
         needs=needs,
     )

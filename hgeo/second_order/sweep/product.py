@@ -30,7 +30,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
     if len(free) == 1:
 
         def compute(tangents: Tangents):
-            moved = tangents.of(equation.inputs[free[0]])
+            moved = tangents.read(equation.inputs[free[0]])
             return dot(moved, values[1]) if free[0] == 0 else dot(values[0], moved)
 
         product = wide_product(equation, free, builder.context.values)
@@ -43,11 +43,11 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
         builder.mark_read(root)
 
     def step(tangents: Tangents):
-        a, b = tangents.of(left), tangents.of(right)
+        a, b = tangents.read(left), tangents.read(right)
         tangents.store(out, dense(dot(a, values[1])) + dense(dot(values[0], b)))
 
     def term(tangents: Tangents):
-        a, b = tangents.of(left), tangents.of(right)
+        a, b = tangents.read(left), tangents.read(right)
         return 2.0 * inner(adjoint, dense(dot(a, b)))
 
     builder.terms.append(term)

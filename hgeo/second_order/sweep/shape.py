@@ -33,7 +33,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
     if product is None or not sums_product:
         builder.new_root(
             out,
-            compute=lambda tangents: apply(tangents.of(source), equation.params),
+            compute=lambda tangents: apply(tangents.read(source), equation.params),
             needs=(root,),
         )
         return
@@ -43,8 +43,8 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
 
     def compute(tangents: Tangents):
         if not tangents.is_folded(root):
-            return apply(tangents.of(source), equation.params)
-        moved = dense(tangents.of(product.source))
+            return apply(tangents.read(source), equation.params)
+        moved = dense(tangents.read(product.source))
         return jnp.sum(moved * jnp.broadcast_to(summed, moved.shape), axis=-1)
 
     builder.new_root(out, compute=compute, needs=(builder.source_root(product),))

@@ -59,12 +59,12 @@ class Tangents:
         self._views, self._roots, self._folded = views, roots, folded
         self._computed = dict(sources)
 
-    def of(self, variable: int) -> Tangent:
+    def read(self, variable: int) -> Tangent:
         """The tangent of a variable."""
         root, factor = self._views[variable]
-        return scaled(self.of_root(root), factor)
+        return scaled(self.read_root(root), factor)
 
-    def of_root(self, root: int) -> Tangent:
+    def read_root(self, root: int) -> Tangent:
         """The tangent of a root."""
         if root not in self._computed:
             compute = self._roots[root].compute

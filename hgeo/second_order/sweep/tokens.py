@@ -30,7 +30,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
     assert on_source is not None, "only wide products are taken"
     source = builder.unnamed_root(
         builder.roots[root].dtype,
-        compute=lambda tangents: on_source.apply(dense(tangents.of(product.source)))[0],
+        compute=lambda tangents: on_source.apply(dense(tangents.read(product.source)))[0],
         needs=(builder.source_root(product),),
     )
     if factor is not None:
@@ -38,7 +38,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
         factor = builder.once(("moved", equation), [given], lambda: equation.apply(given)[0])
     builder.new_root(
         out,
-        compute=lambda tangents: equation.apply(dense(tangents.of_root(root)))[0],
+        compute=lambda tangents: equation.apply(dense(tangents.read_root(root)))[0],
         needs=(root,),
         product=dataclasses.replace(product, source=source),
     )
