@@ -10,8 +10,8 @@ import pytest
 import hgeo
 from experiments import benchmark
 from experiments.benchmarks import full, growth, limit, probes
-from experiments.benchmarks.apart import layers_apart
 from experiments.benchmarks.probes_table import MODES, ONE_CALL
+from hgeo.second_order.evaluate import evaluate_quadratic_forms
 
 # CI runs them once, where PyTorch is there.
 pytestmark = pytest.mark.slow
@@ -171,7 +171,7 @@ def test_convolutions_and_their_gradients_are_counted():
     assert limit.least(counts, lambda: None, rounds=1).seconds > 0
 
 
-def test_shared_legs_are_counted_as_often_as_they_run():
+def test_separate_segments_are_counted_as_often_as_they_run():
     depth, width, rows, num = 24, 4, 6, 2
     params = {f"w{k:02}": jnp.eye(width) for k in range(depth)}
     x = jnp.ones((rows, width))
@@ -183,19 +183,18 @@ def test_shared_legs_are_counted_as_often_as_they_run():
 
     coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), num, jax.random.key(0))
 
-    def products():
-        # A new function each time: JAX keeps the traces of those it knows.
-        return limit.products(
-            lambda p, x: hgeo.sampled_diagonal(loss, p, x, coordinates, chunk_size=1), params, x
-        )
+    def products(share_segments):
+        probe = lambda p, x: evaluate_quadratic_forms(
+            loss, p, x, coordinates, chunk_size=1, share_segments=share_segments
+        )[0]
+        return limit.products(probe, params, x)
 
-    with layers_apart():
-        counts = products()
+    counts = products(False)
     # Each layer's tangent passes all layers above it.
     tangents = num * depth * (depth - 1) / 2
     assert counts[limit.Product(1, rows, width, width)] >= tangents
     assert counts[limit.Product(1, rows, width, width)] <= tangents + 4 * depth
-    assert products() != counts
+    assert products("auto") != counts
 
 
 def test_growth_fits_a_power_law(tmp_path, capsys):

@@ -1,7 +1,7 @@
 """From the start of a process to the first table of R_med: the translation model, all its layers.
 
 Each start is a process of its own: without the persistent compilation cache, with an empty one,
-with the one that the start before has filled, and without a cache where no layers share a loop.
+with the one that the start before has filled, and without a cache where layers share no segments.
 """
 
 import argparse
@@ -13,16 +13,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from typing import Any
 
 PHASES = ("python", "import", "weights", "trace", "compile", "run")
-# By name: whether the cache is used, and whether each layer has a loop of its own.
+# By name: whether the cache is used, and whether the layers share segments.
 STARTS = {
-    "no cache": (False, False),
-    "empty cache": (True, False),
-    "filled cache": (True, False),
-    "layers apart": (False, True),
+    "no cache": (False, "auto"),
+    "empty cache": (True, "auto"),
+    "filled cache": (True, "auto"),
+    "layers apart": (False, False),
 }
-CODE = "from experiments.benchmarks import cold; cold.one_start({began!r}, {sizes!r}, {apart!r})"
+CODE = "from experiments.benchmarks import cold; cold.one_start({began!r}, {sizes!r}, {share!r})"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -41,8 +42,8 @@ def main(arguments: Sequence[str]) -> None:
     rows = []
     with tempfile.TemporaryDirectory() as cache:
         for start in starts:
-            cached, apart = STARTS[start]
-            rows.append({"start": start, **_start(sizes, cache if cached else "", apart)})
+            cached, share = STARTS[start]
+            rows.append({"start": start, **_start(sizes, cache if cached else "", share)})
     print(rows[0].pop("about"))
     for row in rows[1:]:
         row.pop("about")
@@ -58,11 +59,11 @@ def main(arguments: Sequence[str]) -> None:
             writer.writerows(rows)
 
 
-def _start(sizes: tuple[str, int, int], cache: str, apart: bool) -> dict:
+def _start(sizes: tuple[str, int, int], cache: str, share: bool | str) -> dict:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
     if cache:
         environment["JAX_COMPILATION_CACHE_DIR"] = cache
-    code = CODE.format(began=time.time(), sizes=sizes, apart=apart)
+    code = CODE.format(began=time.time(), sizes=sizes, share=share)
     result = subprocess.run(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True
     )
@@ -73,7 +74,7 @@ def _ratio(row: dict) -> float:
     return (row["trace"] + row["compile"]) / row["run"]
 
 
-def one_start(began: float, sizes: tuple[str, int, int], apart: bool) -> None:
+def one_start(began: float, sizes: tuple[str, int, int], share: Any) -> None:
     """What the process does; prints the seconds of each phase as JSON."""
     marks = [began, time.time()]
 
@@ -82,16 +83,19 @@ def one_start(began: float, sizes: tuple[str, int, int], apart: bool) -> None:
 
     import hgeo
     from experiments.benchmarks import machine
-    from experiments.benchmarks.apart import layers_apart
     from experiments.benchmarks.cases import translation_model
+    from hgeo.second_order.evaluate import evaluate_quadratic_forms
 
     marks.append(time.time())
     case = translation_model(*sizes)
-    probe = jax.jit(lambda p, b: hgeo.sampled_diagonal(case.loss, p, b, case.coordinates))
+    probe = jax.jit(
+        lambda p, b: evaluate_quadratic_forms(
+            case.loss, p, b, case.coordinates, share_segments=share
+        )[0]
+    )
     jax.block_until_ready(case.params)
     marks.append(time.time())
-    with layers_apart(apart):
-        traced = probe.lower(case.params, case.batch)
+    traced = probe.lower(case.params, case.batch)
     marks.append(time.time())
     compiled = traced.compile()
     marks.append(time.time())

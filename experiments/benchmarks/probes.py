@@ -17,10 +17,11 @@ import numpy as np
 
 import hgeo
 from experiments.benchmarks import limit, machine
-from experiments.benchmarks.apart import layers_apart
 from experiments.benchmarks.cases import CASES, Case
 from experiments.benchmarks.probes_table import MODES, ONE_CALL, TORCH_WAYS, Row, table
 from experiments.benchmarks.timing import Timing, measure
+from hgeo.second_order.adjoint_weighted import ShareSegments
+from hgeo.second_order.evaluate import evaluate_quadratic_forms
 
 # Of the layer's largest |H_ii|, between any way and forward_over_reverse, in float32.
 TOLERANCE = 1e-4
@@ -121,12 +122,22 @@ def hgeo_probes(case: Case, modes: Sequence[str]) -> dict[Key, Callable[[int], P
 
 
 def diagonal(
-    case: Case, mode: str, coordinates: Mapping[str, hgeo.Coordinates], chunk: int
+    case: Case,
+    mode: str,
+    coordinates: Mapping[str, hgeo.Coordinates],
+    chunk: int,
+    share_segments: ShareSegments = "auto",
 ) -> Callable[[Any, Any], Any]:
     """The probe as a function of params and batch."""
-    return lambda params, batch: hgeo.sampled_diagonal(
-        case.loss, params, batch, coordinates, mode=mode, chunk_size=chunk
-    )
+    return lambda params, batch: evaluate_quadratic_forms(
+        case.loss,
+        params,
+        batch,
+        coordinates,
+        mode=mode,
+        chunk_size=chunk,
+        share_segments=share_segments,
+    )[0]
 
 
 def torch_probes(case: Case, ways: Sequence[str]) -> dict[Key, Callable[[int], Probe]]:
@@ -179,11 +190,11 @@ def operations_line(case: Case) -> str:
 def limit_line(case: Case, rows: Sequence[Row], rounds: int) -> str:
     """How near the call over all layers is to the time of its matrix products alone."""
     (row,) = [row for row in rows if (row.layer, row.way) == (ONE_CALL, "adjoint_weighted")]
-    # A function each: JAX would take the trace of the one for the other.
-    probe = lambda: diagonal(case, row.way, case.coordinates, row.chunk)
-    compiled = jax.jit(probe()).lower(case.params, case.batch).compile()
-    with layers_apart():
-        counts = limit.products(probe(), case.params, case.batch)
+    probe = diagonal(case, row.way, case.coordinates, row.chunk)
+    compiled = jax.jit(probe).lower(case.params, case.batch).compile()
+    # Each layer's equations must stand in the program as often as they run, to be counted.
+    separate = diagonal(case, row.way, case.coordinates, row.chunk, share_segments=False)
+    counts = limit.products(separate, case.params, case.batch)
     call = lambda: jax.block_until_ready(compiled(case.params, case.batch))
     call()
     operations, least, seconds = limit.least(counts, call, rounds)

@@ -20,12 +20,12 @@ import optax
 import hgeo
 from configs import translation
 from experiments.benchmarks import machine
-from experiments.benchmarks.apart import layers_apart
 from experiments.benchmarks.cases import PAD, Case, language_model
 from hgeo.devices import AXIS, REPLICATED, SHARDED, data_parallel, make_mesh
 from hgeo.losses import value_and_grad
 from hgeo.models.seq2seq import Seq2Seq, token_loss
 from hgeo.models.transformer import LanguageModel
+from hgeo.second_order.evaluate import evaluate_quadratic_forms
 from hgeo.second_order.flops import operations
 
 DEVICES = (1, 2, 4, 8)
@@ -65,8 +65,7 @@ def main(arguments: Sequence[str]) -> None:
             )
             rows.append({"devices": number, "program": program, "bytes": exchanged, "gflop": gflop})
     if not options.smoke:
-        with layers_apart():
-            print("\n".join([*paper_lines(), *large_lines()]))
+        print("\n".join([*paper_lines(), *large_lines()]))
     if options.out:
         with open(options.out, "w", newline="") as file:
             writer = csv.DictWriter(file, list(rows[0]))
@@ -131,13 +130,8 @@ def paper_lines() -> list[str]:
     layers = hgeo.find_layers(params, model.layer_order()[:-1])
     mean = lambda p, b: loss(p, b).total / loss(p, b).weight
     updates = operations(jax.grad(mean), params, batch_of(piece)) * config.batch_size / piece
-    sweeps = operations(
-        lambda p, b: hgeo.sampled_diagonal(
-            loss, p, b, _coordinates(layers, config.probe.num_coordinates), chunk_size=8
-        ),
-        params,
-        batch_of(piece),
-    )
+    coordinates = _coordinates(layers, config.probe.num_coordinates)
+    sweeps = operations(_separate(loss, coordinates, 8), params, batch_of(piece))
     sweeps *= config.probe.batch_size / piece
     trained = 2 * 8 * config.steps * updates
     probed = 2 * 8 * len(config.probe.steps) * sweeps
@@ -168,16 +162,20 @@ def large_lines() -> list[str]:
     order = model.layer_order()[:-1]
     chosen = [order[k] for k in np.linspace(0, len(order) - 1, 8).astype(int)]
     layers = hgeo.find_layers(params, chosen)
-    each = batch * operations(
-        lambda p, b: hgeo.sampled_diagonal(loss, p, b, _coordinates(layers, 200), chunk_size=1),
-        params,
-        {"tokens": tokens, "labels": tokens},
-    )
+    one = _separate(loss, _coordinates(layers, 200), 1)
+    each = batch * operations(one, params, {"tokens": tokens, "labels": tokens})
     about = (
         f"a language model of {weights / 1e9:.2f} billion weights, 200 coordinates of "
         f"{len(layers)} layers on {batch} x {length} tokens: {each / 1e15:.1f} PFLOP"
     )
     return [about, *(_expected(each, name) for name in MACHINES)]
+
+
+def _separate(loss: Any, coordinates: Any, chunk: int) -> Any:
+    """A probe in which each layer's equations stand as often as they run, to be counted."""
+    return lambda params, batch: evaluate_quadratic_forms(
+        loss, params, batch, coordinates, chunk_size=chunk, share_segments=False
+    )
 
 
 def _coordinates(layers: Any, number: int) -> Any:

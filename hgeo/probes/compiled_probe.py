@@ -10,7 +10,7 @@ from hgeo.devices import AXIS, OverBatch, make_mesh
 from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import hold, released
-from hgeo.second_order.evaluate import check_options, forms_and_choice
+from hgeo.second_order.evaluate import check_options, evaluate_quadratic_forms
 from hgeo.second_order.modes import ModeChoice
 
 PyTree = Any
@@ -71,7 +71,7 @@ class Probe:
         return hold(params, "params"), self._coordinates, hold(batch, "batch")
 
     def _on_device(self, params, coordinates, batch):
-        entries, self._choice = forms_and_choice(
+        entries, self._choice = evaluate_quadratic_forms(
             self._loss, params, batch, coordinates, axis_name=AXIS, **self._options
         )
         return entries

@@ -108,34 +108,54 @@ def condition_number(
         narrow = [str(x.dtype) for x in jax.tree.leaves(value) if x.dtype == jnp.float32]
         if narrow:
             raise ValueError(f"the loss of float64 params and batch is {narrow[0]}, not float64")
-
-        @jax.jit
-        def rows(params, batch, starts):
-            product = hessian_product(
-                loss,
-                params,
-                batch,
-                layer,
-                microbatch_size=microbatch_size,
-                precision="highest",
-                axis_name=None,
-            )
-            unit = lambda place: jnp.zeros(n, jnp.float64).at[place].set(1.0)
-            of_place = lambda place: product.times(unit(place))
-            return mapped(of_place, starts, chunk_size if product.choice.vmapped else 1)
-
-        matrix = np.empty((n, n))
-        for start in range(0, n, chunk_size):
-            stop = min(start + chunk_size, n)
-            # One shape for all chunks: the last one computes some rows again.
-            places = np.arange(stop - chunk_size, stop).clip(0)
-            matrix[places] = rows(params, batch, places)
-            if progress is not None:
-                progress(stop, n)
-
+        matrix = _dense_hessian(loss, params, batch, layer, chunk_size, microbatch_size, progress)
     if not np.isfinite(matrix).all():
         bad = int((~np.isfinite(matrix)).sum())
         raise ValueError(f"{bad} of {n * n} entries of the Hessian are not finite")
+    return _conditioning(matrix)
+
+
+def _dense_hessian(
+    loss: Loss,
+    params: PyTree,
+    batch: PyTree,
+    layer: Layer,
+    chunk_size: int,
+    microbatch_size: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> np.ndarray:
+    """All rows of a layer's Hessian, `chunk_size` of them together."""
+    n = layer.size
+
+    @jax.jit
+    def rows(params, batch, places):
+        product = hessian_product(
+            loss,
+            params,
+            batch,
+            layer,
+            microbatch_size=microbatch_size,
+            precision="highest",
+            axis_name=None,
+        )
+        unit = lambda place: jnp.zeros(n, jnp.float64).at[place].set(1.0)
+        row = lambda place: product.times(unit(place))
+        return mapped(row, places, chunk_size if product.choice.vmapped else 1)
+
+    matrix = np.empty((n, n))
+    for start in range(0, n, chunk_size):
+        stop = min(start + chunk_size, n)
+        # One shape for all chunks: the last one computes some rows again.
+        places = np.arange(stop - chunk_size, stop).clip(0)
+        matrix[places] = rows(params, batch, places)
+        if progress is not None:
+            progress(stop, n)
+    return matrix
+
+
+def _conditioning(matrix: np.ndarray) -> Conditioning:
+    """What follows from a matrix that is symmetric but for rounding."""
+    n = len(matrix)
     scale = np.abs(matrix).max()
     asymmetry = float(np.abs(matrix - matrix.T).max() / scale) if scale else 0.0
     eigenvalues = np.linalg.eigvalsh((matrix + matrix.T) / 2)

@@ -133,10 +133,10 @@ def full_diagonal(
         }
         by_unit = UnitDiagonals(total, params, taken("units"), plan.products)
         found = {name: by_unit.entries(name, chunk, reports[name]) for name in taken("units")}
-        if along := _all_coordinates(taken("coordinates")):
-            forms = MODES[plan.choice.mode](total, params, along)
+        if probe_points := _all_coordinates(taken("coordinates")):
+            forms = MODES[plan.choice.mode](total, params, probe_points)
             for name, form in forms.items():
-                points = along[name].points
+                points = probe_points[name].points
                 size = chunk_of(chunk, name, form, points)
                 found[name] = mapped(form, points, size, reports[name])
         return [found[name] for name in layers]
@@ -212,21 +212,21 @@ def _plan_of(loss, params, batch, layers, method, mode, options) -> _Plan:
     check_layers(layers)
 
     def plan(total, params, piece):
-        along = _all_coordinates(layers)
-        choice = choose(mode, total, params, along)
-        way = _products(choice, total, params, along)
-        forms = MODES[choice.mode](total, params, along)
+        probe_points = _all_coordinates(layers)
+        choice = choose(mode, total, params, probe_points)
+        way = _products(choice, total, params, probe_points)
+        forms = MODES[choice.mode](total, params, probe_points)
         costs = _costs(total, params, layers, method, forms, way)
         return _Plan(costs, choice, way)
 
     return first_piece(plan, loss, params, batch, **options)
 
 
-def _products(choice, total, params, along) -> str | None:
+def _products(choice, total, params, probe_points) -> str | None:
     if choice.mode in ("adjoint_weighted", FORWARD):
         return FORWARD
     try:
-        return choose_product(total, params, along).mode
+        return choose_product(total, params, probe_points).mode
     except ValueError:  # a loop of unknown length has no gradient
         return None
 
@@ -236,8 +236,8 @@ def _costs(total, params, layers, method, forms, way):
     unit = _gradient_operations(total, params, exists=way is not None)
     costs = OrderedDict()
     for name, layer in layers.items():
-        one = operations(forms[name], jax.ShapeDtypeStruct((), jnp.int32))
-        by_entry = DiagonalCost("coordinates", "", layer.size, layer.size * one / unit)
+        each = operations(forms[name], jax.ShapeDtypeStruct((), jnp.int32))
+        by_entry = DiagonalCost("coordinates", "", layer.size, layer.size * each / unit)
         problem = parts.problem(name)
         if problem is not None:
             if method == "units":
@@ -272,13 +272,14 @@ def _gradient_operations(total, params, exists):
         if jnp.issubdtype(leaf.dtype, jnp.floating)
     }
 
-    def of_free(moved):
+    def total_of_free(moved):
         full = list(leaves)
         for k, leaf in zip(free.values(), moved, strict=True):
             full[k] = leaf
         return total(jax.tree.unflatten(treedef, full))
 
-    derivative = jax.grad(of_free) if exists else lambda moved: jax.jvp(of_free, [moved], [moved])
+    forward = lambda moved: jax.jvp(total_of_free, [moved], [moved])
+    derivative = jax.grad(total_of_free) if exists else forward
     while True:
         try:
             return operations(derivative, [leaves[k] for k in free.values()])

@@ -76,7 +76,7 @@ def hessian_product(
       ValueError: a loss that is not scalar or has no derivative of its gradient.
     """
     check = {layer.name: Directions(layer, jnp.zeros((1, layer.size), layer.dtype))}
-    of_weights = lambda total, params: lambda weights: total(layer.replace(params, weights))
+    loss_of_weights = lambda total, params: lambda weights: total(layer.replace(params, weights))
 
     if microbatch_size is None:
         params = over_devices(params, axis_name)
@@ -85,21 +85,21 @@ def hessian_product(
         weight = jnp.asarray(as_weighted(loss, params, batch).weight)
         with matmul_precision(precision):
             choice = choose_product(total, params, check)
-            push = hessian_map(of_weights(total, params), weights, choice.mode)
-        along = lambda vector: jnp.zeros_like(weights) + vector.astype(weights.dtype)
-        times = lambda vector: divided(push(along(vector)), weight, axis_name)
+            push = hessian_map(loss_of_weights(total, params), weights, choice.mode)
+        as_step = lambda vector: jnp.zeros_like(weights) + vector.astype(weights.dtype)
+        times = lambda vector: divided(push(as_step(vector)), weight, axis_name)
         return HessianProduct(times, choice)
 
     options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
-    of_first = lambda total, params, piece: choose_product(total, params, check)
-    choice = first_piece(of_first, loss, params, batch, **options)
+    choose_from_first = lambda total, params, piece: choose_product(total, params, check)
+    choice = first_piece(choose_from_first, loss, params, batch, **options)
 
     def times_in_pieces(vector):
-        def of_piece(total, params, piece):
+        def times_of_piece(total, params, piece):
             weights = layer.ravel(params)
             step = jnp.zeros_like(weights) + vector.astype(weights.dtype)
-            return hessian_times(of_weights(total, params), weights, step, choice.mode)
+            return hessian_times(loss_of_weights(total, params), weights, step, choice.mode)
 
-        return averaged(of_piece, loss, params, batch, precision=precision, **options)
+        return averaged(times_of_piece, loss, params, batch, precision=precision, **options)
 
     return HessianProduct(times_in_pieces, choice)

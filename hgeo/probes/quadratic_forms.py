@@ -8,7 +8,7 @@ import jax
 
 from hgeo.losses import Loss
 from hgeo.params.directions import Directions
-from hgeo.second_order.evaluate import forms_and_choice
+from hgeo.second_order.evaluate import evaluate_quadratic_forms
 
 PyTree = Any
 
@@ -65,7 +65,7 @@ def quadratic_forms(
     Reference:
       Pearlmutter. Fast Exact Multiplication by the Hessian. Neural Computation, 1994.
     """
-    values, _ = forms_and_choice(
+    values, _ = evaluate_quadratic_forms(
         loss,
         params,
         batch,

@@ -10,7 +10,7 @@ from hgeo.batching import first_piece
 from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import held
-from hgeo.second_order.evaluate import check_options, forms_and_choice
+from hgeo.second_order.evaluate import check_options, evaluate_quadratic_forms
 from hgeo.second_order.modes import ModeChoice, choose
 
 PyTree = Any
@@ -80,7 +80,7 @@ def sampled_diagonal(
     Reference:
       Pearlmutter. Fast Exact Multiplication by the Hessian. Neural Computation, 1994.
     """
-    entries, _ = forms_and_choice(
+    entries, _ = evaluate_quadratic_forms(
         loss,
         params,
         batch,

@@ -1,6 +1,6 @@
 """The spectrum of one layer's Hessian, or of several layers' together, by Lanczos iterations."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -106,8 +106,6 @@ def spectrum(
       Ghorbani, Krishnan, Xiao. An Investigation into Neural Net Optimization via Hessian
       Eigenvalue Density. 2019.
     """
-    from matfree import decomp, stochtrace
-
     layer = together(layer)
     check_key(key)
     check_whole("num_matvecs", num_matvecs)
@@ -128,9 +126,33 @@ def spectrum(
     )
     dtype = layer.dtype if jnp.finfo(layer.dtype).bits >= 32 else jnp.float32
     matvec = lambda vector: product.times(vector).astype(dtype)
+    return _lanczos_quadrature(
+        matvec, jnp.zeros(layer.size, dtype), key, num_matvecs=num_matvecs, num_samples=num_samples
+    )
+
+
+def _lanczos_quadrature(
+    matvec: Callable[[jax.Array], jax.Array],
+    like: jax.Array,
+    key: jax.Array,
+    *,
+    num_matvecs: int,
+    num_samples: int,
+) -> Spectrum:
+    """The spectrum of a symmetric matrix that is known by its products alone.
+
+    Args:
+      matvec: v -> Hv.
+      like: an array of v's shape and dtype.
+      key: of the start vectors.
+      num_matvecs: products for each start vector.
+      num_samples: start vectors.
+    """
+    from matfree import decomp, stochtrace
+
     lanczos = decomp.tridiag_sym(num_matvecs, custom_vjp=False)
 
-    def of_start(start):
+    def quadrature_from(start):
         found = lanczos(matvec, start)
         # A start that H takes to zero ends the iteration at once, in a division of 0 by 0.
         ended = jnp.all(matvec(start) == 0)
@@ -139,11 +161,10 @@ def spectrum(
         values, vectors = jnp.linalg.eigh(matrix)
         return values, vectors[0] ** 2, residual * jnp.abs(vectors[-1]), matrix[0, 0]
 
-    like = jnp.zeros(layer.size, dtype)
     starts = stochtrace.sampler_signs(like, num=num_samples)(key)
-    nodes, weights, errors, traces = jax.lax.map(of_start, starts)
+    nodes, weights, errors, traces = jax.lax.map(quadrature_from, starts)
     high, low = jnp.argmax(nodes[:, -1]), jnp.argmin(nodes[:, 0])
-    traces = layer.size * traces
+    traces = like.size * traces
     return Spectrum(
         largest=nodes[high, -1],
         smallest=nodes[low, 0],

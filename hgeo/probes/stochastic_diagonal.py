@@ -14,7 +14,7 @@ from hgeo.params.checks import check_layers
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
 from hgeo.probes.hvp import hessian_product, together
-from hgeo.probes.per_unit.hutchinson import estimate
+from hgeo.probes.per_unit.hutchinson import hutchinson_diagonal
 
 PyTree = Any
 
@@ -114,26 +114,26 @@ def stochastic_diagonal(
     else:
         # An index of the pieces, so that each example has signs of its own.
         numbered = {"batch": batch, "number": _numbers(batch, microbatch_size)}
-        of_batch = lambda params, numbered: call_loss(loss, params, numbered["batch"])
+        numbered_loss = lambda params, numbered: call_loss(loss, params, numbered["batch"])
 
-        def of_piece(total, params, piece):
+        def samples_of_piece(total, params, piece):
             own = jax.random.fold_in(key, piece["number"].ravel()[0])
             if axis_name is not None:
                 own = jax.random.fold_in(own, jax.lax.axis_index(axis_name))
-            return estimate(total, params, layers, key, own, num_samples)
+            return hutchinson_diagonal(total, params, layers, key, own, num_samples)
 
-        found = averaged(of_piece, of_batch, params, numbered, **options)
+        found = averaged(samples_of_piece, numbered_loss, params, numbered, **options)
         samples = jnp.concatenate([part.astype(joint.dtype) for part in found], axis=1)
 
     mean = jnp.mean(samples, axis=0)
     error = jnp.std(samples, axis=0, ddof=1) / num_samples**0.5
     results, start = OrderedDict(), 0
     for name, layer in layers.items():
-        cut = lambda vector, layer=layer, start=start: vector[start : start + layer.size].astype(
-            layer.dtype
+        stop = start + layer.size
+        results[name] = Estimate(
+            mean[start:stop].astype(layer.dtype), error[start:stop].astype(layer.dtype)
         )
-        results[name] = Estimate(cut(mean), cut(error))
-        start += layer.size
+        start = stop
     return results
 
 

@@ -11,56 +11,79 @@ every coordinate of every layer, and are computed once.
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from hgeo.losses import varying_axes
 from hgeo.params.coordinates import Coordinates
-from hgeo.params.layers import Layer
-from hgeo.params.leaf_paths import LeafSlice, leaves_by_path
 from hgeo.second_order.chunking import even_chunks, in_chunks
-from hgeo.second_order.jaxpr import Program, active, reaching, trace
-from hgeo.second_order.linearity import Rules
+from hgeo.second_order.jaxpr import active, reaching
+from hgeo.second_order.leaf_tangents import tangents_of_coordinate, tangents_of_direction
+from hgeo.second_order.linearity import LinearityRules
 from hgeo.second_order.memory import ChunkSize, temporary_bytes
-from hgeo.second_order.one_hot import OneHot, Tangent, dense, one_hot
-from hgeo.second_order.quadratic_form import Along, Forms
-from hgeo.second_order.segments import Routes, Stop
+from hgeo.second_order.one_hot import OneHot, Tangent, dense
+from hgeo.second_order.quadratic_form import ProbePoints, QuadraticForms
+from hgeo.second_order.segments import LAYERS_BETWEEN_CUT_POINTS, CutPoint, Segments
 from hgeo.second_order.shared_loop import shared_loop
 from hgeo.second_order.summation import widest
-from hgeo.second_order.tangent_sweep import Sweep
+from hgeo.second_order.sweep.executor import run_sweep
+from hgeo.second_order.sweep.plan import SweepContext, SweepPlan
+from hgeo.second_order.sweep.planner import plan_sweep
+from hgeo.second_order.traced_loss import trace_loss
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
 Tangents = dict[int, jax.Array]
+ShareSegments = bool | Literal["auto"]
 
-# One loop for all layers, each leg compiled once, is worth its decisions where the equations to
-# compile are then so many times fewer. On a CPU it runs for 5 to 8% longer, which takes about 300
-# points of each of translation's 31 layers to cost as much as is saved (15 of 29 s); elsewhere
-# compiling is nearly all that a probe takes.
-SHORTER = 2.0
-FEW_POINTS = 64
+# One loop for all layers, each segment compiled once, is worth its decisions where the equations to
+# compile are then so many times fewer. On a CPU it runs longer, which with more points than these
+# costs as much as is saved; elsewhere compiling is nearly all that a probe takes.
+MIN_PROGRAM_REDUCTION = 2.0
+MAX_SHARED_POINTS_ON_CPU = 64
 
 
-class AdjointWeighted(Forms):
+class AdjointWeighted(QuadraticForms):
     """vᵀHv by one forward tangent sweep a direction, weighted by adjoints computed once.
 
-    Each layer's sweep is made of legs (`Routes`): one of its own, from its leaves to the first stop
-    at which its tangents are dense, and from there those of all layers that come by.
+    Each layer's sweep is made of segments (`Segments`): one of its own, from its leaves to the
+    first cut point at which its tangents are dense, and from there those of all layers whose
+    tangents arrive there.
 
     Reference:
       The second-order chain rule; Gower and Mello, A new framework for the computation of Hessians
       (2012), and Martens, Sutskever and Swersky, Curvature propagation (2012), use relatives of it.
     """
 
-    def __init__(self, total: Total, params: PyTree, along: Along):
-        """Traces the loss, runs it once forward and once backward, and plans the legs."""
-        self._layers = {name: chosen.layer for name, chosen in along.items()}
+    def __init__(
+        self,
+        total: Total,
+        params: PyTree,
+        probe_points: ProbePoints,
+        *,
+        share_segments: ShareSegments = "auto",
+    ):
+        """Traces the loss, runs it once forward and once backward, and plans the segments.
+
+        Args:
+          total: the sum of the losses of some examples.
+          params: its argument.
+          probe_points: by layer.
+          share_segments: whether `at_all_points` takes all layers in one loop, in which each
+            segment is compiled once; "auto", where that pays. With `True`, cut points lie as close
+            as they can.
+        """
+        super().__init__(
+            {name: functools.partial(self._at, name) for name in probe_points}, probe_points
+        )
+        self._layers = {name: chosen.layer for name, chosen in probe_points.items()}
+        self._share_segments: ShareSegments = share_segments
         program, self._sources, self._leaves = trace_loss(total, params, self._layers)
         self._avals, self._output = program.avals, program.output
-        rules, needed = Rules(program), reaching(program)
+        rules, needed = LinearityRules(program), reaching(program)
         equations = {
             name: active(program, needed, sorted(set(sources)))
             for name, sources in self._sources.items()
@@ -73,6 +96,19 @@ class AdjointWeighted(Forms):
             for variable in equation.outputs
             if jnp.issubdtype(program.avals[variable].dtype, jnp.inexact)
         }
+        values, adjoints = self._values_and_adjoints(program, curved)
+        num_coordinates: dict[int, int] = {}
+        for name, pairs in equations.items():
+            for equation, _ in pairs:
+                out = equation.outputs[0]
+                own = probe_points[name].points.shape[0]
+                num_coordinates[out] = num_coordinates.get(out, 0) + own
+        context = SweepContext(rules, values, adjoints, num_coordinates)
+        between = 1 if share_segments is True else LAYERS_BETWEEN_CUT_POINTS
+        self._plan_segments(context, Segments(program, needed, self._sources, between))
+
+    def _values_and_adjoints(self, program, curved):
+        """All values of the program, and the adjoints of some of its variables."""
         taps = {variable: _zeros(program.avals[variable]) for variable in sorted(curved)}
 
         def run(taps):
@@ -80,64 +116,64 @@ class AdjointWeighted(Forms):
             return values[program.output], values
 
         adjoints, values = jax.grad(run, has_aux=True)(taps)
-        adjoints = {variable: self._own(variable, x) for variable, x in adjoints.items()}
-        num: dict[int, int] = {}
-        for name, pairs in equations.items():
-            for equation, _ in pairs:
-                out = equation.outputs[0]
-                num[out] = num.get(out, 0) + along[name].points.shape[0]
-        shared: dict[Any, Any] = {}
-        routes = Routes(program, needed, self._sources)
+        return values, {variable: self._own(variable, x) for variable, x in adjoints.items()}
 
-        def sweep(sources, start, stop):
-            pairs, targets = routes.leg(sources, start, stop), stop.variables if stop else ()
-            return Sweep(rules, pairs, values, adjoints, sources, targets, num, shared)
+    def _plan_segments(self, context: SweepContext, segments: Segments) -> None:
+        """Plans each layer's first segment, and those from all cut points that are arrived at."""
 
-        super().__init__({name: functools.partial(self._at, name) for name in along}, along)
-        self._first: dict[str, tuple[Sweep, Stop | None]] = {}
-        self._next: dict[Stop, tuple[Sweep, Stop | None]] = {}
-        self._taken: dict[Stop, int] = {}
+        def plan(sources, start, end):
+            targets = end.variables if end else ()
+            return plan_sweep(context, segments.segment(sources, start, end), sources, targets)
+
+        self._first: dict[str, tuple[SweepPlan, CutPoint | None]] = {}
+        self._next: dict[CutPoint, tuple[SweepPlan, CutPoint | None]] = {}
+        self._taken: dict[CutPoint, int] = {}
         for name, sources in self._sources.items():
-            for stop in [*routes.stops(sources), None]:
-                self._first[name] = sweep(sources, 0, stop), stop
-                if stop is None or self._is_dense(name):
+            for end in [*segments.cut_points(sources), None]:
+                self._first[name] = plan(sources, 0, end), end
+                if end is None or self._is_dense(name):
                     break
-            while stop is not None and stop not in self._next:
-                ahead = next(iter(routes.stops(stop.variables, stop.position)), None)
-                self._next[stop] = sweep(stop.variables, stop.position, ahead), ahead
-                stop = ahead
+            while end is not None and end not in self._next:
+                ahead = next(iter(segments.cut_points(end.variables, end.position)), None)
+                self._next[end] = plan(end.variables, end.position, ahead), ahead
+                end = ahead
 
     def at_all_points(self, chunk: int | ChunkSize) -> list[jax.Array]:
-        """For each layer the values at its points, `(num,)`, `chunk` of them together."""
-        if not self._pays():
+        """For each layer the values at its `n` points, `(n,)`, `chunk` of them together."""
+        if not self._are_shared():
             return super().at_all_points(chunk)
         most = {name: self._most(name, chunk) for name in self}
         if isinstance(chunk, ChunkSize):
             most = dict.fromkeys(most, min(most.values()))
-        points = {name: self._along[name].points for name in self}
-        alike: dict[int, list[str]] = {}
+        points = {name: self._probe_points[name].points for name in self}
+        by_size: dict[int, list[str]] = {}
         for name in self:
-            alike.setdefault(even_chunks(len(points[name]), most[name])[1], []).append(name)
+            by_size.setdefault(even_chunks(len(points[name]), most[name])[1], []).append(name)
         values = {}
-        for size, names in alike.items():
-            ways = {name: list(self._stops(name)) for name in names}
+        for size, names in by_size.items():
+            paths = {name: list(self._cut_points(name)) for name in names}
             chunks = {name: in_chunks(points[name], size) for name in names}
-            values |= shared_loop(ways, chunks, self._leave, self._pass)
+            values |= shared_loop(paths, chunks, self._first_segment, self._next_segment)
         return [
             values[name].ravel()[: len(points[name])].astype(self._layers[name].dtype)
             for name in self
         ]
 
-    def _pays(self) -> bool:
-        """Whether the layers should share their legs, in one loop."""
-        if len(self._layers) == 1:
+    def _are_shared(self) -> bool:
+        """Whether the layers share their segments, in one loop."""
+        if len(self._layers) == 1 or self._share_segments is False:
             return False
-        first = {name: sweep.num_equations for name, (sweep, _) in self._first.items()}
-        later = {stop: sweep.num_equations for stop, (sweep, _) in self._next.items()}
-        apart = sum(n + sum(later[stop] for stop in self._stops(name)) for name, n in first.items())
-        most = max(len(self._along[name].points) for name in self)
-        is_short = jax.default_backend() != "cpu" or most <= FEW_POINTS
-        return is_short and apart >= SHORTER * (sum(first.values()) + sum(later.values()))
+        if self._share_segments is True:
+            return True
+        first = {name: plan.num_equations for name, (plan, _) in self._first.items()}
+        later = {point: plan.num_equations for point, (plan, _) in self._next.items()}
+        separate = sum(
+            n + sum(later[point] for point in self._cut_points(name)) for name, n in first.items()
+        )
+        shared = sum(first.values()) + sum(later.values())
+        most = max(len(self._probe_points[name].points) for name in self)
+        is_short = jax.default_backend() != "cpu" or most <= MAX_SHARED_POINTS_ON_CPU
+        return is_short and separate >= MIN_PROGRAM_REDUCTION * shared
 
     def _own(self, variable: int, adjoint: jax.Array) -> jax.Array:
         # What the devices have in common (after a collective) would be summed over them again.
@@ -146,118 +182,65 @@ class AdjointWeighted(Forms):
         devices = math.prod(jax.lax.axis_size(axis) for axis in shared)
         return adjoint / devices if devices > 1 else adjoint
 
-    def _stops(self, name: str) -> Iterator[Stop]:
-        """The stops on a layer's way, in order."""
-        stop = self._first[name][1]
-        while stop is not None:
-            yield stop
-            stop = self._next[stop][1]
+    def _cut_points(self, name: str) -> Iterator[CutPoint]:
+        """The cut points on a layer's way, in order."""
+        point = self._first[name][1]
+        while point is not None:
+            yield point
+            point = self._next[point][1]
 
     def _begin(self, name: str, point: jax.Array) -> dict[int, Tangent]:
         """The tangents of a layer's leaves along one coordinate or direction."""
-        layer, sources = self._layers[name], self._sources[name]
-        if not isinstance(self._along[name], Coordinates):
-            return self._spread(layer, sources, point)
-        tangents: dict[int, Tangent] = {}
-        start = 0
-        for part, source, size in zip(layer.parts, sources, layer.sizes, strict=True):
-            fixed = part.index if isinstance(part, LeafSlice) else None
-            inside = (point >= start) & (point < start + size)
-            tangent = one_hot(self._leaves[source], point - start, inside, fixed)
-            if source in tangents:
-                tangent = dense(tangents[source]) + dense(tangent)
-            tangents[source] = tangent
-            start += size
-        return tangents
-
-    def _spread(self, layer: Layer, sources: Sequence[int], vector: jax.Array):
-        tangents: dict[int, Tangent] = {}
-        for part, source, own in zip(layer.parts, sources, layer.split(vector), strict=True):
-            if isinstance(part, LeafSlice):
-                own = jnp.zeros_like(self._leaves[source]).at[part.index].set(own)
-            tangents[source] = own + dense(tangents[source]) if source in tangents else own
-        return tangents
+        is_coordinate = isinstance(self._probe_points[name], Coordinates)
+        begin = tangents_of_coordinate if is_coordinate else tangents_of_direction
+        return begin(self._layers[name], self._sources[name], self._leaves, point)
 
     def _is_dense(self, name: str) -> bool:
-        """Whether a layer's tangents are dense where its own leg ends."""
+        """Whether a layer's tangents are dense where its first segment ends."""
         sparse = []
 
         def run(point):
-            value, ends = self._first[name][0](self._begin(name, point))
+            value, ends = run_sweep(self._first[name][0], self._begin(name, point))
             sparse.extend(end for end in ends.values() if isinstance(end, OneHot))
             return value
 
         jax.eval_shape(run, self._a_point(name))
         return not sparse
 
-    def _leave(self, name: str, point: jax.Array) -> tuple[jax.Array, Tangents]:
-        """A layer's own leg: its part of vᵀHv, and the tangents where it ends."""
-        return self._alike(*self._first[name][0](self._begin(name, point)))
+    def _first_segment(self, name: str, point: jax.Array) -> tuple[jax.Array, Tangents]:
+        """A layer's own segment: its part of vᵀHv, and the tangents where it ends."""
+        return self._alike(*run_sweep(self._first[name][0], self._begin(name, point)))
 
-    def _pass(self, stop: Stop, value: jax.Array, tangents: Tangents):
-        """The leg from a stop to the next."""
-        more, ends = self._next[stop][0](tangents)
+    def _next_segment(self, start: CutPoint, value: jax.Array, tangents: Tangents):
+        """The segment from a cut point to the next."""
+        more, ends = run_sweep(self._next[start][0], tangents)
         more, ends = self._alike(more, ends)
         return value + more, ends
 
     def _alike(self, value: Any, tangents: Mapping[int, Tangent]) -> tuple[jax.Array, Tangents]:
-        """Value and tangents with the dtypes and placements that all legs to a stop have."""
+        """Value and tangents with the dtypes and placements that all segments to a point have."""
         dtype = widest(jnp.float32, *[layer.dtype for layer in self._layers.values()])
         zero = jnp.zeros_like(self._leaves[0].ravel()[0]).astype(dtype)
         ends = {v: _varying_as(self._avals[v], dense(t)) for v, t in tangents.items()}
         return zero + jnp.asarray(value).astype(dtype), ends
 
     def _at(self, name: str, point: jax.Array) -> jax.Array:
-        value, tangents = self._leave(name, point)
-        for stop in self._stops(name):
-            value, tangents = self._pass(stop, value, tangents)
+        value, tangents = self._first_segment(name, point)
+        for start in self._cut_points(name):
+            value, tangents = self._next_segment(start, value, tangents)
         return value.astype(self._layers[name].dtype)
 
     def _bytes(self, name):
-        own = temporary_bytes(functools.partial(self._leave, name), self._a_point(name))
-        return max([own, *(self._bytes_of(stop) for stop in self._stops(name))])
+        own = temporary_bytes(functools.partial(self._first_segment, name), self._a_point(name))
+        return max([own, *(self._bytes_from(start) for start in self._cut_points(name))])
 
-    def _bytes_of(self, stop):
-        if stop not in self._taken:
-            given = {variable: _zeros(self._avals[variable]) for variable in stop.variables}
+    def _bytes_from(self, start):
+        if start not in self._taken:
+            given = {variable: _zeros(self._avals[variable]) for variable in start.variables}
             carried = sum(array.nbytes for array in given.values())
-            run = lambda: self._pass(stop, jnp.float32(0.0), given)
-            self._taken[stop] = carried + temporary_bytes(run)
-        return self._taken[stop]
-
-
-def trace_loss(
-    total: Total, params: PyTree, layers: Mapping[str, Layer]
-) -> tuple[Program, dict[str, list[int]], list[jax.Array]]:
-    """Traces a loss in the leaves that belong to any of the layers.
-
-    Returns:
-      The program; for each layer, the program's input that holds each of its parts; the leaves.
-    """
-    order: list[str] = []
-    sources: dict[str, list[int]] = {}
-    for layer in layers.values():
-        layer.leaves(params)  # says so if the params do not fit
-    for name, layer in layers.items():
-        sources[name] = []
-        for part in layer.parts:
-            path = part.path if isinstance(part, LeafSlice) else part
-            if path not in order:
-                order.append(path)
-            sources[name].append(order.index(path))
-    found = leaves_by_path(params)
-    leaves = [jnp.asarray(found[path]) for path in order]
-    whole = [
-        Layer(p, (p,), (x.shape,), (str(x.dtype),)) for p, x in zip(order, leaves, strict=True)
-    ]
-
-    def of_leaves(*leaves):
-        changed = params
-        for layer, leaf in zip(whole, leaves, strict=True):
-            changed = layer.replace_leaves(changed, (leaf,))
-        return total(changed)
-
-    return trace(of_leaves, *leaves), sources, leaves
+            run = lambda: self._next_segment(start, jnp.float32(0.0), given)
+            self._taken[start] = carried + temporary_bytes(run)
+        return self._taken[start]
 
 
 def _zeros(aval):

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 PyTree = Any
 
 
-def even_chunks(num: int, most: int) -> tuple[int, int]:
+def even_chunks(num_points: int, most: int) -> tuple[int, int]:
     """How many chunks of at most `most` points, and the size of each: as even as may be."""
-    chunks = max(1, math.ceil(num / most))
-    return chunks, math.ceil(num / chunks)
+    chunks = max(1, math.ceil(num_points / most))
+    return chunks, math.ceil(num_points / chunks)
 
 
 def in_chunks(points: jax.Array, most: int) -> jax.Array:
@@ -22,9 +22,9 @@ def in_chunks(points: jax.Array, most: int) -> jax.Array:
     A smaller last chunk would be compiled as a program of its own, which takes as long as that of
     all others; what is filled up is to be cut off from the results.
     """
-    num = points.shape[0]
-    chunks, size = even_chunks(num, most)
-    filled = points[jnp.minimum(jnp.arange(chunks * size), num - 1)]
+    num_points = points.shape[0]
+    chunks, size = even_chunks(num_points, most)
+    filled = points[jnp.minimum(jnp.arange(chunks * size), num_points - 1)]
     return filled.reshape(chunks, size, *points.shape[1:])
 
 
@@ -34,13 +34,13 @@ def together(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
     What can't be vmapped is thus computed in chunks of one.
     """
 
-    def of_several(*points):
+    def apply_to_several(*points):
         if jax.tree.leaves(points)[0].shape[0] > 1:
             return jax.vmap(function)(*points)
         result = function(*jax.tree.map(lambda x: x[0], points))
         return jax.tree.map(lambda x: x[None], result)
 
-    return of_several
+    return apply_to_several
 
 
 def mapped(
@@ -59,21 +59,21 @@ def mapped(
       report: called by the running program with `per_point` times the number of points done.
       per_point: what one point counts for.
     """
-    num = points.shape[0]
-    if report is None and num <= most:
+    num_points = points.shape[0]
+    if report is None and num_points <= most:
         return together(function)(points)
     chunks = in_chunks(points, most)
 
-    def of_chunk(numbered):
+    def apply_to_chunk(numbered):
         number, chunk = numbered
         results = together(function)(chunk)
         if report is None:
             return results
-        done = jnp.minimum((number + 1) * chunks.shape[1], num) * per_point
+        done = jnp.minimum((number + 1) * chunks.shape[1], num_points) * per_point
         # It waits for the results, so that it tells what is done and not what is begun.
         results, done = jax.lax.optimization_barrier((results, done))
         jax.debug.callback(report, done)
         return results
 
-    results = jax.lax.map(of_chunk, (jnp.arange(len(chunks)), chunks))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num], results)
+    results = jax.lax.map(apply_to_chunk, (jnp.arange(len(chunks)), chunks))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:num_points], results)

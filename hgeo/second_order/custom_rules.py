@@ -83,30 +83,30 @@ def _files_of_functions(names: tuple[str, ...]) -> frozenset[str]:
 
 def _read(equation: Equation, body: core.ClosedJaxpr, avals: Sequence[Any]) -> Rule:
     free = [k for k, aval in enumerate(avals) if is_inexact(aval)]
-    num = len(avals)
+    num_inputs = len(avals)
 
     def rule(*values):
-        points, steps = tuple(values[k] for k in free), values[num:]
-        return jax.jvp(equation.at(values[:num], free), points, steps)
+        points, steps = tuple(values[k] for k in free), values[num_inputs:]
+        return jax.jvp(equation.at(values[:num_inputs], free), points, steps)
 
     def value(*values):
         return rule(*values, *(jnp.zeros_like(values[k]) for k in free))[0]
 
     def slope(*values):
-        points, steps = tuple(values[k] for k in free), values[num:]
+        points, steps = tuple(values[k] for k in free), values[num_inputs:]
 
-        def of_free(*moved):
-            full = list(values[:num])
+        def value_at(*moved):
+            full = list(values[:num_inputs])
             for k, x in zip(free, moved, strict=True):
                 full[k] = x
             return value(*full)
 
-        return jax.jvp(of_free, points, steps)[1]
+        return jax.jvp(value_at, points, steps)[1]
 
-    along = [*avals, *[avals[k] for k in free]]
+    with_steps = [*avals, *[avals[k] for k in free]]
     try:
-        y, y_dot = jax.make_jaxpr(value)(*avals), jax.make_jaxpr(rule)(*along)
-        own_slope = jax.make_jaxpr(slope)(*along)
+        y, y_dot = jax.make_jaxpr(value)(*avals), jax.make_jaxpr(rule)(*with_steps)
+        own_slope = jax.make_jaxpr(slope)(*with_steps)
     except NoPreconditionerError:  # what our own rule tells the person who asked
         raise
     except Exception:  # a rule may raise anything: no mode can take it then, which says so
@@ -134,7 +134,7 @@ def _output(
 def _same(first: Program, second: Program) -> bool:
     """Whether two programs do the same with the same inputs, whatever the order."""
     numbering = _Numbering()
-    return numbering.of(first) == numbering.of(second)
+    return numbering.number(first) == numbering.number(second)
 
 
 class _Numbering:
@@ -145,7 +145,7 @@ class _Numbering:
         self._made: dict[Any, list[tuple[Mapping[str, Any], list[int]]]] = {}
         self._next = 0
 
-    def of(self, program: Program) -> int:
+    def number(self, program: Program) -> int:
         numbers = {k: -1 - k for k in range(program.inputs)}
         numbers |= {variable: self._constant(x) for variable, x in program.constants.items()}
         for equation in program.equations:
@@ -225,12 +225,12 @@ def _alike_bodies(first: core.Jaxpr, second: core.Jaxpr) -> bool:
             return False
         if not all(map(reads, mine.invars, its.invars)) or len(mine.outvars) != len(its.outvars):
             return False
-        if not _alike(_of_value(mine), _of_value(its)) or not bind(mine.outvars, its.outvars):
+        if not _alike(_kept_params(mine), _kept_params(its)) or not bind(mine.outvars, its.outvars):
             return False
     return all(map(reads, first.outvars, second.outvars))
 
 
-def _of_value(eqn: core.JaxprEqn) -> Mapping[str, Any]:
+def _kept_params(eqn: core.JaxprEqn) -> Mapping[str, Any]:
     """The parameters by which an equation's value is computed."""
     if known_name(eqn.primitive) in _OPENED_FOR_VALUES:
         return {k: v for k, v in eqn.params.items() if k in BODIES}

@@ -11,41 +11,56 @@ from hgeo.batching import averaged
 from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.static_leaves import held
+from hgeo.second_order.adjoint_weighted import ShareSegments
 from hgeo.second_order.memory import ChunkSize, checked_chunk_size, one_at_a_time
 from hgeo.second_order.modes import MODES, ModeChoice, check_mode, choose
-from hgeo.second_order.quadratic_form import Along
+from hgeo.second_order.quadratic_form import ProbePoints
 
 PyTree = Any
 
 
-def forms_and_choice(
+def evaluate_quadratic_forms(
     loss: Loss,
     params: PyTree,
     batch: PyTree,
-    along: Along,
+    probe_points: ProbePoints,
     *,
-    mode: str,
-    chunk_size: int | str,
-    memory_budget: int | None,
-    microbatch_size: int | None,
-    precision: str | None,
-    axis_name: str | None,
+    mode: str = "auto",
+    chunk_size: int | str = "auto",
+    memory_budget: int | None = None,
+    microbatch_size: int | None = None,
+    precision: str | None = "highest",
+    axis_name: str | None = None,
+    share_segments: ShareSegments = "auto",
 ) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
-    """vᵀHv for each layer and each v in `along`, with the mode that was taken and why.
+    """vᵀHv for each layer and each v in `probe_points`, with the mode that was taken and why.
 
-    Arguments and errors are those of `sampled_diagonal`.
+    Arguments and errors are those of `sampled_diagonal`; beside them:
+
+    Args:
+      share_segments: whether adjoint-weighted mode takes all layers in one loop, in which each
+        segment of the program is compiled once (`True`: cut at as many places as there are;
+        `False`: each layer has a loop of its own, in which its equations stand as often as they
+        run); "auto", where that pays. The other modes have no segments.
+
+    Raises:
+      ValueError: `share_segments` is neither "auto" nor a bool.
     """
-    chunk = check_options(along, mode, chunk_size, memory_budget)
+    if share_segments not in ("auto", True, False):
+        raise ValueError(f"share_segments must be 'auto', True or False, not {share_segments!r}")
+    chunk = check_options(probe_points, mode, chunk_size, memory_budget)
     loss, params, batch = held(loss, params, batch)
     choices = []
 
-    def forms(total, params, piece):
-        choices.append(choose(mode, total, params, along))
-        own = chunk if choices[-1].vmapped else one_at_a_time(chunk)
-        return MODES[choices[-1].mode](total, params, along).at_all_points(own)
+    def values_of_piece(total, params, piece):
+        choice = choose(mode, total, params, probe_points)
+        choices.append(choice)
+        options = {"share_segments": share_segments} if choice.mode == "adjoint_weighted" else {}
+        forms = MODES[choice.mode](total, params, probe_points, **options)
+        return forms.at_all_points(chunk if choice.vmapped else one_at_a_time(chunk))
 
     values = averaged(
-        forms,
+        values_of_piece,
         loss,
         params,
         batch,
@@ -55,20 +70,20 @@ def forms_and_choice(
     )
     results = OrderedDict(
         (name, jnp.where(chosen.inside(), means, jnp.nan))
-        for (name, chosen), means in zip(along.items(), values, strict=True)
+        for (name, chosen), means in zip(probe_points.items(), values, strict=True)
     )
     return results, choices[0]
 
 
 def check_options(
-    along: Mapping[str, Any],
+    probe_points: Mapping[str, Any],
     mode: str,
     chunk_size: int | str,
     memory_budget: int | None,
 ) -> int | ChunkSize:
     """Raises a ValueError or TypeError for a bad argument; gives the modes' chunk size."""
     check_mode(mode)
-    if not along:
+    if not probe_points:
         raise ValueError("no coordinates were given, so there is nothing to probe")
-    check_along(along)
+    check_along(probe_points)
     return checked_chunk_size(chunk_size, memory_budget)

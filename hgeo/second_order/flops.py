@@ -16,10 +16,10 @@ def operations(function: Callable[..., Any], *arguments: Any) -> float:
 
 
 def _operations(jaxpr: core.Jaxpr) -> float:
-    return sum(map(_of_equation, jaxpr.eqns))
+    return sum(map(_operations_of_equation, jaxpr.eqns))
 
 
-def _of_equation(eqn: core.JaxprEqn) -> float:
+def _operations_of_equation(eqn: core.JaxprEqn) -> float:
     name, params = eqn.primitive.name, eqn.params
     shapes: list[Any] = [getattr(var.aval, "shape", ()) for var in eqn.invars]
     size = float(sum(math.prod(getattr(var.aval, "shape", ())) for var in eqn.outvars))

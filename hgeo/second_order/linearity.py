@@ -1,4 +1,4 @@
-"""Second order: which primitives are linear in what moves, and which act element by element."""
+"""Linearity: which primitives are linear in what moves, and which act element by element."""
 
 from collections.abc import Sequence
 
@@ -40,7 +40,7 @@ _ELEMENT_PREDICATES = {
 }  # fmt: skip
 
 
-class Rules:
+class LinearityRules:
     """Answers about the equations of one program, each worked out once."""
 
     def __init__(self, program: Program):
@@ -88,7 +88,7 @@ class Rules:
         rule = self._slope(equation, free)
         names = ELEMENTWISE | _ELEMENT_PREDICATES
         return all(
-            eqn.name in names or (eqn.name == "broadcast_in_dim" and _of_scalar(rule, eqn))
+            eqn.name in names or (eqn.name == "broadcast_in_dim" and _reads_scalar(rule, eqn))
             for eqn in rule.equations
         )
 
@@ -103,12 +103,12 @@ class Rules:
         """The derivative along a tangent: a program of the points, the tangents, the others."""
         avals = [self.avals[v] for v in equation.inputs]
         fixed = [k for k in range(len(avals)) if k not in free]
-        num = len(free)
+        num_moving = len(free)
 
         def slope(*arguments):
-            full = dict(zip(fixed, arguments[2 * num :], strict=True))
+            full = dict(zip(fixed, arguments[2 * num_moving :], strict=True))
             values = [full.get(k) for k in range(len(avals))]
-            points, tangents = arguments[:num], arguments[num : 2 * num]
+            points, tangents = arguments[:num_moving], arguments[num_moving : 2 * num_moving]
             return jax.jvp(equation.at(values, free), points, tangents)[1][0]
 
         moved = [avals[k] for k in free]
@@ -123,5 +123,5 @@ def _repeats(small, shape):
     return small == () or (len(small) == len(shape) and all(a in (1, b) for a, b in pairs))
 
 
-def _of_scalar(program, equation):
+def _reads_scalar(program, equation):
     return program.avals[equation.inputs[0]].shape == ()

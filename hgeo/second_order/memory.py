@@ -75,18 +75,18 @@ def chunk_of(
     """
     if isinstance(chunk_size, int):
         return chunk_size
-    one = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
-    most = most_together(chunk_size, name, lambda: temporary_bytes(form, one))
+    point = jax.ShapeDtypeStruct(points.shape[1:], points.dtype)
+    most = most_together(chunk_size, name, lambda: temporary_bytes(form, point))
     return even_chunks(points.shape[0], most)[1]
 
 
-def most_together(chunk_size: int | ChunkSize, name: str, one: Callable[[], int]) -> int:
+def most_together(chunk_size: int | ChunkSize, name: str, measure: Callable[[], int]) -> int:
     """How many coordinates or directions of one layer may be computed together.
 
     Args:
       chunk_size: a number, or a budget to work it out from.
       name: of the layer, for the error.
-      one: gives the bytes of one of them; called if it matters.
+      measure: gives the bytes of one of them; called if it matters.
 
     Raises:
       ValueError: the budget is below what one coordinate takes.
@@ -99,7 +99,7 @@ def most_together(chunk_size: int | ChunkSize, name: str, one: Callable[[], int]
     if budget is None and not on_cpu:
         budget = BUDGET_ELSEWHERE
     if budget is not None:
-        taken = one()
+        taken = measure()
         if taken > budget and chunk_size.budget is not None:
             raise ValueError(
                 f"one coordinate of layer {name!r} takes about {taken} bytes of temporaries, "

@@ -1,5 +1,6 @@
 """Modes: which way to a Hessian diagonal a loss allows, and which is the best of them."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,23 +8,19 @@ import jax
 
 from hgeo.errors import NoPreconditionerError
 from hgeo.second_order.adjoint_weighted import AdjointWeighted
-from hgeo.second_order.nested import (
-    forward_over_forward,
-    forward_over_reverse,
-    reverse_over_reverse,
-)
+from hgeo.second_order.nested import forward_over_forward, over_reverse
 from hgeo.second_order.obstacles import find_obstacles, not_to_be_run
 from hgeo.second_order.products import FORWARD, REVERSE
-from hgeo.second_order.quadratic_form import Along
+from hgeo.second_order.quadratic_form import ProbePoints
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
 
 MODES = {
     "adjoint_weighted": AdjointWeighted,
-    FORWARD: forward_over_reverse,
+    FORWARD: functools.partial(over_reverse, way=FORWARD),
     "forward_over_forward": forward_over_forward,
-    REVERSE: reverse_over_reverse,
+    REVERSE: functools.partial(over_reverse, way=REVERSE),
 }
 
 _PRICE = {
@@ -57,7 +54,7 @@ def check_mode(mode: str) -> None:
         raise ValueError(f"mode must be 'auto' or one of {sorted(MODES)}, not {mode!r}")
 
 
-def choose(mode: str, total: Total, params: PyTree, along: Along) -> ModeChoice:
+def choose(mode: str, total: Total, params: PyTree, probe_points: ProbePoints) -> ModeChoice:
     """The mode to take for one loss, where `mode` may be "auto".
 
     Adjoint-weighted mode, unless on the way from the layers to the loss there is
@@ -75,22 +72,22 @@ def choose(mode: str, total: Total, params: PyTree, along: Along) -> ModeChoice:
     """
     check_mode(mode)
     tried = tuple(MODES) if mode == "auto" else (mode,)
-    return _choose(tried, total, params, along, mode != "auto")
+    return _choose(tried, total, params, probe_points, mode != "auto")
 
 
-def choose_product(total: Total, params: PyTree, along: Along) -> ModeChoice:
+def choose_product(total: Total, params: PyTree, probe_points: ProbePoints) -> ModeChoice:
     """The same for Hessian-vector products, which take a reverse derivative: one of two ways.
 
     Raises:
       ValueError: a function or kernel on the way has no derivative of its gradient.
     """
-    return _choose((FORWARD, REVERSE), total, params, along, False)
+    return _choose((FORWARD, REVERSE), total, params, probe_points, False)
 
 
 def _choose(
-    tried: Sequence[str], total: Total, params: PyTree, along: Along, asked: bool
+    tried: Sequence[str], total: Total, params: PyTree, probe_points: ProbePoints, asked: bool
 ) -> ModeChoice:
-    obstacles, alone, tried_alone = find_obstacles(total, params, along)
+    obstacles, alone, tried_alone = find_obstacles(total, params, probe_points)
     covered = tried[0] in ("adjoint_weighted", FORWARD) or not tried_alone
     if not obstacles and covered:
         reason = "it was asked for" if asked else "every equation on the way is covered"
@@ -102,7 +99,7 @@ def _choose(
             continue
         for vmapped in (True, False):
             try:
-                _stage(mode, total, params, along, vmapped)
+                _stage(mode, total, params, probe_points, vmapped)
             except NoPreconditionerError:  # it says which leaf, and no other mode would help
                 raise
             except Exception as error:  # JAX raises several kinds, and user rules any
@@ -130,16 +127,16 @@ def _choice(mode: str, reason: str, alone: Sequence[str]) -> ModeChoice:
     )
 
 
-def _stage(mode, total, params, along, vmapped):
+def _stage(mode, total, params, probe_points, vmapped):
     """Traces one point of each layer, alone or vmapped; an error if it could not be run."""
 
-    def of(params):
-        forms = MODES[mode](total, params, along)
-        points = {name: along[name].points for name in forms}
+    def at_one_point(params):
+        forms = MODES[mode](total, params, probe_points)
+        points = {name: probe_points[name].points for name in forms}
         if vmapped:
             return [jax.vmap(form)(points[name][:1]) for name, form in forms.items()]
         return [form(points[name][0]) for name, form in forms.items()]
 
-    problem = not_to_be_run(jax.make_jaxpr(of)(params).jaxpr)
+    problem = not_to_be_run(jax.make_jaxpr(at_one_point)(params).jaxpr)
     if problem is not None:
         raise TypeError(problem)

@@ -10,56 +10,37 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hgeo.second_order.products import FORWARD, REVERSE, hessian_times
-from hgeo.second_order.quadratic_form import Along, Form, Forms
+from hgeo.second_order.products import hessian_times
+from hgeo.second_order.quadratic_form import ProbePoints, QuadraticForm, QuadraticForms
 
 PyTree = Any
 Total = Callable[[PyTree], jax.Array]
 
 
-def forward_over_reverse(
-    total: Total,
-    params: PyTree,
-    along: Along,
-) -> Forms:
-    """vᵀHv = ⟨v, ∂/∂ε ∇f(w + ε v)⟩ at ε = 0: `jax.jvp` over `jax.grad`."""
+def over_reverse(
+    total: Total, params: PyTree, probe_points: ProbePoints, *, way: str
+) -> QuadraticForms:
+    """vᵀHv = ⟨v, Hv⟩, with Hv a derivative of the gradient, `FORWARD` or `REVERSE`."""
 
     def form(f, weights, tangent):
-        return jnp.vdot(tangent, hessian_times(f, weights, tangent, FORWARD))
+        return jnp.vdot(tangent, hessian_times(f, weights, tangent, way))
 
-    return _each(form, total, params, along)
-
-
-def reverse_over_reverse(
-    total: Total,
-    params: PyTree,
-    along: Along,
-) -> Forms:
-    """vᵀHv = ⟨v, ∇⟨∇f(w), v⟩⟩: `jax.grad` over `jax.grad`, no forward derivative."""
-
-    def form(f, weights, tangent):
-        return jnp.vdot(tangent, hessian_times(f, weights, tangent, REVERSE))
-
-    return _each(form, total, params, along)
+    return _for_each_layer(form, total, params, probe_points)
 
 
-def forward_over_forward(
-    total: Total,
-    params: PyTree,
-    along: Along,
-) -> Forms:
+def forward_over_forward(total: Total, params: PyTree, probe_points: ProbePoints) -> QuadraticForms:
     """vᵀHv = d²/dε² f(w + ε v) at ε = 0: `jax.jvp` over `jax.jvp`, no backward pass."""
 
     def form(f, weights, tangent):
         slope = lambda w: jax.jvp(f, (w,), (tangent,))[1]
         return jax.jvp(slope, (weights,), (tangent,))[1]
 
-    return _each(form, total, params, along)
+    return _for_each_layer(form, total, params, probe_points)
 
 
-def _each(form, total, params, along):
-    forms: dict[str, Form] = {}
-    for name, chosen in along.items():
+def _for_each_layer(form, total, params, probe_points):
+    forms: dict[str, QuadraticForm] = {}
+    for name, chosen in probe_points.items():
         layer = chosen.layer
         f = lambda weights, layer=layer: total(layer.replace(params, weights))
         weights = layer.ravel(params)
@@ -67,4 +48,4 @@ def _each(form, total, params, along):
         forms[name] = lambda point, f=f, weights=weights, chosen=chosen: form(
             f, weights, chosen.tangent(point, weights)
         )
-    return Forms(forms, along)
+    return QuadraticForms(forms, probe_points)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend import core
 
-from hgeo.second_order.adjoint_weighted import trace_loss
 from hgeo.second_order.custom_rules import rule_of
 from hgeo.second_order.jaxpr import (
     FLAT,
@@ -19,7 +18,8 @@ from hgeo.second_order.jaxpr import (
 )
 from hgeo.second_order.linearity import BILINEAR, ELEMENTWISE, LINEAR
 from hgeo.second_order.primitives import is_own
-from hgeo.second_order.quadratic_form import Along
+from hgeo.second_order.quadratic_form import ProbePoints
+from hgeo.second_order.traced_loss import trace_loss
 
 PyTree = Any
 
@@ -52,9 +52,11 @@ class Obstacles(NamedTuple):
     tried: tuple[str, ...]
 
 
-def find_obstacles(total: Callable[[PyTree], jax.Array], params: PyTree, along: Along) -> Obstacles:
+def find_obstacles(
+    total: Callable[[PyTree], jax.Array], params: PyTree, probe_points: ProbePoints
+) -> Obstacles:
     """The obstacles on the way from the layers to a loss; what does not move is none."""
-    layers = {name: chosen.layer for name, chosen in along.items()}
+    layers = {name: chosen.layer for name, chosen in probe_points.items()}
     program, sources, _ = trace_loss(total, params, layers)
     on_the_way = moving(program, {source for own in sources.values() for source in own})
     on_the_way &= reaching(program)
@@ -127,13 +129,15 @@ class _Search:
         outputs = [_shape(aval) for aval in equation.avals if is_inexact(aval)]
         curve = _second_order(equation, free)
         several = [jax.ShapeDtypeStruct((2, *s.shape), s.dtype) for s in (*moved, *outputs)]
-        num = len(moved)
+        num_moving = len(moved)
         for way, steps in (
             (jax.vmap(curve, in_axes=(None, None, 0, 0)), several),
             (curve, [*moved, *outputs]),
         ):
             try:
-                jaxpr = jax.make_jaxpr(way)(shapes, outputs, steps[:num], steps[num:]).jaxpr
+                jaxpr = jax.make_jaxpr(way)(
+                    shapes, outputs, steps[:num_moving], steps[num_moving:]
+                ).jaxpr
             except Exception:  # whatever a library's own rule may raise
                 continue
             if not_to_be_run(jaxpr) is None:

@@ -21,11 +21,11 @@ def is_own(primitive: core.Primitive) -> bool:
     """Whether a primitive is held by one of the modules of the JAX that was imported."""
     # A module may have been imported since the last primitive was asked about.
     names = (name for name in list(sys.modules) if name == "jax" or name.startswith("jax."))
-    return primitive in _of_modules(tuple(names))
+    return primitive in _primitives_in(tuple(names))
 
 
 @functools.lru_cache(maxsize=1)
-def _of_modules(names: tuple[str, ...]) -> frozenset[core.Primitive]:
+def _primitives_in(names: tuple[str, ...]) -> frozenset[core.Primitive]:
     modules = [sys.modules[name] for name in names if name in sys.modules]
     return frozenset(
         value

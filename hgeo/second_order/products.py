@@ -32,7 +32,7 @@ def hessian_times(f: Scalar, point: PyTree, step: PyTree, way: str) -> PyTree:
 
     def slope(point):
         pairs = zip(jax.tree.leaves(gradient(point)), jax.tree.leaves(step), strict=True)
-        return sum_of([jnp.vdot(own, along) for own, along in pairs])
+        return sum_of([jnp.vdot(own, step) for own, step in pairs])
 
     return jax.grad(slope)(point)
 

@@ -1,4 +1,4 @@
-"""Forms: for each layer a function from a coordinate, or a direction v, to vᵀHv."""
+"""Quadratic forms: for each layer a function from a coordinate, or a direction v, to vᵀHv."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
@@ -11,18 +11,20 @@ from hgeo.second_order.chunking import mapped
 from hgeo.second_order.memory import ChunkSize, most_together, temporary_bytes
 
 # A point of a layer's coordinates or directions -> the form along it, a scalar.
-Form: TypeAlias = Callable[[jax.Array], jax.Array]
-Along: TypeAlias = Mapping[str, Coordinates] | Mapping[str, Directions]
+QuadraticForm: TypeAlias = Callable[[jax.Array], jax.Array]
+
+# By layer the points at which its form is asked for.
+ProbePoints: TypeAlias = Mapping[str, Coordinates] | Mapping[str, Directions]
 
 
-class Forms(Mapping[str, Form]):
+class QuadraticForms(Mapping[str, QuadraticForm]):
     """The forms of some layers by name."""
 
-    def __init__(self, forms: Mapping[str, Form], along: Along):
+    def __init__(self, forms: Mapping[str, QuadraticForm], probe_points: ProbePoints):
         """Takes the forms, and the points at which they will be asked for."""
-        self._forms, self._along = forms, along
+        self._forms, self._probe_points = forms, probe_points
 
-    def __getitem__(self, name: str) -> Form:  # noqa: D105 - as `Mapping` has it
+    def __getitem__(self, name: str) -> QuadraticForm:  # noqa: D105 - as `Mapping` has it
         return self._forms[name]
 
     def __iter__(self) -> Iterator[str]:  # noqa: D105 - as `Mapping` has it
@@ -32,9 +34,9 @@ class Forms(Mapping[str, Form]):
         return len(self._forms)
 
     def at_all_points(self, chunk: int | ChunkSize) -> list[jax.Array]:
-        """For each layer the values at its points, `(num,)`, `chunk` of them together."""
+        """For each layer the values at its `n` points, `(n,)`, `chunk` of them together."""
         return [
-            mapped(form, self._along[name].points, self._most(name, chunk))
+            mapped(form, self._probe_points[name].points, self._most(name, chunk))
             for name, form in self.items()
         ]
 
@@ -46,5 +48,5 @@ class Forms(Mapping[str, Form]):
         return temporary_bytes(self[name], self._a_point(name))
 
     def _a_point(self, name: str) -> jax.ShapeDtypeStruct:
-        points = self._along[name].points
+        points = self._probe_points[name].points
         return jax.ShapeDtypeStruct(points.shape[1:], points.dtype)

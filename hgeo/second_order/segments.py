@@ -1,9 +1,10 @@
-"""Routes: the stops from which the tangents of several layers' weights go on together.
+"""Segments: the parts of a program that the tangents of several layers' weights pass together.
 
 What one layer's weights move passes, further on, through variables that all earlier layers'
-weights move too: the residual stream behind a block. From one such stop to the next there can be
-one leg for all that come by, and so as many legs as there are layers and stops. With a way of its
-own from each layer to the loss, a compiled program grows with the square of the depth.
+weights move too: the residual stream behind a block. From one such cut point to the next there can
+be one segment for all layers whose tangents arrive there, and so as many segments as there are
+layers and cut points. With a way of its own from each layer to the loss, a compiled program grows
+with the square of the depth.
 """
 
 import dataclasses
@@ -16,11 +17,11 @@ from hgeo.second_order.jaxpr import Equation, Program, active
 
 Pairs = list[tuple[Equation, tuple[int, ...]]]
 
-# At each stop tangents are written out and read again, and something has to be decided.
-LAYERS_BETWEEN_STOPS = 4
+# At each cut point tangents are written out and read again, and something has to be decided.
+LAYERS_BETWEEN_CUT_POINTS = 4
 
 
-class Stop(NamedTuple):
+class CutPoint(NamedTuple):
     """A place between two equations of a program, for some of what moves there.
 
     Attributes:
@@ -32,16 +33,23 @@ class Stop(NamedTuple):
     variables: tuple[int, ...]
 
 
-class Routes:
-    """The stops of one program's layers, and the legs between them."""
+class Segments:
+    """The cut points of one program's layers, and the segments between them."""
 
-    def __init__(self, program: Program, needed: set[int], sources: Mapping[str, Sequence[int]]):
-        """Chooses the stops' positions.
+    def __init__(
+        self,
+        program: Program,
+        needed: set[int],
+        sources: Mapping[str, Sequence[int]],
+        layers_between: int = LAYERS_BETWEEN_CUT_POINTS,
+    ):
+        """Chooses the cut points' positions.
 
         Args:
           program: the traced loss.
           needed: the variables by which it moves, from `reaching`.
           sources: by layer, its leaves among the program's inputs.
+          layers_between: the fewest layers between two cut points.
         """
         self._program, self._needed = program, needed
         self._place = {equation: place for place, equation in enumerate(program.equations)}
@@ -62,23 +70,29 @@ class Routes:
         last = 0
         for layers, position in enumerate(narrow, 1):
             is_narrow = widths[layers] <= min(widths[layers - 1], widths[layers + 1])
-            if is_narrow and layers - last >= LAYERS_BETWEEN_STOPS:
+            if is_narrow and layers - last >= layers_between:
                 self._positions.append(position)
                 last = layers
 
-    def stops(self, sources: Sequence[int], start: int = 0) -> list[Stop]:
-        """The stops behind a position of what moves there with some variables, in order.
+    def cut_points(self, sources: Sequence[int], start: int = 0) -> list[CutPoint]:
+        """The cut points behind a position for what moves there with some variables, in order.
 
-        Where a layer's weights are read again further on, as tied ones are, it cannot stop.
+        A layer whose weights are read again further on, as tied ones are, has none before that.
         """
         spans, begin = self._spans(sources, start), max(start, self._begin(sources, start))
-        found = [Stop(p, _live(spans, p)) for p in self._positions if p > begin]
-        return [stop for stop in found if min(stop.variables) >= self._program.inputs]
+        found = [CutPoint(p, _live(spans, p)) for p in self._positions if p > begin]
+        return [point for point in found if min(point.variables) >= self._program.inputs]
 
-    def leg(self, sources: Sequence[int], start: int = 0, stop: Stop | None = None) -> Pairs:
-        """The equations from a position to a stop, or to the end, that move with some variables."""
+    def segment(self, sources: Sequence[int], start: int = 0, end: CutPoint | None = None) -> Pairs:
+        """The equations that move with some variables, from a position to a cut point or the loss.
+
+        Args:
+          sources: the variables that move.
+          start: the position.
+          end: the cut point; `None`, the loss.
+        """
         pairs = self._active(sources, start)
-        return [p for p in pairs if stop is None or self._place[p[0]] < stop.position]
+        return [pair for pair in pairs if end is None or self._place[pair[0]] < end.position]
 
     def _active(self, sources, start):
         rest = dataclasses.replace(self._program, equations=self._program.equations[start:])

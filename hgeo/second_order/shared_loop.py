@@ -1,4 +1,4 @@
-"""One loop over the points of many layers, each leg of whose ways is compiled once."""
+"""One loop over the points of many layers, in which each segment is compiled once."""
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -14,48 +14,50 @@ Carry = tuple[jax.Array, Any]
 
 
 def shared_loop(
-    ways: Mapping[str, Sequence[Hashable]],
+    paths: Mapping[str, Sequence[Hashable]],
     chunks: Mapping[str, jax.Array],
-    leave: Callable[[str, jax.Array], Carry],
-    go_on: Callable[[Any, jax.Array, Any], Carry],
+    first_segment: Callable[[str, jax.Array], Carry],
+    next_segment: Callable[[Any, jax.Array, Any], Carry],
 ) -> dict[str, jax.Array]:
-    """What each point of each layer has gathered at the end of its layer's way.
+    """What each point of each layer has gathered at the end of its layer's path.
 
     Args:
-      ways: by layer, the stops that it comes by, in order.
+      paths: by layer, the cut points that it passes, in order.
       chunks: by layer, its points, (chunks, size, ...), of one size for all.
-      leave: the way of one point of a layer to its first stop: a scalar and what it carries there.
-      go_on: from a stop, with scalar and carry, to the next.
+      first_segment: from one point of a layer to its first cut point: a scalar and the tangents
+        there.
+      next_segment: from a cut point, with scalar and tangents, to the next.
 
     Returns:
       By layer the scalars, (chunks, size).
     """
-    names = list(ways)
-    # By stop, and by `None` for the end: the legs to it, and which of them each layer takes.
-    legs: dict[Hashable, list[tuple[bool, Any]]] = {}
+    names = list(paths)
+    # By cut point, and by `None` for the end: the segments to it, and which of them each layer
+    # takes.
+    segments: dict[Hashable, list[tuple[bool, Any]]] = {}
     taken: dict[Hashable, list[int]] = {}
     for place, name in enumerate(names):
-        leg = (True, name)
-        for stop in [*ways[name], None]:
-            known = legs.setdefault(stop, [])
-            known += [] if leg in known else [leg]
-            taken.setdefault(stop, [0] * len(names))[place] = known.index(leg)
-            leg = (False, stop)
+        segment = (True, name)
+        for end in [*paths[name], None]:
+            known = segments.setdefault(end, [])
+            known += [] if segment in known else [segment]
+            taken.setdefault(end, [0] * len(names))[place] = known.index(segment)
+            segment = (False, end)
 
-    def arrive(stop, place, number):
-        def by(leg):
-            is_first, start = leg
+    def arrive(end, place, number):
+        def through(segment):
+            is_first, start = segment
             if not is_first:
                 carried = arrive(start, place, number)
-                return together(functools.partial(go_on, start))(*carried)
+                return together(functools.partial(next_segment, start))(*carried)
             chunk = jax.lax.dynamic_index_in_dim(chunks[start], number, keepdims=False)
-            return together(functools.partial(leave, start))(chunk)
+            return together(functools.partial(first_segment, start))(chunk)
 
-        if len(legs[stop]) == 1:
-            return by(legs[stop][0])
-        # One in the other, so that nothing is carried past a stop that a layer does not come by.
-        branches = [functools.partial(by, leg) for leg in legs[stop]]
-        return jax.lax.switch(jnp.asarray(taken[stop])[place], branches)
+        if len(segments[end]) == 1:
+            return through(segments[end][0])
+        # One in the other, so that nothing is carried past a cut point that a layer does not pass.
+        branches = [functools.partial(through, segment) for segment in segments[end]]
+        return jax.lax.switch(jnp.asarray(taken[end])[place], branches)
 
     counts = [len(chunks[name]) for name in names]
     places = np.repeat(np.arange(len(names)), counts)

@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-SWEEP, TANGENTS = "hgeo/second_order/tangent_sweep.py", "hgeo/second_order/one_hot.py"
+SWEEP, TANGENTS = "hgeo/second_order/sweep", "hgeo/second_order/one_hot.py"
 PRIMITIVES = ("tests/second_order/test_programs.py::test_the_modes_agree_on_every_primitive",)
 INFINITE = (
     "tests/second_order/test_modes.py::"
@@ -14,15 +14,15 @@ MUTANTS = (
     Mutant(
         "curvature_sign",
         "the second derivative of an elementwise equation has the wrong sign",
-        SWEEP,
-        "weight = times * self._twice(equation, own, other) * adjoint",
-        "weight = -times * self._twice(equation, own, other) * adjoint",
+        f"{SWEEP}/elementwise.py",
+        "weight = times * _second_derivative(builder, equation, own, other) * adjoint",
+        "weight = -times * _second_derivative(builder, equation, own, other) * adjoint",
         PRIMITIVES,
     ),
     Mutant(
         "cross_term_once",
         "the cross term of two roots counts once",
-        SWEEP,
+        f"{SWEEP}/elementwise.py",
         "times=1.0 if first == second else 2.0",
         "times=1.0",
         PRIMITIVES,
@@ -30,7 +30,7 @@ MUTANTS = (
     Mutant(
         "product_term_once",
         "a product of two moving operands lacks its factor of 2",
-        SWEEP,
+        f"{SWEEP}/product.py",
         "return 2.0 * inner(adjoint, dense(dot(a, b)))",
         "return inner(adjoint, dense(dot(a, b)))",
         PRIMITIVES,
@@ -38,7 +38,7 @@ MUTANTS = (
     Mutant(
         "infinite_curvature_unmasked",
         "an infinite second derivative is weighted with an adjoint of zero",
-        SWEEP,
+        f"{SWEEP}/elementwise.py",
         "return jnp.where(adjoint == 0, 0.0, weight)",
         "return weight",
         INFINITE,
@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "repeated_factor_not_squared",
         "the square of a repeated tangent is weighted with its factor once",
-        SWEEP,
+        f"{SWEEP}/builder.py",
         "weight = weight if factor is None else weight * factor**2",
         "weight = weight if factor is None else weight * factor",
         (
@@ -65,9 +65,9 @@ MUTANTS = (
     Mutant(
         "unopened_term_halved",
         "the second-order term of an equation that is not opened is half as large",
-        SWEEP,
-        "state[curve] = sum_of([inner(c, s) for",
-        "state[curve] = sum_of([0.5 * inner(c, s) for",
+        f"{SWEEP}/general.py",
+        "products = [inner(c, s) for",
+        "products = [0.5 * inner(c, s) for",
         PRIMITIVES,
     ),
     Mutant(
@@ -111,8 +111,8 @@ MUTANTS = (
         HEADS,
     ),
     Mutant(
-        "leg_dropped",
-        "what the equations behind a stop add is left out",
+        "segment_dropped",
+        "what the equations behind a cut point add is left out",
         "hgeo/second_order/adjoint_weighted.py",
         "return value + more, ends",
         "return value, ends",

@@ -64,16 +64,16 @@ def test_equals_the_dense_hessian(family):
     check_family(family, (0, 1), wide_case(family).layers)
 
 
-@pytest.fixture(params=["cut", "units"])
+@pytest.fixture(params=["bottleneck", "units"])
 def through(request, monkeypatch):
-    """Where a layer can be taken by units, by a cut behind it or by its own products."""
-    price = (lambda *_: 0.0) if request.param == "cut" else (lambda *_: float("inf"))
-    monkeypatch.setattr(unit_diagonals, "cut_operations", price)
+    """Where a layer can be taken by units, by a bottleneck behind it or by its own products."""
+    price = (lambda *_: 0.0) if request.param == "bottleneck" else (lambda *_: float("inf"))
+    monkeypatch.setattr(unit_diagonals, "bottleneck_operations", price)
     return request.param
 
 
 @pytest.mark.parametrize("family", slow(["gelu_mlp", "encoder_block", "bert_block"], FAMILIES))
-def test_units_and_cuts_equal_the_dense_hessian(family, through):
+def test_units_and_bottlenecks_equal_the_dense_hessian(family, through):
     case = wide_case(family, 2)
     costs = hgeo.full_diagonal_cost(case.loss, case.params, case.batch, case.layers)
     sound = {
@@ -88,7 +88,7 @@ def test_positions_that_depend_on_each_other(through):
     case = wide_case("attention")
     costs = hgeo.full_diagonal_cost(case.loss, case.params, case.batch, case.layers, method="units")
     sweeps = [cost.sweeps for cost in costs.values()]
-    assert sweeps == ([2 * 3, 2 * 3, 3] if through == "cut" else [5 * 3, 2 * 3, 3])
+    assert sweeps == ([2 * 3, 2 * 3, 3] if through == "bottleneck" else [5 * 3, 2 * 3, 3])
     check_family("attention", (0, 1), case.layers, method="units", chunk_size=2)
 
 

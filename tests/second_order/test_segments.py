@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import hgeo
-from hgeo.second_order import adjoint_weighted, segments
+from hgeo.second_order.adjoint_weighted import MAX_SHARED_POINTS_ON_CPU
+from hgeo.second_order.evaluate import evaluate_quadratic_forms
 from hgeo.second_order.flops import bodies
 from tests.probes.dense import (
     diagonals,
@@ -26,11 +27,9 @@ QUICKER = ("attention", "tied_autoencoder")
 OTHERS = ("gelu_mlp", "encoder_block", "decoder_block", "recurrence", "scanned_stack", "batch_norm")
 
 
-@pytest.fixture
-def always(monkeypatch):
-    """Sharing wherever it can be done, in the place of where it pays."""
-    monkeypatch.setattr(adjoint_weighted, "SHORTER", 0.0)
-    monkeypatch.setattr(segments, "LAYERS_BETWEEN_STOPS", 1)
+def shared(*given, **options):
+    """A probe whose layers share segments wherever they can, in the place of where it pays."""
+    return evaluate_quadratic_forms(*given, **options, share_segments=True)[0]
 
 
 def blocks(depth, width=6, seed=0):
@@ -68,17 +67,17 @@ def conditions(jaxpr):
 
 
 @functools.cache
-def program(depth, num=adjoint_weighted.FEW_POINTS, backend="cpu"):
+def program(depth, num_points=MAX_SHARED_POINTS_ON_CPU, backend="cpu"):
     loss, params, batch, layers = blocks(depth)
     with warnings.catch_warnings(), pytest.MonkeyPatch.context() as patch:
         warnings.simplefilter("ignore")  # that small layers give all they have
         patch.setattr(jax, "default_backend", lambda: backend)
-        chosen = hgeo.sample_coordinates(layers, num, jax.random.key(1))
+        chosen = hgeo.sample_coordinates(layers, num_points, jax.random.key(1))
         probe = lambda p, b: hgeo.sampled_diagonal(loss, p, b, chosen)
         return conditions(jax.make_jaxpr(probe)(params, batch).jaxpr)
 
 
-def test_a_deep_network_is_compiled_in_legs_and_a_flat_one_is_not():
+def test_a_deep_network_is_compiled_in_segments_and_a_flat_one_is_not():
     (few, short), (many, long), (_, longer) = (program(depth) for depth in (2, 9, 18))
     assert few == 0
     assert many > 2
@@ -88,9 +87,9 @@ def test_a_deep_network_is_compiled_in_legs_and_a_flat_one_is_not():
 
 
 def test_many_points_on_a_cpu_keep_loops_of_their_own():
-    assert program(9, adjoint_weighted.FEW_POINTS)[0] > 0
-    assert program(9, adjoint_weighted.FEW_POINTS + 1)[0] == 0
-    assert program(9, adjoint_weighted.FEW_POINTS + 1, "gpu")[0] > 0
+    assert program(9, MAX_SHARED_POINTS_ON_CPU)[0] > 0
+    assert program(9, MAX_SHARED_POINTS_ON_CPU + 1)[0] == 0
+    assert program(9, MAX_SHARED_POINTS_ON_CPU + 1, "gpu")[0] > 0
 
 
 @pytest.mark.parametrize(
@@ -119,10 +118,10 @@ def truth(loss, params, batch, layers):
 
 
 @pytest.mark.parametrize("family", slow((*QUICKER, *OTHERS), OTHERS))
-def test_every_family_agrees_with_the_dense_hessian(family, always):
+def test_every_family_agrees_with_the_dense_hessian(family):
     with jax.enable_x64(True):
         options = {"mode": "adjoint_weighted", "chunk_size": 3}
-        probe = quick(functools.partial(hgeo.sampled_diagonal, wide_case(family).loss, **options))
+        probe = quick(functools.partial(shared, wide_case(family).loss, **options))
         for seed in (0, 1):
             case = wide_case(family, seed)
             chosen = draw(case.layers, seed)
@@ -130,7 +129,7 @@ def test_every_family_agrees_with_the_dense_hessian(family, always):
             check(found, diagonals(family, seed), chosen, 1e-10, 1e-9, np.float64)
 
 
-def test_directions_and_layers_of_several_leaves_share_too(always):
+def test_directions_and_layers_of_several_leaves_share_too():
     with jax.enable_x64(True):
         loss, params, batch, _ = blocks(4)
         paths = {f"block_{k}": [f"up_{k:02}", f"down_{k:02}"] for k in range(4)}
@@ -140,9 +139,7 @@ def test_directions_and_layers_of_several_leaves_share_too(always):
             for k, (name, layer) in enumerate(layers.items())
         }
         found = quick(
-            lambda p, b: hgeo.quadratic_forms(
-                loss, p, b, directions, mode="adjoint_weighted", chunk_size=2
-            )
+            lambda p, b: shared(loss, p, b, directions, mode="adjoint_weighted", chunk_size=2)
         )(params, batch)
         dense = quick(lambda p, b: joint_hessian(loss, p, b, layers))(params, batch)
         for name, span in spans(layers).items():
@@ -151,7 +148,7 @@ def test_directions_and_layers_of_several_leaves_share_too(always):
             np.testing.assert_allclose(found[name], expected, rtol=1e-9)
 
 
-def test_devices_share_legs_whose_loss_has_collectives(always):
+def test_devices_share_segments_whose_loss_has_collectives():
     with jax.enable_x64(True):
         _, params, batch, layers = blocks(3)
         chosen = hgeo.sample_coordinates(layers, 7, jax.random.key(2))
@@ -165,13 +162,14 @@ def test_devices_share_legs_whose_loss_has_collectives(always):
             return jnp.mean((x @ params["memory"]) ** 4)
 
         split = lambda p, b: loss(p, b, "data")
-        found = hgeo.make_probe(split, chosen, devices=jax.devices()[:4], chunk_size=3)
+        options = {"chunk_size": 3, "share_segments": True}
+        found = hgeo.Probe(split, chosen, jax.devices()[:4], options)
         expected = quick(lambda p, b: entries_of(loss, p, b, chosen))(params, batch)
         for name, entries in found(params, batch).items():
             np.testing.assert_allclose(entries, expected[name], rtol=1e-9, atol=1e-13)
 
 
-def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes(always):
+def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes():
     loss, params, batch, _ = blocks(3)
     params["up_02"] = params["up_02"].astype(jnp.bfloat16)
 
@@ -180,11 +178,9 @@ def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes(al
 
     layers = hgeo.find_layers(params, lambda path, leaf: True)
     chosen = hgeo.sample_coordinates(layers, 6, jax.random.key(3))
-    found = quick(
-        lambda p, b: hgeo.sampled_diagonal(
-            mixed, p, b, chosen, mode="adjoint_weighted", chunk_size=4
-        )
-    )(params, batch)
+    found = quick(lambda p, b: shared(mixed, p, b, chosen, mode="adjoint_weighted", chunk_size=4))(
+        params, batch
+    )
     wide = jax.tree.map(lambda x: x.astype(jnp.float32), params)
     widened = hgeo.find_layers(wide, list(layers))
     same = {name: hgeo.Coordinates(widened[name], own.indices) for name, own in chosen.items()}
@@ -197,14 +193,28 @@ def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes(al
         assert float(jnp.max(jnp.abs(difference))) < tolerance * scale, name
 
 
-def test_a_memory_budget_below_one_coordinate_names_the_layer(always):
+def test_a_memory_budget_below_one_coordinate_names_the_layer():
     loss, params, batch, layers = blocks(3)
     chosen = hgeo.sample_coordinates(layers, 6, jax.random.key(3))
     with pytest.raises(ValueError, match=r"layer '\w+' takes about \d+ bytes.*budget is 100"):
-        hgeo.sampled_diagonal(loss, params, batch, chosen, memory_budget=100)
-    enough = quick(lambda p, b: hgeo.sampled_diagonal(loss, p, b, chosen, memory_budget=10**6))(
-        params, batch
-    )
+        shared(loss, params, batch, chosen, memory_budget=100)
+    enough = quick(lambda p, b: shared(loss, p, b, chosen, memory_budget=10**6))(params, batch)
     expected = quick(lambda p, b: entries_of(loss, p, b, chosen))(params, batch)
     for name, entries in enough.items():
         np.testing.assert_allclose(entries, expected[name], rtol=1e-3, atol=1e-5)
+
+
+def test_sharing_is_always_never_or_where_it_pays():
+    loss, params, batch, layers = blocks(9)
+    chosen = draw(layers, 0)
+
+    def count(share_segments):
+        probe = lambda p, b: evaluate_quadratic_forms(
+            loss, p, b, chosen, share_segments=share_segments
+        )[0]
+        return conditions(jax.make_jaxpr(probe)(params, batch).jaxpr)[0]
+
+    always, never, where_it_pays = map(count, (True, False, "auto"))
+    assert always > where_it_pays > never == 0
+    with pytest.raises(ValueError, match="share_segments must be 'auto', True or False, not 'no'"):
+        count("no")

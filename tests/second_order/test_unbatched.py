@@ -6,7 +6,7 @@ import pytest
 from jax.custom_batching import custom_vmap
 
 import hgeo
-from hgeo.second_order import adjoint_weighted
+from hgeo.second_order.evaluate import evaluate_quadratic_forms
 from tests.probes.dense import error, quick
 from tests.second_order.test_custom_rules import primitive
 
@@ -84,11 +84,11 @@ def test_the_condition_number_of_experts():
 
 
 def test_chunks_of_one_are_never_vmapped(monkeypatch):
-    monkeypatch.setattr(adjoint_weighted, "SHORTER", 0.0)  # one loop for all layers
-
     def probe(chunk):
         of = lambda params, batch: (
-            hgeo.sampled_diagonal(gathered, params, batch, COORDINATES, chunk_size=chunk),
+            evaluate_quadratic_forms(  # one loop for all layers
+                gathered, params, batch, COORDINATES, chunk_size=chunk, share_segments=True
+            )[0],
             hgeo.row_dominance(gathered, params, batch, COORDINATES, chunk_size=chunk),
         )
         return quick(of).lower(PARAMS, BATCH)

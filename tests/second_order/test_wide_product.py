@@ -10,7 +10,7 @@ import pytest
 
 import hgeo
 from hgeo.second_order.adjoint_weighted import AdjointWeighted
-from hgeo.second_order.wide_product import Product
+from hgeo.second_order.wide_product import WideProduct
 from tests.probes.dense import entries_of, quick, slow
 
 
@@ -62,8 +62,10 @@ FOLDING = (_log_softmax, _integer_labels, _one_hot, _masked, _squared, _smoothed
 def with_gram(monkeypatch):
     """What was made with G, where a block holds fewer tokens than there are."""
     made = []
-    own = Product._with_gram
-    monkeypatch.setattr(Product, "_with_gram", lambda *given: made.append(own(*given)) or made[-1])
+    own = WideProduct._with_gram
+    monkeypatch.setattr(
+        WideProduct, "_with_gram", lambda *given: made.append(own(*given)) or made[-1]
+    )
     monkeypatch.setattr("hgeo.second_order.wide_product.BLOCK", 200)
     return made
 
@@ -109,7 +111,7 @@ def _check(head, names, num):
         for name in coordinates:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-10)
         forms = AdjointWeighted(lambda p: loss(p, batch), params, coordinates)
-        return [bool(sweep._folded) for sweep, _ in forms._first.values()]
+        return [bool(plan.folded) for plan, _ in forms._first.values()]
 
 
 def _flattened(logits, labels):

@@ -1,4 +1,4 @@
-"""Cuts: a narrow variable through which all that a wide layer does has to go.
+"""Bottlenecks: a narrow variable through which all that a wide layer does has to go.
 
 Let h be such a variable behind z = x·W, with h[e,s,:] a function of z[e,s,:] alone. Then
 
@@ -22,7 +22,7 @@ from hgeo.second_order.chunking import mapped
 from hgeo.second_order.jaxpr import Program, active, reaching
 
 
-class Cut(NamedTuple):
+class Bottleneck(NamedTuple):
     """A variable h, looked at with three axes (E, S, C).
 
     Attributes:
@@ -47,14 +47,14 @@ class Cut(NamedTuple):
         return jnp.transpose(whole, inverse)
 
 
-def find_cut(program: Program, product: UnitProduct) -> Cut | None:
-    """The cut with the fewest channels, if there is one with fewer than the product has units."""
+def find_bottleneck(program: Program, product: UnitProduct) -> Bottleneck | None:
+    """The bottleneck with the fewest channels, if that is fewer than the product has units."""
     own = {axis: place for axis, place in product.places().items() if product.x_shape[axis] > 1}
     kept = {axis: places(program, product.z, place) for axis, place in own.items()}
     best, fewest = None, product.sizes.units
     if product.sizes.groups > 1:
         return None
-    for variable in _bottlenecks(program, product.z):
+    for variable in _candidates(program, product.z):
         where = {axis: kept[axis].get(variable) for axis in own}
         if None in where.values():
             continue
@@ -66,11 +66,11 @@ def find_cut(program: Program, product: UnitProduct) -> Cut | None:
         if size(channels) < fewest:
             fewest = size(channels)
             sizes = (size(examples), size(positions), fewest)
-            best = Cut(variable, (examples, positions, channels), sizes)
+            best = Bottleneck(variable, (examples, positions, channels), sizes)
     return best
 
 
-def _bottlenecks(program: Program, start: int) -> list[int]:
+def _candidates(program: Program, start: int) -> list[int]:
     """The variables behind `start` that everything which moves with it passes through."""
     pairs = active(program, reaching(program), [start])
     last: dict[int, int] = {}
@@ -85,25 +85,27 @@ def _bottlenecks(program: Program, start: int) -> list[int]:
     return found
 
 
-def cut_operations(cut: Cut, product: UnitProduct, push: float, local: float) -> float:
+def bottleneck_operations(
+    bottleneck: Bottleneck, product: UnitProduct, push: float, local: float
+) -> float:
     """The operations of all entries.
 
     Args:
-      cut: the cut.
+      bottleneck: the variable h.
       product: where W enters.
       push: the operations of a Hessian-vector product in h.
       local: those of the derivatives of h in z for one unit.
     """
-    examples, positions, channels = cut.sizes
+    examples, positions, channels = bottleneck.sizes
     units, inputs = product.sizes.units, product.sizes.inputs
     pairs = examples * positions * positions
     contraction = 2.0 * pairs * units * (channels * channels + channels + inputs)
     return positions * channels * push + units * local + contraction
 
 
-def cut_bytes(cut: Cut, product: UnitProduct, itemsize: int) -> int:
+def bottleneck_bytes(bottleneck: Bottleneck, product: UnitProduct, itemsize: int) -> int:
     """What is kept at a time: J, and the columns of G of one position twice."""
-    examples, positions, channels = cut.sizes
+    examples, positions, channels = bottleneck.sizes
     units = product.sizes.units
     jacobian = units * examples * positions * channels
     columns = examples * positions * channels * (channels + 2 * units // max(1, channels))
@@ -112,7 +114,7 @@ def cut_bytes(cut: Cut, product: UnitProduct, itemsize: int) -> int:
 
 def local_derivatives(
     product: UnitProduct,
-    cut: Cut,
+    bottleneck: Bottleneck,
     h_of_tap: Callable[[jax.Array], jax.Array],
     adjoint: jax.Array,
     zeros: jax.Array,
@@ -121,7 +123,7 @@ def local_derivatives(
 
     Args:
       product: where W enters.
-      cut: the cut.
+      bottleneck: the variable h.
       h_of_tap: h as a function of what is added to z.
       adjoint: h̄.
       zeros: of z's shape.
@@ -130,19 +132,19 @@ def local_derivatives(
     shape = (sizes.groups, sizes.examples, sizes.positions, sizes.units)
     slope = jax.grad(lambda tap: jnp.vdot(adjoint, h_of_tap(tap)))
 
-    def of_unit(unit):
+    def derivatives(unit):
         # All examples and positions at once: none has a part in another's derivative.
-        one = zeros + product.tap(jnp.zeros(shape, zeros.dtype).at[..., unit].set(1.0))
-        moved = jax.jvp(h_of_tap, (zeros,), (one,))[1]
-        curved = product.by_unit(jax.jvp(slope, (zeros,), (one,))[1])
-        return cut.grouped(moved), jax.lax.dynamic_index_in_dim(curved[0], unit, 2, False)
+        direction = zeros + product.tap(jnp.zeros(shape, zeros.dtype).at[..., unit].set(1.0))
+        moved = jax.jvp(h_of_tap, (zeros,), (direction,))[1]
+        curved = product.by_unit(jax.jvp(slope, (zeros,), (direction,))[1])
+        return bottleneck.grouped(moved), jax.lax.dynamic_index_in_dim(curved[0], unit, 2, False)
 
-    return of_unit
+    return derivatives
 
 
-def cut_entries(
+def bottleneck_entries(
     product: UnitProduct,
-    cut: Cut,
+    bottleneck: Bottleneck,
     x: jax.Array,
     push: Callable[[jax.Array], jax.Array],
     zeros: jax.Array,
@@ -154,7 +156,7 @@ def cut_entries(
 
     Args:
       product: where W enters.
-      cut: the cut.
+      bottleneck: the variable h.
       x: the values of x.
       push: v -> the Hessian in h times v.
       zeros: of h's shape and dtype.
@@ -162,16 +164,16 @@ def cut_entries(
       chunk_size: Hessian-vector products that are computed together.
       report: called with the entries done.
     """
-    _, positions, channels = cut.sizes
+    _, positions, channels = bottleneck.sizes
     units, inputs = product.sizes.units, product.sizes.inputs
     x_ESI = product.inputs(x)[0]
     jacobian_UESC, curve_UES = mapped(local, jnp.arange(units), chunk_size)
     jacobian_ESCU = jnp.moveaxis(jacobian_UESC, 0, -1)
 
-    def of_position(total_IU, position):
+    def add_position(total_IU, position):
         def column(channel):
-            one = jnp.zeros(cut.sizes, zeros.dtype).at[:, position, channel].set(1.0)
-            return cut.grouped(push(zeros + cut.ungrouped(one, zeros)))
+            direction = jnp.zeros(bottleneck.sizes, zeros.dtype).at[:, position, channel].set(1.0)
+            return bottleneck.grouped(push(zeros + bottleneck.ungrouped(direction, zeros)))
 
         columns_CEST = mapped(column, jnp.arange(channels), chunk_size)
         right = jnp.einsum("cesd,esdu->escu", columns_CEST, jacobian_ESCU)
@@ -188,4 +190,4 @@ def cut_entries(
         return total_IU, None
 
     start = jnp.zeros((inputs, units), x_ESI.dtype) + jnp.zeros_like(x_ESI.ravel()[0])
-    return jax.lax.scan(of_position, start, jnp.arange(positions))[0]
+    return jax.lax.scan(add_position, start, jnp.arange(positions))[0]

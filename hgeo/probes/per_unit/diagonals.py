@@ -9,11 +9,11 @@ import jax.numpy as jnp
 from hgeo.params.layers import Layer
 from hgeo.params.leaf_paths import LeafSlice
 from hgeo.probes.per_unit.bottleneck import (
-    Cut,
-    cut_bytes,
-    cut_entries,
-    cut_operations,
-    find_cut,
+    Bottleneck,
+    bottleneck_bytes,
+    bottleneck_entries,
+    bottleneck_operations,
+    find_bottleneck,
     local_derivatives,
 )
 from hgeo.probes.per_unit.unit_product import (
@@ -22,15 +22,15 @@ from hgeo.probes.per_unit.unit_product import (
     unit_column,
     unit_entries,
 )
-from hgeo.second_order.adjoint_weighted import trace_loss
 from hgeo.second_order.chunking import mapped
 from hgeo.second_order.flops import operations
 from hgeo.second_order.memory import ChunkSize, chunk_of
 from hgeo.second_order.products import FORWARD, hessian_map
+from hgeo.second_order.traced_loss import trace_loss
 
 PyTree = Any
 
-# What a cut may keep at a time: its Jacobians grow with units times channels.
+# What the way by a bottleneck may keep at a time: its Jacobians grow with units times channels.
 MOST_BYTES = 2 * 2**30
 
 
@@ -108,11 +108,11 @@ class UnitDiagonals:
         layer, parts, done = self._layers[name], [], 0
         for product, size in zip(self.products(name), layer.sizes, strict=True):
             own = None if report is None else lambda n, done=done, report=report: report(done + n)
-            cut = self._cheapest(product).cut
-            if cut is None:
+            bottleneck = self._cheapest(product).bottleneck
+            if bottleneck is None:
                 entries = self._by_units(name, product, chunk, own)
             else:
-                entries = self._by_cut(name, product, cut, chunk, own)
+                entries = self._by_bottleneck(name, product, bottleneck, chunk, own)
             parts.append(product.to_leaf(entries).astype(layer.dtype))
             done += size
         return jnp.concatenate(parts)
@@ -133,28 +133,31 @@ class UnitDiagonals:
         by_unit = by_unit.reshape(sizes.groups, sizes.units, sizes.inputs)
         return jnp.swapaxes(by_unit, 1, 2)
 
-    def _by_cut(self, name, product, cut, chunk, report):
-        push, zeros = self._push(cut.variable)
-        local = self._local(product, cut)
-        along = lambda channel: push(zeros + channel.astype(zeros.dtype))
-        together = chunk_of(chunk, name, along, jnp.arange(cut.sizes[2]))
-        entries = cut_entries(product, cut, self._x(product), push, zeros, local, together, report)
+    def _by_bottleneck(self, name, product, bottleneck, chunk, report):
+        push, zeros = self._push(bottleneck.variable)
+        local = self._local(product, bottleneck)
+        push_channel = lambda channel: push(zeros + channel.astype(zeros.dtype))
+        together = chunk_of(chunk, name, push_channel, jnp.arange(bottleneck.sizes[2]))
+        entries = bottleneck_entries(
+            product, bottleneck, self._x(product), push, zeros, local, together, report
+        )
         return entries[None]
 
     def _cheapest(self, product: UnitProduct) -> "_Way":
-        """By z itself, or by the best cut behind it, where what that keeps fits."""
+        """By z itself, or by the best bottleneck behind it, where what that keeps fits."""
         push, zeros = self._push(product.z)
-        num = product.num_products
-        direct = _Way(None, num, num * operations(push, zeros))
-        # What lies between z and a cut is differentiated forward.
-        cut = find_cut(self.program, product) if self._way == FORWARD else None
-        if cut is None or cut_bytes(cut, product, zeros.dtype.itemsize) > MOST_BYTES:
+        num_products = product.num_products
+        direct = _Way(None, num_products, num_products * operations(push, zeros))
+        # What lies between z and a bottleneck is differentiated forward.
+        bottleneck = find_bottleneck(self.program, product) if self._way == FORWARD else None
+        itemsize = zeros.dtype.itemsize
+        if bottleneck is None or bottleneck_bytes(bottleneck, product, itemsize) > MOST_BYTES:
             return direct
-        push, zeros = self._push(cut.variable)
-        local = operations(self._local(product, cut), jnp.int32(0))
-        total = cut_operations(cut, product, operations(push, zeros), local)
-        by_cut = _Way(cut, cut.sizes[1] * cut.sizes[2], total)
-        return by_cut if by_cut.operations < direct.operations else direct
+        push, zeros = self._push(bottleneck.variable)
+        local = operations(self._local(product, bottleneck), jnp.int32(0))
+        total = bottleneck_operations(bottleneck, product, operations(push, zeros), local)
+        by_bottleneck = _Way(bottleneck, bottleneck.sizes[1] * bottleneck.sizes[2], total)
+        return by_bottleneck if by_bottleneck.operations < direct.operations else direct
 
     def _x(self, product: UnitProduct) -> jax.Array:
         return self.program.run(self.leaves)[product.equation.inputs[product.x]]
@@ -166,18 +169,19 @@ class UnitDiagonals:
         assert self._way is not None, "no layer is taken where there are no products"
         return hessian_map(f, zeros, self._way), zeros
 
-    def _local(self, product: UnitProduct, cut: Cut):
-        values = self.program.run(self.leaves)
+    def _local(self, product: UnitProduct, bottleneck: Bottleneck):
+        program, variable = self.program, bottleneck.variable
+        values = program.run(self.leaves)
         zeros = jnp.zeros_like(values[product.z])
-        h = lambda tap: self.program.run(self.leaves, {product.z: tap})[cut.variable]
-        f = lambda tap: self.program.run(self.leaves, {cut.variable: tap})[self.program.output]
-        adjoint = jax.grad(f)(jnp.zeros_like(values[cut.variable]))
-        return local_derivatives(product, cut, h, adjoint, zeros)
+        h = lambda tap: program.run(self.leaves, {product.z: tap})[variable]
+        f = lambda tap: program.run(self.leaves, {variable: tap})[program.output]
+        adjoint = jax.grad(f)(jnp.zeros_like(values[variable]))
+        return local_derivatives(product, bottleneck, h, adjoint, zeros)
 
 
 class _Way(NamedTuple):
-    """A way to the entries of a product: a cut or none, and what it costs."""
+    """A way to the entries of a product: a bottleneck or none, and what it costs."""
 
-    cut: Cut | None
+    bottleneck: Bottleneck | None
     num_products: int
     operations: float

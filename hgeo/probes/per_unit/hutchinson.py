@@ -16,7 +16,7 @@ from hgeo.second_order.products import hessian_map
 PyTree = Any
 
 
-def estimate(
+def hutchinson_diagonal(
     total: Callable[[PyTree], jax.Array],
     params: PyTree,
     layers: Mapping[str, Layer],

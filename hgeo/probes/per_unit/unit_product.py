@@ -197,8 +197,8 @@ def unit_column(
 
     def column(unit, position):
         group, own = unit // sizes.units, unit % sizes.units
-        one = jnp.zeros(shape, zeros.dtype).at[group, :, position, own].set(1.0)
-        pushed = product.by_unit(push(zeros + product.tap(one)))
+        direction = jnp.zeros(shape, zeros.dtype).at[group, :, position, own].set(1.0)
+        pushed = product.by_unit(push(zeros + product.tap(direction)))
         pushed = jax.lax.dynamic_index_in_dim(pushed, group, 0, keepdims=False)
         return jax.lax.dynamic_index_in_dim(pushed, own, 2, keepdims=False)
 
@@ -222,8 +222,8 @@ def unit_entries(
     inputs, positions = product.inputs(x), jnp.arange(product.sizes.positions)
 
     def entries(unit):
-        of_position = lambda position: column(unit, position)
-        columns = mapped(of_position, positions, chunk_size)
+        column_at = lambda position: column(unit, position)
+        columns = mapped(column_at, positions, chunk_size)
         group = unit // product.sizes.units
         x_ESI = jax.lax.dynamic_index_in_dim(inputs, group, 0, keepdims=False)
         mixed = jnp.einsum("tes,esi->eti", columns.astype(x_ESI.dtype), x_ESI)

@@ -1,0 +1,176 @@
+"""The builder of a sweep's plan: the bookkeeping that the planners of all equations share."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from hgeo.second_order.linearity import LinearityRules
+from hgeo.second_order.one_hot import dense
+from hgeo.second_order.summation import sum_of
+from hgeo.second_order.sweep.plan import Step, SweepContext, SweepPlan, Term
+from hgeo.second_order.sweep.tangents import Root, View
+from hgeo.second_order.wide_product import WideProduct
+
+
+class PlanBuilder:
+    """A plan in the making; planners add the views, roots, steps, terms and weights.
+
+    Attributes:
+      context: what all sweeps over the program read.
+      views: by variable that moves.
+      roots: by number.
+      steps: as in `SweepPlan`.
+      terms: as in `SweepPlan`.
+    """
+
+    def __init__(self, context: SweepContext, sources: Sequence[int]):
+        """Starts a plan in which the tangents of `sources` are given."""
+        self.context = context
+        self.views: dict[int, View] = {}
+        self.roots: dict[int, Root] = {}
+        self.steps: list[Step] = []
+        self.terms: list[Term] = []
+        self._weights: dict[tuple[int, int], Any] = {}
+        self._origins: dict[int, list[Any]] = {}
+        self._read: set[int] = set()
+        self._repeated: dict[tuple[int, tuple[int, ...]], int] = {}
+        self._num_unnamed = 0
+        for source in sources:
+            self.new_root(source)
+
+    @property
+    def rules(self) -> LinearityRules:
+        """Those of the program."""
+        return self.context.rules
+
+    def once(self, key: tuple[Any, ...], read: Sequence[Any], make: Callable[[], Any]) -> Any:
+        """As in `SweepContext`."""
+        return self.context.once(key, read, make)
+
+    def new_root(self, variable: int, **fields: Any) -> None:
+        """Makes a variable a root of its own.
+
+        Args:
+          variable: its number.
+          fields: of `Root`, but its dtype.
+        """
+        self.roots[variable] = Root(self.rules.avals[variable].dtype, **fields)
+        self.views[variable] = View(variable, None)
+
+    def unnamed_root(self, dtype: Any, **fields: Any) -> int:
+        """The number of a new root that is no variable; arguments as in `Root`."""
+        self._num_unnamed += 1
+        root = -self._num_unnamed
+        self.roots[root] = Root(dtype, **fields)
+        self.views[root] = View(root, None)
+        return root
+
+    def value_as(self, variable: int, shape: tuple[int, ...]) -> Any:
+        """A variable's value, repeated to some shape."""
+        value = self.context.values[variable]
+        return jnp.broadcast_to(value, shape) if jnp.shape(value) != shape else value
+
+    def view_as(self, variable: int, shape: tuple[int, ...]) -> View:
+        """The view of a variable where it is repeated to some shape."""
+        aval = self.rules.avals[variable]
+        if aval.shape == shape:
+            return self.views[variable]
+        if (variable, shape) not in self._repeated:
+            self._repeated[variable, shape] = self.unnamed_root(
+                aval.dtype,
+                compute=lambda tangents: jnp.broadcast_to(dense(tangents.read(variable)), shape),
+                needs=(self.views[variable].root,),
+                repeats=variable,
+            )
+        return View(self._repeated[variable, shape], None)
+
+    def mark_read(self, root: int) -> None:
+        """Notes that a root will be read entry by entry, and so what it is computed from."""
+        if root not in self._read:
+            self._read.add(root)
+            for needed in self.roots[root].needs:
+                self.mark_read(needed)
+
+    def source_root(self, product: WideProduct) -> int:
+        """The root of what a wide product is a product of."""
+        return self.views[product.source].root
+
+    def add_weight(self, first: int, second: int, weight: jax.Array, is_bounded: bool) -> None:
+        """Adds ⟨weight, dr ∘ ds⟩ for two roots.
+
+        Args:
+          first: the root r.
+          second: the root s.
+          weight: of their shape.
+          is_bounded: whether the weight is finite wherever the equation's value is.
+        """
+        repeated = self.roots[first].repeats
+        if first == second and repeated is not None:
+            # The square of what is repeated: its weights are added up once, here.
+            root, factor = self.views[repeated]
+            weight = _summed_to(weight, self.rules.avals[repeated].shape)
+            weight = weight if factor is None else weight * factor**2
+            self.add_weight(root, root, weight, is_bounded=False)
+            return
+        key = (min(first, second), max(first, second))
+        if key in self._weights:
+            weight = sum_of([self._weights[key], weight])
+        self._weights[key] = weight
+        # The square of a product's tangent can be had without it.
+        if first != second or not is_bounded or self.roots[first].product is None:
+            self.mark_read(first)
+            self.mark_read(second)
+
+    def note_origin(self, root: int, origin: Any) -> None:
+        """Notes a term of which a root's own weight is made."""
+        self._origins.setdefault(root, []).append(origin)
+
+    def finish(self, targets: Sequence[int], num_equations: int) -> SweepPlan:
+        """The plan, where the tangents of `targets` are asked for at the end."""
+        for variable in targets:
+            self.mark_read(self.views[variable].root)
+        folded = self._fold_products()
+        return SweepPlan(
+            num_equations=num_equations,
+            views=self.views,
+            roots=self.roots,
+            steps=tuple(self.steps),
+            terms=tuple(self.terms),
+            weights=self._weights,
+            folded=folded,
+            targets=tuple(targets),
+        )
+
+    def _fold_products(self) -> frozenset[int]:
+        """Replaces wide products that nothing reads by what they are products of."""
+        folded = set()
+        for root, about in reversed(self.roots.items()):
+            if about.product is None or root in self._read:
+                continue
+            self.mark_read(self.source_root(about.product))
+            folded.add(root)
+            weight = self._weights.pop((root, root), None)
+            if weight is not None:
+                self.terms.append(self._square(root, about.product, weight))
+        return frozenset(folded)
+
+    def _square(self, root: int, product: WideProduct, weight: jax.Array) -> Term:
+        """⟨weight, ż ∘ ż⟩ of a wide product z, from the tangent of its source."""
+        num_coordinates = self.context.num_coordinates[root]
+        # The weight may differ between sweeps: where another path moves too, some terms are of
+        # another root. The factors of a term's inputs depend on its root alone.
+        square = self.once(
+            ("square", root, *self._origins[root]),
+            (),
+            lambda: product.square(weight.astype(product.matrix.dtype), num_coordinates),
+        )
+        return lambda tangents: square(dense(tangents.read(product.source)))
+
+
+def _summed_to(array: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    axes = range(array.ndim)
+    if shape == ():
+        return jnp.sum(array)
+    return jnp.sum(array, axis=tuple(a for a in axes if shape[a] != array.shape[a]), keepdims=True)

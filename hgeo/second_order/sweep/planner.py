@@ -1,0 +1,33 @@
+"""Which planner takes an equation, and the plan of all of a segment's equations."""
+
+from collections.abc import Sequence
+
+from hgeo.second_order.jaxpr import Equation
+from hgeo.second_order.sweep import elementwise, general, labels, product, shape, tokens
+from hgeo.second_order.sweep.builder import PlanBuilder
+from hgeo.second_order.sweep.plan import SweepContext, SweepPlan
+
+# The first that takes an equation plans it. A new kind of equation has a module of its own, with
+# `takes` and `plan`, and a place here before `general`.
+PLANNERS = (elementwise, tokens, shape, product, labels, general)
+
+
+def plan_sweep(
+    context: SweepContext,
+    equations: Sequence[tuple[Equation, tuple[int, ...]]],
+    sources: Sequence[int],
+    targets: Sequence[int],
+) -> SweepPlan:
+    """Plans a sweep over some equations, and computes all that the coordinates share.
+
+    Args:
+      context: what all sweeps over the program read.
+      equations: from `active`: each with the positions of its inputs that move.
+      sources: the variables whose tangents are given.
+      targets: the variables whose tangents are asked for.
+    """
+    builder = PlanBuilder(context, sources)
+    for equation, free in equations:
+        planner = next(p for p in PLANNERS if p.takes(builder, equation, free))
+        planner.plan(builder, equation, free)
+    return builder.finish(targets, len(equations))
