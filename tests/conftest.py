@@ -16,6 +16,7 @@ from tests.xla_options import FLAGS
 
 os.environ.setdefault("XLA_FLAGS", FLAGS)
 
+import hypothesis
 import jax
 import psutil
 import pytest
@@ -23,6 +24,10 @@ import pytest
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The same cases every time, and none that a slow machine fails for its time.
+hypothesis.settings.register_profile("hgeo", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("hgeo")
 
 MOST_MEMORY = 2 * 2**30
 

@@ -88,7 +88,7 @@ def paths_of(tree):
     return [(str(key), *rest) for key, child in items for rest in paths_of(child)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(TREES)
 def test_every_leaf_of_a_random_tree_has_its_own_value_or_is_refused(tree):
     names = ["/".join(path) for path in paths_of(tree)]

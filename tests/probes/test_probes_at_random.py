@@ -15,8 +15,8 @@ from hgeo.second_order.modes import MODES
 from tests.probes.dense import joint_hessian, quick, spans
 
 ACTIVATIONS = {"tanh": jnp.tanh, "gelu": jax.nn.gelu, "relu": jax.nn.relu, "linear": lambda x: x}
-FEW = settings(max_examples=8, derandomize=True, deadline=None)
-SLOW = settings(max_examples=30, derandomize=True, deadline=None)
+FEW = settings(max_examples=8)
+SLOW = settings(max_examples=30)
 
 
 @st.composite
@@ -98,7 +98,7 @@ def test_more_sampled_diagonals(given):
         check({**given, "seed": given["seed"] + 1})
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=9),
     st.floats(0, 2, width=32),

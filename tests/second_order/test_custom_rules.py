@@ -287,9 +287,6 @@ def test_a_rule_is_judged_by_what_it_computes_and_not_by_its_folder(folder, tmp_
 
 @hypothesis.settings(
     max_examples=10,
-    deadline=None,
-    derandomize=True,
-    database=None,
     phases=[hypothesis.Phase.generate],
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )

@@ -131,14 +131,14 @@ def check(steps, seed):
 PROGRAMS = hypothesis.given(steps=st.lists(STEP, min_size=1, max_size=6), seed=st.integers(0, 3))
 
 
-@hypothesis.settings(max_examples=6, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=6)
 @PROGRAMS
 def test_the_modes_agree_on_random_programs(steps, seed):
     check(steps, seed)
 
 
 @pytest.mark.slow
-@hypothesis.settings(max_examples=40, deadline=None, derandomize=True, database=None)
+@hypothesis.settings(max_examples=40)
 @PROGRAMS
 def test_the_modes_agree_on_more_random_programs(steps, seed):
     check(steps, seed)
