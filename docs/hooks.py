@@ -1,7 +1,7 @@
 """What the site needs beside the plugins: formulas as MathML, and files from outside docs/pages.
 
-A page links to a result as `../../experiments/results/NAME.md`, which works on a Git host too. Here the
-folder is a part of the site under the same name, and such links lose their way out of `docs/pages`.
+A page links to a result as `../../experiments/results/NAME.md`, which works on a Git host too. The
+folder is a part of the site under the same name, and the links are made relative to the site.
 """
 
 import html

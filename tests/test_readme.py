@@ -11,7 +11,7 @@ README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
 
 # A block of Python, and what it prints where a block of text follows at once.
-EXAMPLE = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.MULTILINE)
+EXAMPLE = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.M)
 NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
 # Packages of the extra `zoo`: their loops run where they are installed.
 OPTIONAL = {"haiku", "keras"}
