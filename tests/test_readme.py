@@ -1,11 +1,49 @@
-"""The README's commands and its example."""
+"""The README's commands, and the examples of the README and of every page below docs/pages."""
 
 import pathlib
 import re
 
 import jax
+import pytest
 
-README = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
+
+# A block of Python, and what it prints where a block of text follows at once.
+EXAMPLE = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.M)
+NUMBER = re.compile(r"-?\d+\.\d+(?:e[+-]?\d+)?")
+# Packages of the extra `zoo`: their loops run where they are installed.
+OPTIONAL = {"haiku", "keras"}
+
+
+def examples(text):
+    return [(code, printed) for code, printed in EXAMPLE.findall(text)]
+
+
+@pytest.fixture(autouse=True)
+def as_readers_have_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some examples write
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def run_in_order(text, capsys):
+    """Runs the examples of a page in one namespace and compares what they print."""
+    names = {"__name__": "example"}
+    for code, expected in examples(text):
+        try:
+            exec(code, names)
+        except ModuleNotFoundError as error:
+            if error.name not in OPTIONAL:
+                raise
+            continue
+        printed = capsys.readouterr().out
+        if expected:
+            assert NUMBER.sub("#", printed) == NUMBER.sub("#", expected)
+            numbers = [[float(n) for n in NUMBER.findall(t)] for t in (printed, expected)]
+            # Two decimals, and sums that another processor rounds otherwise.
+            assert numbers[0] == pytest.approx(numbers[1], rel=0.02, abs=0.01)
 
 
 def test_top_two_commands():
@@ -17,13 +55,20 @@ def test_top_two_commands():
     assert commands[1] == "pip install -e '.[test]' && pytest"
 
 
-def test_examples_run_one_after_the_other(capsys, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)  # one of them writes
-    names = {}
-    for example in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        with jax.numpy_dtype_promotion("standard"):  # as its reader has it; Optax needs it
-            exec(example, names)
-        printed = capsys.readouterr().out
-        assert "layers_0/kernel" in printed
-        assert "layers_2/kernel" in printed
-    assert (tmp_path / "runs" / "mine" / "geometry.csv").exists()
+def test_the_readme_fits_one_screen():
+    assert len(README.splitlines()) <= 150
+
+
+def test_examples_of_the_readme(capsys):
+    assert [bool(printed) for _, printed in examples(README)] == [True, True]
+    run_in_order(README, capsys)
+    assert pathlib.Path("runs/mine/geometry.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [path for path in PAGES if "```python" in path.read_text()],
+    ids=lambda path: str(path.relative_to(ROOT / "docs" / "pages")),
+)
+def test_examples_of_a_page(page, capsys):
+    run_in_order(page.read_text(), capsys)
