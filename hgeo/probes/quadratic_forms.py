@@ -39,7 +39,7 @@ def quadratic_forms(
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.
       batch: any pytree.
-      directions: `Directions` by layer name, vectors of shape `(num, layer.size)`.
+      directions: `Directions` by layer name, vectors of shape `(n, layer.size)`.
       mode: as in `sampled_diagonal`.
       chunk_size: directions that are computed together; else as there.
       memory_budget: the same.
@@ -48,7 +48,7 @@ def quadratic_forms(
       axis_name: the same.
 
     Returns:
-      An `OrderedDict` of arrays of shape `(num,)` by layer name, in the layer's dtype; in units of
+      An `OrderedDict` of arrays of shape `(n,)` by layer name, in the layer's dtype; in units of
       the loss if v has those of the weights.
 
     Raises:

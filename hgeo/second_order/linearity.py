@@ -1,4 +1,9 @@
-"""Linearity: which primitives are linear in what moves, and which act element by element."""
+"""Linearity: which primitives are linear in what moves, and which act element by element.
+
+A new primitive of JAX needs at most a row in these tables. Without one it is tried by itself
+(`obstacles`) and planned by its own derivatives (`sweep.general`): right, but dearer. What gains
+from more than its row has a planner in `sweep`.
+"""
 
 from collections.abc import Sequence
 

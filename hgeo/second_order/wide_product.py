@@ -66,8 +66,8 @@ class WideProduct:
             twice = jnp.where(jnp.arange(len(rest)) < len(own), 1.0, 2.0).astype(rest.dtype)
             rest = rest * twice[:, None]
             # One row of G for all tokens: (tokens, V) times (V, d − start).
-            one_row = lambda row, rest=rest: weights @ (rest * row[None]).T
-            pieces.append(jnp.moveaxis(jax.lax.map(one_row, own), 0, -1))
+            gram_row = lambda row, rest=rest: weights @ (rest * row[None]).T
+            pieces.append(jnp.moveaxis(jax.lax.map(gram_row, own), 0, -1))
 
         def apply(moved):
             moved = moved.reshape(-1, d)

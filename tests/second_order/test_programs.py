@@ -152,6 +152,31 @@ def test_the_modes_agree_on_every_primitive():
         check([(name, k % 2, 1 - k % 2) for k, name in enumerate(part)], seed=start)
 
 
+def test_softmax_with_a_derivative_rule_of_its_own_agrees():
+    """As JAX makes it on request: a `custom_jvp` function that no planner but the general takes."""
+    with jax.enable_x64(True):
+        params, batch = {"w": jnp.cos(jnp.arange(12.0)).reshape(3, 4)}, jnp.sin(jnp.arange(6.0))
+        coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), 12, jax.random.key(0))
+
+        def loss(params, batch):
+            return jnp.sum(jax.nn.softmax(batch.reshape(2, 3) @ params["w"]) ** 3)
+
+        def probes(params, batch):
+            probe = lambda mode: hgeo.sampled_diagonal(
+                loss, params, batch, coordinates, mode=mode, chunk_size=12
+            )["w"]
+            return [probe(mode) for mode in ("adjoint_weighted", "forward_over_reverse")]
+
+        jax.config.update("jax_softmax_custom_jvp", True)
+        try:
+            program = str(jax.make_jaxpr(loss)(params, batch))
+            found, expected = quick(probes)(params, batch)
+        finally:
+            jax.config.update("jax_softmax_custom_jvp", False)
+        assert "custom_jvp_call" in program
+        np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+
+
 def test_what_is_repeated_along_an_axis_has_its_own_factor_squared():
     def loss(params, batch):
         norm = jnp.sqrt(jnp.sum(params["w"] ** 2, axis=0, keepdims=True))  # (1, 2), over (3, 2)

@@ -7,8 +7,8 @@ from hgeo.second_order.sweep import elementwise, general, labels, product, shape
 from hgeo.second_order.sweep.builder import PlanBuilder
 from hgeo.second_order.sweep.plan import SweepContext, SweepPlan
 
-# The first that takes an equation plans it. A new kind of equation has a module of its own, with
-# `takes` and `plan`, and a place here before `general`.
+# The first that takes an equation plans it. A new kind of equation gets a module with `takes` and
+# `plan`, and a place in this table before `general`, which takes every equation.
 PLANNERS = (elementwise, tokens, shape, product, labels, general)
 
 
