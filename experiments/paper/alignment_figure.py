@@ -55,7 +55,7 @@ def run(name: str, place: Place) -> Result:
     panels = figure.subplots(2, 2, sharex=True)
     for column, side in enumerate(setting.sides):
         trained = train(side.runs, place)
-        record, step = trained.of(side.optimizer)[0], max(trained.resolved.probe.steps)
+        record, step = trained.of(side.optimizer)[0], max(trained.config.probe.steps)
         layers = {r.layer_number: r.layer for r in record.geometry[step]}
         shown = setting.layer if setting.layer in layers else list(layers)[-2]
         arrays = record.read_arrays(step)

@@ -127,8 +127,8 @@ def _ours(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
 def _steps(moment: Moment | int, trained: Trained, side: Side) -> int | dict[int, int]:
     """The step of a moment in training, or each repeat's own at a loss."""
     if not isinstance(moment, int):
-        return round(trained.resolved.steps * moment[0] / moment[1])
-    losses = trained.resolved.same_loss.losses
+        return round(trained.config.steps * moment[0] / moment[1])
+    losses = trained.config.same_loss.losses
     if moment >= len(losses):
         return {}
     rows = [run.iterates.get(("same_loss", losses[moment])) for run in trained.of(side.optimizer)]
@@ -137,10 +137,10 @@ def _steps(moment: Moment | int, trained: Trained, side: Side) -> int | dict[int
 
 def _ours_of(moment: Moment | int, trained: Trained) -> str:
     """What stands in the place of the paper's checkpoint."""
-    resolved = trained.resolved
+    config = trained.config
     if not isinstance(moment, int):
-        return f"step {round(resolved.steps * moment[0] / moment[1])} of {resolved.steps}"
-    losses = resolved.same_loss.losses
+        return f"step {round(config.steps * moment[0] / moment[1])} of {config.steps}"
+    losses = config.same_loss.losses
     return f"loss {losses[moment]:g}" if moment < len(losses) else "none"
 
 

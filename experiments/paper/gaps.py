@@ -40,8 +40,8 @@ def gap_rows(gaps: Iterable[Gap], place: Place, statistic: str = "r_med") -> lis
         trained = [train(side.runs, place) for side in sides]
         records = [runs.of(side.optimizer) for runs, side in zip(trained, sides, strict=True)]
         measured = [StatisticTable(runs, statistic) for runs in records]
-        window = max(1, trained[0].resolved.steps // 24)
-        planned = [set(runs.resolved.probe.steps) for runs in trained]
+        window = max(1, trained[0].config.steps // 24)
+        planned = [set(runs.config.probe.steps) for runs in trained]
         for step in sorted(planned[0] & planned[1] - {0}):
             values = [
                 [m.values(side.optimizer, step, layer) for layer in measured[0].layers]

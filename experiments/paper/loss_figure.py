@@ -73,7 +73,7 @@ def loss_figure(
     figure = Figure(figsize=(4.8 * len(panels), 3.6), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         runs = {side: train(side.runs, place).of(side.optimizer) for side in panel.sides}
-        windows = {side: _window(train(side.runs, place).resolved.steps) for side in panel.sides}
+        windows = {side: _window(train(side.runs, place).config.steps) for side in panel.sides}
         for k, side in enumerate(panel.sides):
             curve = make_curve(runs[side], windows[side], panel.since_start)
             _draw(axes, curve, side, k)

@@ -36,7 +36,7 @@ def summary(place: Place) -> tuple[list[dict[str, Any]], str]:
     """A row for each layer at the last probed step, over the repeats; and what they say."""
     trained = train("translation", place)
     records = {side.optimizer: trained.of(side.optimizer) for side in SIDES}
-    step = max(trained.resolved.probe.steps)
+    step = max(trained.config.probe.steps)
     measured = {
         (name, key): StatisticTable(runs, key)
         for name, runs in records.items()

@@ -31,7 +31,7 @@ def _rows(
     chosen = {n: name for n, name in measured.layers.items() if not layers or n in layers}
     rows = []
     for layer, name in (chosen or measured.layers).items():
-        for step in trained.resolved.probe.steps:
+        for step in trained.config.probe.steps:
             values = measured.values(side.optimizer, step, layer)
             if len(values):
                 rows.append(

@@ -42,18 +42,18 @@ class Trained:
 
     Attributes:
       name: of the set.
-      resolved: the experiment as it ran.
+      config: as it ran, resolved.
       folder: of its runs.
     """
 
     name: str
-    resolved: Resolved
+    config: Resolved
     folder: epath.Path
 
     def of(self, optimizer: str) -> list[RunRecords]:
         """The records of one optimizer's repeats."""
         folder = WorkFolder(self.folder)
-        repeats = range(self.resolved.repeats)
+        repeats = range(self.config.repeats)
         return [RunRecords(folder.run_folder(optimizer, repeat)) for repeat in repeats]
 
 
@@ -103,5 +103,5 @@ def describe(names: Sequence[str], place: Place) -> dict[str, Any]:
     found = {}
     for name in names:
         trained = train(name, place)
-        found[f"{name} ({trained.folder.name})"] = trained.resolved.settings
+        found[f"{name} ({trained.folder.name})"] = trained.config.settings
     return found

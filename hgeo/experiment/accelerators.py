@@ -1,4 +1,4 @@
-"""Accelerators that the machine has and JAX does not use, lest one train on a CPU unaware."""
+"""Finds accelerators that the machine has and JAX does not use."""
 
 import os
 from pathlib import Path

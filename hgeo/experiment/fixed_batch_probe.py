@@ -1,4 +1,4 @@
-"""Geometry: what is recorded of each layer's curvature at a probed step."""
+"""The probe of an experiment: each layer's curvature on one fixed batch."""
 
 import warnings
 from typing import Any

@@ -67,7 +67,7 @@ def resolve(config: Config, folder: WorkFolder | None = None) -> Resolved:
         steps = _steps(config, num_examples)
         check_steps(config.steps, steps)
     return Resolved(
-        name=config.workload,
+        workload_name=config.workload,
         read_workload=read_workload,
         num_examples=num_examples,
         seed=config.seed,

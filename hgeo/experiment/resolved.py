@@ -75,7 +75,7 @@ class Resolved:
     """An experiment as `resolve` makes it of a config and a work folder.
 
     Attributes:
-      name: of the workload.
+      workload_name: of the task, as the config names it.
       read_workload: gives model, data and loss, which are read at the first call.
       num_examples: in the training set.
       seed: of weights, coordinates, batches and orders.
@@ -97,7 +97,7 @@ class Resolved:
       settings_json: all keys of the config as JSON, for the records and the report.
     """
 
-    name: str
+    workload_name: str
     read_workload: Callable[[], Workload]
     num_examples: int
     seed: int
@@ -137,7 +137,7 @@ class Resolved:
     def summary(self) -> ExperimentSummary:
         """What a report says of the experiment."""
         return ExperimentSummary(
-            workload=self.name,
+            workload=self.workload_name,
             optimizers=self.optimizers,
             compared_pairs=self.compared_pairs,
             probe_steps=self.probe.steps,

@@ -91,7 +91,7 @@ class Context:
     @property
     def layers(self) -> "OrderedDict[str, Layer]":
         """The layers by name, in order."""
-        return OrderedDict((name, own.layer) for name, own in self.coordinates.items())
+        return OrderedDict((name, chosen.layer) for name, chosen in self.coordinates.items())
 
     @property
     def on_device(self) -> dict[str, Any]:

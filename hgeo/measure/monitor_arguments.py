@@ -128,9 +128,9 @@ def check_trainable(params: PyTree) -> None:
 def check_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> None:
     """Raises a ValueError, from the error of an update, if the state is another optimizer's."""
     params = without(params)
-    own = jax.tree.structure(jax.eval_shape(optimizer.init, params))
-    if own != jax.tree.structure(state):
+    expected = jax.tree.structure(jax.eval_shape(optimizer.init, params))
+    if expected != jax.tree.structure(state):
         raise ValueError(
-            f"optimizer_state must be a state of the monitor's optimizer, such as {own}, "
+            f"optimizer_state must be a state of the monitor's optimizer, such as {expected}, "
             f"not {jax.tree.structure(state)}"
         ) from error

@@ -50,19 +50,20 @@ def summarise(entries: np.ndarray, eps: float, name: str = "r_med") -> dict[str,
 def _uniformity(context: Context) -> Statistic:
     eps = context.options.eps
     return lambda probed: {
-        name: summarise(own, eps) | {"diagonal": own} for name, own in probed.entries().items()
+        name: summarise(entries, eps) | {"diagonal": entries}
+        for name, entries in probed.entries().items()
     }
 
 
 def _spread(context: Context) -> Statistic:
     spread = jax.jit(lambda entries: r_med_spread(entries, context.key, eps=context.options.eps))
 
-    def of(entries):
+    def of_layer(entries):
         found = spread(entries)
         values = {"r_med_median": found.median, "r_med_low": found.low, "r_med_high": found.high}
         return values | counts(entries, "r_med_spread_")
 
-    return lambda probed: {name: of(own) for name, own in probed.entries().items()}
+    return lambda probed: {name: of_layer(entries) for name, entries in probed.entries().items()}
 
 
 def _rows(context: Context, across: bool) -> Statistic:
@@ -78,13 +79,13 @@ def _rows(context: Context, across: bool) -> Statistic:
     )
     prefix = "r_diag_across" if across else "r_diag"
 
-    def of(rows):
+    def of_layer(rows):
         found = r_diag(rows) if np.isfinite(rows).any() else (np.nan, np.nan)
         values = {f"{prefix}_mean": found[0], f"{prefix}_median": found[1], f"{prefix}_rows": rows}
         return values | counts(rows, f"{prefix}_")
 
     return lambda probed: {
-        name: of(np.asarray(rows))
+        name: of_layer(np.asarray(rows))
         for name, rows in dominance(probed.variables, probed.batch).items()
     }
 
@@ -133,7 +134,7 @@ def _low_rank(context: Context) -> Statistic:
     if many or flat:
         raise ValueError(f"statistics has 'low_rank', but no matrices are {many + flat}")
 
-    def of(layer, variables):
+    def of_layer(layer, variables):
         (kernel,) = layer.leaves(variables)
         # A convolution's kernel as the matrix that it is for each position.
         found = decompose(kernel.reshape(-1, kernel.shape[-1]).T)
@@ -146,7 +147,7 @@ def _low_rank(context: Context) -> Statistic:
         }
 
     return lambda probed: {
-        name: of(layer, probed.variables) for name, layer in context.layers.items()
+        name: of_layer(layer, probed.variables) for name, layer in context.layers.items()
     }
 
 
@@ -226,7 +227,7 @@ def _spectrum(context: Context) -> Statistic:
 
     programs = {name: of_layer(name, layer) for name, layer in context.layers.items()}
 
-    def of(found):
+    def values_of(found):
         return {
             "largest_eigenvalue": found.largest,
             "largest_eigenvalue_error": found.largest_error,
@@ -241,7 +242,8 @@ def _spectrum(context: Context) -> Statistic:
         }
 
     return lambda probed: {
-        name: of(program(probed.variables, probed.batch)) for name, program in programs.items()
+        name: values_of(program(probed.variables, probed.batch))
+        for name, program in programs.items()
     }
 
 
@@ -260,7 +262,7 @@ def _condition(context: Context) -> Statistic:
             f"(BatchNorm in training mode): {error}"
         ) from error
 
-    def of(layer, variables, batch):
+    def of_layer(layer, variables, batch):
         found = condition_number(context.loss, variables, batch, layer)
         return {
             "condition_number": found.condition_number,
@@ -273,7 +275,7 @@ def _condition(context: Context) -> Statistic:
 
     def statistic(probed):
         host = jax.device_get((probed.variables, probed.batch))
-        return {name: of(layer, *host) for name, layer in context.layers.items()}
+        return {name: of_layer(layer, *host) for name, layer in context.layers.items()}
 
     return statistic
 

@@ -1,4 +1,4 @@
-"""The rows of the records: what one line of each CSV file says; one of them a step is kept."""
+"""The rows of the records: what one line of each CSV file says; a step keeps its latest rows."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -97,6 +97,6 @@ def entries_not_finite(rows: Iterable[GeometryRow]) -> list[tuple[int, str, int,
     for (layer, statistic), row in counts.items():
         prefix = statistic.removesuffix("num_nonfinite")
         if prefix in OF_HESSIAN and prefix != statistic and row.value > 0:
-            of = counts[layer, f"{prefix}num_entries"]
-            found.append((row.step, layer, int(row.value), int(of.value)))
+            total = counts[layer, f"{prefix}num_entries"]
+            found.append((row.step, layer, int(row.value), int(total.value)))
     return found

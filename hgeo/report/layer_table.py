@@ -21,8 +21,8 @@ def layer_table(rows: Sequence[GeometryRow], title: str) -> Table:
         for number, layer in layers.items()
     ]
     notes = [
-        f"{number} of {of} Hessian entries of {layer} are not finite"
-        for _, layer, number, of in entries_not_finite(rows)
+        f"{number} of {total} Hessian entries of {layer} are not finite"
+        for _, layer, number, total in entries_not_finite(rows)
     ]
     return Table(title, ["#", "layer", *shown], cells, notes)
 

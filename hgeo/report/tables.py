@@ -202,12 +202,12 @@ def divergence_notes(records: Iterable[RunRecords]) -> list[str]:
             )
         entries = run.not_finite_entries
         if entries:
-            step, layer, number, of = entries[0]
+            step, layer, number, total = entries[0]
             row = run.geometry[step][0]
             more = f", and some in {len(entries) - 1} other places" if len(entries) > 1 else ""
             notes.append(
-                f"{label(row.optimizer)}, repeat {row.repeat}: {number} of {of} Hessian entries of "
-                f"{layer} at step {step} are not finite{more}"
+                f"{label(row.optimizer)}, repeat {row.repeat}: {number} of {total} Hessian entries "
+                f"of {layer} at step {step} are not finite{more}"
             )
     return notes
 

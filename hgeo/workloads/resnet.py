@@ -22,7 +22,8 @@ def resnet(config: Config) -> Workload:
 
     In training, BatchNorm takes the statistics of the whole batch, over all devices. The probe's
     loss has `probe.batch_norm`: `"train"`, the probe batch's own statistics, through which its
-    examples act on each other; or `"evaluation"`, the running ones.
+    examples act on each other, so that `probe.microbatch_size` must be `None`; or `"evaluation"`,
+    the running ones.
     """
     probe, data = config.probe, config.data
     if probe.batch_norm not in BATCH_NORM:

@@ -1,11 +1,16 @@
 """What a config plans, run: repeats, epochs and percentages, probes of checkpoints."""
 
+import os
 import shutil
+import signal
 
 import pytest
 
 from hgeo.errors import InputError
+from hgeo.training.preemption import Preempted
+from hgeo.training.run import Run
 from tests.experiments import records, rows, run
+from tests.interruptions import interrupted
 from tests.trajectories import smoke
 
 
@@ -35,6 +40,21 @@ def test_moments_as_epochs_and_percentages(tmp_path):
         run(smoke(probe__steps=("late",)), tmp_path / "other")
     with pytest.raises(InputError, match=r"probe\.steps must lie in 0 to steps=6; outside"):
         run(smoke(probe__steps=("90 epochs",)), tmp_path / "other")
+
+
+def test_probing_stops_when_asked_and_the_next_start_continues(finished, tmp_path):
+    config = smoke(probe_only="again", probe__num_coordinates=3, probe__steps=(0, 3, 6))
+    for name in ("whole", "stopped"):
+        shutil.copytree(finished, tmp_path / name)
+    run(config, tmp_path / "whole")
+    terminate = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    with interrupted(Run, "_measure", 2, action=terminate, ends_with=Preempted):
+        run(config, tmp_path / "stopped")
+    probed = rows(tmp_path / "stopped/probes/again/runs/sgdm/repeat_0", "geometry")
+    assert {r["step"] for r in probed} == {"0", "3"}, "the measurement in progress is recorded"
+    run(config, tmp_path / "stopped")
+    folders = [tmp_path / name / "probes/again" for name in ("whole", "stopped")]
+    assert records(folders[0]) == records(folders[1])
 
 
 def test_checkpoints_are_probed_otherwise_and_apart(finished, tmp_path):
