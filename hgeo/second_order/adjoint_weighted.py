@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from hgeo.losses import varying_axes
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.layers import Layer
-from hgeo.params.leaf_paths import LeafSlice, leaves_by_path
+from hgeo.params.leaf_paths import LeafSlice, leaves_by_path, path_of
 from hgeo.second_order.chunking import even_chunks, in_chunks
 from hgeo.second_order.jaxpr import Program, active, reaching, trace
 from hgeo.second_order.linearity import Rules
@@ -161,9 +161,9 @@ class AdjointWeighted(Forms):
         tangents: dict[int, Tangent] = {}
         start = 0
         for part, source, size in zip(layer.parts, sources, layer.sizes, strict=True):
-            fixed = part.index if isinstance(part, LeafSlice) else None
+            of = part if isinstance(part, LeafSlice) else None
             inside = (point >= start) & (point < start + size)
-            tangent = one_hot(self._leaves[source], point - start, inside, fixed)
+            tangent = one_hot(self._leaves[source], point - start, inside, of)
             if source in tangents:
                 tangent = dense(tangents[source]) + dense(tangent)
             tangents[source] = tangent
@@ -174,7 +174,7 @@ class AdjointWeighted(Forms):
         tangents: dict[int, Tangent] = {}
         for part, source, own in zip(layer.parts, sources, layer.split(vector), strict=True):
             if isinstance(part, LeafSlice):
-                own = jnp.zeros_like(self._leaves[source]).at[part.index].set(own)
+                own = part.put(jnp.zeros_like(self._leaves[source]), own)
             tangents[source] = own + dense(tangents[source]) if source in tangents else own
         return tangents
 
@@ -241,7 +241,7 @@ def trace_loss(
     for name, layer in layers.items():
         sources[name] = []
         for part in layer.parts:
-            path = part.path if isinstance(part, LeafSlice) else part
+            path = path_of(part)
             if path not in order:
                 order.append(path)
             sources[name].append(order.index(path))
