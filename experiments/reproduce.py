@@ -2,14 +2,18 @@
 
 Each writes ID.csv, ID.md and figures (PNG and SVG) into the work folder, ends with a verdict, and
 joins the folder's report.html. Runs that the folder already holds are not trained again, whichever
-experiment they were for. `--list` shows the ids.
+experiment they were for. `--list` shows the ids. `verdicts` in the place of ids judges the results'
+files of the work folder (without one, the published files) by the rules of
+experiments/paper/verdict_rules.py.
 """
 
 import argparse
+import dataclasses
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from etils import epath
 from rich.console import Console
@@ -37,6 +41,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.list:
         _list(console)
         return 0
+    if options.names == ["verdicts"]:
+        return _verdicts(options.workdir, console)
     names = list(EXPERIMENTS) if options.names == ["all"] else options.names
     unknown = [name for name in names if name not in EXPERIMENTS]
     if unknown or not names:
@@ -60,6 +66,7 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
     from experiments.paper.registry import EXPERIMENTS
     from experiments.paper.result import write_result
     from experiments.paper.training import Place, describe
+    from experiments.paper.verdicts import judge
 
     folder = epath.Path(options.workdir)
     place = Place(folder, options.scale, console, options.data_dir, options.repeats)
@@ -72,7 +79,9 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
         command += " --data_dir=DIR --workdir=D" if experiment.runs else " --workdir=D"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            result = experiment.run(place)
+            found = experiment.run(place)
+            verdict = f"{judge(name, found.rows)}: {found.verdict}"
+            result = dataclasses.replace(found, verdict=verdict)
             write_result(folder, name, result, command)
             write_page(folder, name, result, command, describe(experiment.runs, place))
         except (InputError, OSError) as error:
@@ -80,6 +89,18 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
         console.print(result.table.text(), highlight=False, markup=False)
         console.print(f"{name}: {result.verdict}", highlight=False, markup=False)
         console.print(f"{name}: {time.monotonic() - start:.0f} s, in {folder}\n", highlight=False)
+    return 0
+
+
+def _verdicts(workdir: str | None, console: Console) -> int:
+    from experiments.paper.registry import RESULTS
+    from experiments.paper.verdicts import verdict_table
+
+    folder = RESULTS if workdir is None else Path(workdir)
+    if not folder.is_dir():
+        return fail(f"{folder} is no folder, so that it has no results to judge")
+    table = verdict_table(folder)
+    console.print(table.markdown(), highlight=False, markup=False)
     return 0
 
 

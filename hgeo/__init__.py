@@ -22,7 +22,8 @@ from hgeo.second_order.modes import ModeChoice
 from hgeo.statistics.alignment import Alignment, alignment
 from hgeo.statistics.low_rank import LowRank, low_rank
 from hgeo.statistics.r_diag import RDiag, r_diag
-from hgeo.statistics.r_med import Spread, r_med, r_med_spread
+from hgeo.statistics.r_med import Spread, q95_over_median, r_med, r_med_spread
+from hgeo.statistics.r_med_ratio import RMedRatio, r_med_ratio
 
 __all__ = [
     "Alignment",
@@ -38,6 +39,7 @@ __all__ = [
     "Monitor",
     "Probe",
     "RDiag",
+    "RMedRatio",
     "Spectrum",
     "Spread",
     "Weighted",
@@ -53,9 +55,11 @@ __all__ = [
     "make_probe",
     "preconditioned",
     "preconditioner",
+    "q95_over_median",
     "quadratic_forms",
     "r_diag",
     "r_med",
+    "r_med_ratio",
     "r_med_spread",
     "row_dominance",
     "sample_coordinates",

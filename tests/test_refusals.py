@@ -122,6 +122,15 @@ ARGUMENTS = {
     "find_layers: a slice outside": (
         lambda: hgeo.find_layers(PARAMS, [hgeo.LeafSlice("w", 2)]), r"w\[2\] is outside a leaf"
     ),
+    "find_layers: columns outside": (
+        lambda: hgeo.find_layers(PARAMS, [hgeo.LeafSlice("w", 2, 1, 2)]), r"w\[:, 2:4\] is outside"
+    ),
+    "find_layers: an axis outside": (
+        lambda: hgeo.find_layers(PARAMS, [hgeo.LeafSlice("w", 0, 2)]), r"w\[:, :, 0\] is outside"
+    ),
+    "find_layers: no columns": (
+        lambda: hgeo.find_layers(PARAMS, [hgeo.LeafSlice("w", 0, 1, 0)]), r"w\[:, 0:0\] is outside"
+    ),
     "find_layers: an empty leaf": (
         lambda: hgeo.find_layers({"w": jnp.ones((0, 2))}), r"is empty: its shapes are \(\(0, 2\)"
     ),

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
 from experiments.paper.ranks import rank_correlation
-from experiments.paper.result import Result, judge
+from experiments.paper.result import Result
 from experiments.paper.training import Place, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS
@@ -99,11 +99,9 @@ def run(name: str, place: Place) -> Result:
         "the 5% quantile. First repeat, last probed step."
     )
     plain, adaptive = (medians[side] for side in setting.sides)
-    holds = adaptive["rho_update"] < plain["rho_update"]
-    holds = holds and adaptive["spread_update"] < plain["spread_update"]
     names = [label(side.optimizer) for side in setting.sides]
     verdict = (
-        f"{judge([holds])}: the paper claims that adaptive updates are more "
+        "the paper claims that adaptive updates are more "
         "uniform and align less with the curvature; medians over layers: ρ(|u|, |H_ii|) "
         f"{plain['rho_update']:.2f} ({names[0]}), {adaptive['rho_update']:.2f} ({names[1]}); "
         f"decades of |u| {plain['spread_update']:.2f}, {adaptive['spread_update']:.2f}"

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from experiments.paper import paper_numbers
+from experiments.paper.pairing import Probed, paired
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.training import Place, Trained, train
-from hgeo.report.tables import StatisticTable
+from hgeo.report.tables import At
 
 Moment = tuple[int, int]
 
@@ -68,19 +69,16 @@ def rows(comparison: Comparison, place: Place) -> list[dict[str, Any]]:
     """A row for each checkpoint and layer that was probed."""
     sides = (comparison.first, comparison.second)
     trained = [train(side.runs, place) for side in sides]
-    measured = [
-        StatisticTable(runs.of(side.optimizer), comparison.statistic)
+    probed = [
+        Probed(runs.of(side.optimizer), comparison.statistic, runs.config.probe.eps)
         for runs, side in zip(trained, sides, strict=True)
     ]
     paper = paper_numbers.of_table(comparison.table)
     found = []
     for checkpoint, moment in comparison.checkpoints.items():
         at = [_steps(moment, *pair) for pair in zip(trained, sides, strict=True)]
-        for layer, name in measured[0].layers.items():
-            values = [
-                m.values(side.optimizer, steps, layer)
-                for m, side, steps in zip(measured, sides, at, strict=True)
-            ]
+        apart = not at[0] == at[1] == 0
+        for layer, name in probed[0].layers.items():
             matched = place.scale in comparison.matches
             known = paper if matched else {}
             of_paper = [known.get((checkpoint, layer, series)) for series in comparison.series]
@@ -92,8 +90,8 @@ def rows(comparison: Comparison, place: Place) -> list[dict[str, Any]]:
                     "our_checkpoint": _ours_of(moment, trained[0]),
                     "step": _text(at[0]),
                     "step_of_second": _text(at[1]),
-                    "loss": _mean(measured[0].losses(sides[0].optimizer, at[0])),
-                    "loss_of_second": _mean(measured[1].losses(sides[1].optimizer, at[1])),
+                    "loss": _mean(probed[0].losses(at[0])),
+                    "loss_of_second": _mean(probed[1].losses(at[1])),
                     "layer": layer,
                     "name": name.removesuffix("/kernel"),
                     "first": sides[0].optimizer,
@@ -102,29 +100,13 @@ def rows(comparison: Comparison, place: Place) -> list[dict[str, Any]]:
                     "paper_second": of_paper[1].value if of_paper[1] else None,
                     "paper_ratio": theirs,
                     "paper_ratio_std": theirs_std,
-                    **_ours(*values),
+                    **paired(probed, at, layer, resample=apart),
                 }
             )
     return found
 
 
-def _ours(first: np.ndarray, second: np.ndarray) -> dict[str, Any]:
-    repeats = min(len(first), len(second))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = first[:repeats] / second[:repeats]
-    return {
-        "repeats": repeats,
-        "ours_first": _mean(first),
-        "ours_first_std": _std(first),
-        "ours_second": _mean(second),
-        "ours_second_std": _std(second),
-        "ours_ratio": _mean(ratios),
-        "ours_ratio_std": _std(ratios),
-        "repeats_above_1": int((ratios > 1).sum()),
-    }
-
-
-def _steps(moment: Moment | int, trained: Trained, side: Side) -> int | dict[int, int]:
+def _steps(moment: Moment | int, trained: Trained, side: Side) -> At:
     """The step of a moment in training, or each repeat's own at a loss."""
     if not isinstance(moment, int):
         return round(trained.config.steps * moment[0] / moment[1])
@@ -144,19 +126,14 @@ def _ours_of(moment: Moment | int, trained: Trained) -> str:
     return f"loss {losses[moment]:g}" if moment < len(losses) else "none"
 
 
-def _text(at: int | dict[int, int]) -> str:
+def _text(at: At) -> str:
     if isinstance(at, int):
         return str(at)
     return " ".join(str(step) for step in at.values()) or "never reached"
 
 
-def _mean(values: np.ndarray) -> float | None:
+def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
-
-
-def _std(values: np.ndarray) -> float | None:
-    with np.errstate(invalid="ignore"):
-        return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
 def agreement(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
-from experiments.paper.result import Result, judge
+from experiments.paper.result import Result
 from experiments.paper.training import Place
 from hgeo.report.tables import Table
 
@@ -33,9 +33,8 @@ def run(place: Place) -> Result:
         for text in STATISTICS.values()
     }
     told = ", ".join(f"{text} in {sum(f)} of {len(f)}" for text, f in falls.items())
-    across = [fall for text, own in falls.items() if "across" in text for fall in own]
     verdict = (
-        f"{judge(across)}: the paper claims that mean and median fall over time under both; "
+        "the paper claims that mean and median fall over time under both; "
         f"from step {steps[0]} to {steps[-1]} ours fall in (optimizer, layer): {told}"
     )
     header = ["#", "layer", "optimizer", "r_diag", *(f"step {step}" for step in steps)]

@@ -1,7 +1,7 @@
 """The gap in R_med between two optimizers beside their gap in speed, step by step."""
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,12 +9,13 @@ from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import plain_ticks
+from experiments.paper.pairing import Probed, by_repeat
 from experiments.paper.training import Place, train
 from hgeo.experiment.same_loss import first_step_at, smoothed_losses
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS, MARKERS
-from hgeo.report.tables import StatisticTable, Table, format_number
+from hgeo.report.tables import Table, format_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,21 +40,20 @@ def gap_rows(gaps: Iterable[Gap], place: Place, statistic: str = "r_med") -> lis
         sides = (gap.first, gap.second)
         trained = [train(side.runs, place) for side in sides]
         records = [runs.of(side.optimizer) for runs, side in zip(trained, sides, strict=True)]
-        measured = [StatisticTable(runs, statistic) for runs in records]
+        probed = [
+            Probed(own, statistic, runs.config.probe.eps)
+            for own, runs in zip(records, trained, strict=True)
+        ]
         window = max(1, trained[0].config.steps // 24)
         planned = [set(runs.config.probe.steps) for runs in trained]
         for step in sorted(planned[0] & planned[1] - {0}):
-            values = [
-                [m.values(side.optimizer, step, layer) for layer in measured[0].layers]
-                for m, side in zip(measured, sides, strict=True)
-            ]
+            values = [[own.values(step, layer) for layer in probed[0].layers] for own in probed]
             found.append(
                 {
                     "setting": gap.setting,
                     "first": gap.first.optimizer,
                     "second": gap.second.optimizer,
                     "step": step,
-                    "repeats": min(map(len, records)),
                     **uniformity_gap(values[0], values[1]),
                     "speed_ratio": speed_gap(records[0], records[1], step, window),
                     "loss_first": _mean_loss(records[0], step, window),
@@ -64,24 +64,49 @@ def gap_rows(gaps: Iterable[Gap], place: Place, statistic: str = "r_med") -> lis
 
 
 def uniformity_gap(
-    first: Sequence[np.ndarray], second: Sequence[np.ndarray]
-) -> dict[str, float | int]:
-    """Medians over the layers of both statistics and of their ratio; each layer's, of its repeats.
+    first: Sequence[Mapping[int, float]], second: Sequence[Mapping[int, float]]
+) -> dict[str, Any]:
+    """Medians over the layers of both statistics and of the ratio of their geometric means.
 
-    A layer without a finite number in both is counted as `not_finite` and left out of the medians.
+    Infinite layers take part in the medians. A layer whose ratio is undefined (NaN, or infinite in
+    both) is counted as `undefined`; it may lie on either side, so that it takes no part.
+
+    Args:
+      first: by layer, the first optimizer's statistic by repeat.
+      second: the second's; what counts are the repeats that both have in all layers.
     """
-    means = [[float(np.mean(v)) if len(v) else np.nan for v in side] for side in (first, second)]
-    known = np.isfinite(means[0]) & np.isfinite(means[1])
-    above, below = (np.array(side)[known] for side in means)
-    ratios = above / below
+    shared = [set(values) for values in (*first, *second)]
+    repeats = sorted(set.intersection(*shared)) if shared else []
+    sides = [
+        np.array([[values[repeat] for repeat in repeats] for values in side])
+        for side in (first, second)
+    ]
+    if not repeats:
+        nothing = dict.fromkeys(("first_median", "second_median", "ratio_median"), np.nan)
+        counts = {"repeats": 0, "layers": 0, "not_finite": 0, "undefined": len(first), "above_1": 0}
+        return counts | nothing | {"ratio_by_repeat": ""}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        above, below = np.log(sides[0]), np.log(sides[1])
+        apart = above - below
+        logs = [np.mean(values, axis=1) for values in (above, below, apart)]
+        known = ~np.isnan(logs[2])
+        medians = [float(np.exp(_median(values[known]))) for values in logs]
+        each = [np.exp(_median(column[~np.isnan(column)])) for column in apart.T]
     return {
+        "repeats": len(repeats),
         "layers": int(known.sum()),
-        "not_finite": int((~known).sum()),
-        "first_median": float(np.median(above)) if known.any() else np.nan,
-        "second_median": float(np.median(below)) if known.any() else np.nan,
-        "ratio_median": float(np.median(ratios)) if known.any() else np.nan,
-        "above_1": int((ratios > 1).sum()),
+        "not_finite": int((~np.isfinite(logs[2])).sum()),
+        "undefined": int((~known).sum()),
+        "first_median": medians[0],
+        "second_median": medians[1],
+        "ratio_median": medians[2],
+        "above_1": int((logs[2] > 0).sum()),
+        "ratio_by_repeat": by_repeat(each),
     }
+
+
+def _median(values: np.ndarray) -> float:
+    return float(np.median(values)) if len(values) else np.nan
 
 
 def speed_gap(
@@ -132,7 +157,8 @@ def gap_table(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] =
             number(row["second_median"]),
             number(row["ratio_median"]),
             f"{row['above_1']} of {row['layers']}"
-            + (f" ({row['not_finite']} not finite)" if row["not_finite"] else ""),
+            + (f" ({row['not_finite']} not finite)" if row["not_finite"] else "")
+            + (f", {row['undefined']} undefined" if row["undefined"] else ""),
             number(row["speed_ratio"]),
         ]
         for k, row in enumerate(rows)

@@ -15,8 +15,8 @@ def _pair(title: str, runs: str, first: str = "sgdm", second: str = "adam") -> P
 
 _FASTER = "the paper claims that Adam is faster than SGD+M"
 
-# By id: title, panels, the paper's claim, and whether it is that the others are faster.
-FIGURES: dict[str, tuple[str, tuple[Panel, ...], str, bool]] = {
+# By id: title, panels and the paper's claim.
+FIGURES: dict[str, tuple[str, tuple[Panel, ...], str]] = {
     "figure1a": (
         "Figure 1(a): translation, SGD+M from iterates of SGD+M and of Adam with the same loss",
         (
@@ -28,15 +28,13 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...], str, bool]] = {
             ),
         ),
         "the paper claims that SGD+M goes on faster from Adam's iterate",
-        True,
     ),
-    "figure2": ("Figure 2: BERT on IMDB", (_pair("BERT", "bert"),), _FASTER, True),
-    "figure3a": ("Figure 3(a): translation", (_pair("translation", "translation"),), _FASTER, True),
+    "figure2": ("Figure 2: BERT on IMDB", (_pair("BERT", "bert"),), _FASTER),
+    "figure3a": ("Figure 3(a): translation", (_pair("translation", "translation"),), _FASTER),
     "figure3b": (
         "Figure 3(b): translation with random targets",
         (_pair("random targets", "translation_random"),),
         _FASTER,
-        True,
     ),
     "figure6": (
         "Figure 6: language model",
@@ -45,7 +43,6 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...], str, bool]] = {
             _pair("(b) random targets", "lm_random", "sgd", "adagrad"),
         ),
         "the paper claims that Adagrad is faster than SGD",
-        True,
     ),
     "figure7": (
         "Figure 7: translation",
@@ -57,7 +54,6 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...], str, bool]] = {
             ),
         ),
         "the paper claims that RMSprop and AMSGrad are faster than SGD+M",
-        True,
     ),
     "figure8": (
         "Figure 8: translation, Adam after SGD",
@@ -69,28 +65,25 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...], str, bool]] = {
             ),
         ),
         "the paper claims that Adam after SGD closes the gap to Adam",
-        True,
     ),
     "figure13a": (
         "Figure 13(a): translation with weight decay 0.001",
         (_pair("weight decay 0.001", "translation_weight_decay"),),
         _FASTER,
-        True,
     ),
     "figure13b": (
         "Figure 13(b): ResNet on CIFAR-10",
         (_pair("ResNet", "resnet"),),
         "the paper claims that Adam is not faster than SGD+M",
-        False,
     ),
 }
 
 
 def of(name: str) -> Callable[[Place], Result]:
     """What makes a figure's result, from its id."""
-    title, panels, claim, faster = FIGURES[name]
-    return functools.partial(_run, name, title, panels, claim, faster)
+    title, panels, claim = FIGURES[name]
+    return functools.partial(_run, name, title, panels, claim)
 
 
-def _run(name, title, panels, claim, faster, place: Place) -> Result:
-    return loss_figure(name, title, panels, place, claim, faster)
+def _run(name, title, panels, claim, place: Place) -> Result:
+    return loss_figure(name, title, panels, place, claim)

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
+from experiments.paper.pairing import by_repeat
 from experiments.paper.training import Place, Trained, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, MARKERS, STYLE
@@ -44,6 +45,7 @@ def _rows(
                         "repeats": len(values),
                         "mean": float(values.mean()),
                         "std": float(values.std(ddof=1)) if len(values) > 1 else None,
+                        "by_repeat": by_repeat(values),
                     }
                 )
     return rows

@@ -1,10 +1,12 @@
-"""Spearman's rank correlation."""
+"""Spearman's rank correlation, and how sure it is."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.stats import spearmanr
+
+DRAWS = 4000
 
 
 def rank_correlation(
@@ -15,3 +17,32 @@ def rank_correlation(
         return float("nan"), float("nan")
     found: Any = spearmanr(first, second)
     return float(found.statistic), float(found.pvalue)
+
+
+def bootstrap_of_rank_correlation(
+    first: Sequence[float], second: Sequence[float], groups: Sequence[Hashable]
+) -> np.ndarray:
+    """ρ over resampled groups, each with all of its points; draws without a ρ are left out.
+
+    Points of one group, such as the steps of one pair of optimizers, are not independent.
+    """
+    members = [
+        [k for k, group in enumerate(groups) if group == one] for one in dict.fromkeys(groups)
+    ]
+    rng = np.random.default_rng(0)
+    x, y = np.asarray(first, float), np.asarray(second, float)
+    found = []
+    for _ in range(DRAWS if len(first) > 2 else 0):
+        drawn = np.concatenate([members[k] for k in rng.integers(len(members), size=len(members))])
+        ranks = [_ranks(values[drawn]) for values in (x, y)]
+        lengths = np.linalg.norm(ranks, axis=1)
+        if lengths.all():
+            found.append(ranks[0] @ ranks[1] / (lengths[0] * lengths[1]))
+    return np.array(found)
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks about their mean, ties at their mean rank."""
+    ordered = np.sort(values)
+    low, high = (np.searchsorted(ordered, values, side=side) for side in ("left", "right"))
+    return (low + high - len(values)) / 2

@@ -17,6 +17,15 @@ from hgeo.report.tables import Table, format_number
 # The most that a log axis spans if numbers between its powers of ten are labelled.
 FEW_DECADES = 100.0
 
+# By what an interval covers.
+_INTERVALS = {
+    "repeats and coordinates": "Intervals: 95%, by resampling repeats and sampled coordinates.",
+    "coordinates": "Intervals of one repeat: 95%, by resampling the sampled coordinates alone.",
+    "repeats": "Intervals: 95%, of the repeats alone (Student's t), since the sampled entries were "
+    "not kept.",
+    None: "Without an interval: a common start, and single repeats whose entries were not kept.",
+}
+
 
 def ratio_table(
     name: str, title: str, comparisons: Sequence[Comparison], place: Place, claim: str = ""
@@ -59,6 +68,10 @@ def _header(settings: Sequence[str]) -> list[str]:
         "ours: first",
         "second",
         "ratio",
+        "95%",
+        "mean ratio",
+        "q95 ratio",
+        "95%",
         "same side of 1",
     ]
 
@@ -75,7 +88,12 @@ def _cells(row: Mapping[str, Any], settings: Sequence[str]) -> list[str]:
         row["our_checkpoint"] + (f" ({', '.join(steps)})" if "loss" in row["checkpoint"] else ""),
         *(with_std(row[f"paper_{key}"]) for key in ("first", "second")),
         with_std(row["paper_ratio"], row["paper_ratio_std"]),
-        *(with_std(row[f"ours_{k}"], row[f"ours_{k}_std"]) for k in ("first", "second", "ratio")),
+        *(with_std(row[f"ours_{k}"], row[f"ours_{k}_std"]) for k in ("first", "second")),
+        with_std(row["ours_ratio"]),
+        interval(row["ours_ratio_low"], row["ours_ratio_high"]),
+        with_std(row["ours_mean_ratio"], row["ours_ratio_std"]),
+        with_std(row["q95_ratio"]),
+        interval(row["q95_ratio_low"], row["q95_ratio_high"]),
         same,
     ]
 
@@ -87,6 +105,13 @@ def with_std(value: float | None, std: float | None = None) -> str:
     return format_number(value) + ("" if std is None else f" ({format_number(std)})")
 
 
+def interval(low: float | None, high: float | None) -> str:
+    """Both ends; a dash where there is no interval."""
+    if low is None or high is None:
+        return "–"
+    return f"{format_number(low)} to {format_number(high)}"
+
+
 def _notes(found: Sequence[Mapping[str, Any]], place: Place) -> list[str]:
     pairs = dict.fromkeys((row["first"], row["second"]) for row in found)
     sides = "; ".join(f"first: {_name(a)}, second: {_name(b)}" for a, b in pairs)
@@ -94,9 +119,21 @@ def _notes(found: Sequence[Mapping[str, Any]], place: Place) -> list[str]:
     counts = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
     notes = [
         f"R_med of two optimizers and the first's over the second's ({sides}), at `{place.scale}` "
-        f"scale: means over {counts} repeat(s), standard deviations in brackets. Checkpoints are "
-        "those at the same share of training, but for equal losses."
+        f"scale: means over the {counts} repeat(s) that both have, standard deviations in "
+        "brackets. The ratio is that of the geometric means over the repeats; the mean ratio is "
+        "that of the repeats' ratios, as the paper has it. Checkpoints are those at the same share "
+        "of training, but for equal losses.",
+        *(_INTERVALS[key] for key in dict.fromkeys(row["interval_covers"] for row in found)),
+        "The q95 ratio is that of the 95% quantile over the median, whose bootstrap is consistent, "
+        "unlike that of a maximum. A sample's R_med is lower than the layer's (experiment "
+        "`extra_full`).",
     ]
+    with_eps = sorted({row["eps"] for row in found} - {0.0})
+    if with_eps:
+        notes.append(
+            f"The median of R_med has eps {with_eps[0]:g} added, since the sampled entries were "
+            "not kept."
+        )
     absent = {row["checkpoint"] for row in found if row["ours_ratio"] is None}
     if absent:
         notes.append(f"Without a number of ours: {', '.join(sorted(absent))}.")
@@ -198,14 +235,26 @@ def _panel(axes, drawn: Sequence[Mapping[str, Any]]) -> None:
         if not own:
             continue
         value = np.array([row[f"{key}_ratio"] for row in own])
-        std = np.array([row[f"{key}_ratio_std"] or 0.0 for row in own])
-        # Downwards a bar ends where a log axis still shows it.
-        bars = np.array([np.minimum(std, 0.9 * value), std]) if std.any() else None
+        ends = np.array([_ends(row, key) for row in own])
+        # Downwards a bar ends where a log axis still shows it, upwards where it is finite.
+        low = np.minimum(value - ends[:, 0], 0.9 * value)
+        high = np.where(np.isfinite(ends[:, 1]), ends[:, 1] - value, 0.0)
+        bars = np.array([low, high]) if low.any() or high.any() else None
         x = [row["layer"] + shift for row in own]
         axes.errorbar(x, value, bars, label=key, linestyle="none", elinewidth=1, **look)
     axes.set_yscale("log")
     axes.tick_params(labelsize=8, which="both")
     axes.grid(alpha=0.3)
+
+
+def _ends(row: Mapping[str, Any], key: str) -> tuple[float, float]:
+    """Of our interval; of the paper's ratio, one standard deviation on both sides."""
+    value = row[f"{key}_ratio"]
+    if key == "paper":
+        std = row["paper_ratio_std"] or 0.0
+        return value - std, value + std
+    known = row["ours_ratio_low"] is not None
+    return (row["ours_ratio_low"], row["ours_ratio_high"]) if known else (value, value)
 
 
 def _apart(row: Mapping[str, Any]) -> bool:

@@ -23,7 +23,7 @@ class Result:
       rows: the numbers, one mapping a row, all with the same keys.
       table: those worth reading.
       figures: by file name without a suffix.
-      verdict: one line: what was found, and whether it is what was claimed.
+      verdict: one line: what is claimed and what was found; the outcome comes before it.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -35,11 +35,6 @@ class Result:
     def images(self) -> dict[str, Image]:
         """The figures, drawn once for files and page."""
         return {name: render(figure) for name, figure in self.figures.items()}
-
-
-def judge(outcomes: Sequence[bool]) -> str:
-    """The first word of a verdict: whether what is claimed was found in all of some cases."""
-    return "agrees" if all(outcomes) else "agrees in part" if any(outcomes) else "NOT MET"
 
 
 def write_result(folder: epath.Path, name: str, result: Result, command: str) -> None:

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from experiments.paper.result import Result, judge
+from experiments.paper.result import Result
 from experiments.paper.training import Place, train
 from hgeo.report.figures import COLORS, MARKERS, STYLE
 from hgeo.report.tables import Table, format_number
@@ -38,7 +38,7 @@ def run(place: Place) -> Result:
     (first, last) = (max(r["largest_magnitude"] for r in rows if r["gain"] == g) for g in (1, 800))
     kappas = [max(r["range_condition_number"] for r in rows if r["gain"] == g) for g in (1, 800)]
     verdict = (
-        f"{judge([last > first, kappas[1] > kappas[0]])}: the paper claims that a large gain makes "
+        "the paper claims that a large gain makes "
         f"both extremely large; from gain 1 to 800 the smoothness goes from {format_number(first)} "
         f"to {format_number(last)}, the condition number on the range from "
         f"{format_number(kappas[0])} to {format_number(kappas[1])}"

@@ -105,6 +105,13 @@ TABLES: dict[str, tuple[str, tuple[Comparison, ...]]] = {
                 {"after switch": (55, 60)},
                 setting="after the switch",
             ),
+            Comparison(
+                "8",
+                Side("translation_switch", "sgd"),
+                Side("translation", "adam"),
+                {"after switch": (55, 60)},
+                setting="control: SGD that never switches",
+            ),
         ),
     ),
     "table9": (

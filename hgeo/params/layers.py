@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from hgeo.params.leaf_paths import LeafSlice, LeafSpec, leaves_by_path, path_of, spelled
+from hgeo.params.leaf_paths import LeafSlice, LeafSpec, leaves_by_path, overlap, path_of, spelled
 
 PyTree = Any
 
@@ -31,8 +31,9 @@ Select: TypeAlias = (
 class Layer:
     """The weights that are probed together, taken as one flat vector.
 
-    A layer is one leaf of a params pytree, several leaves taken as one, or one slice of a stacked
-    leaf. It is a static pytree node: it passes through `jit`, `vmap`, `shard_map` and `pmap`.
+    A layer is one leaf of a params pytree, several leaves taken as one, or a slice of a leaf: one
+    entry of a stack, or a range along an axis, such as the queries' columns of a fused matrix. It
+    is a static pytree node: it passes through `jit`, `vmap`, `shard_map` and `pmap`.
 
     Attributes:
       name: its name, the key of every result.
@@ -87,7 +88,7 @@ class Layer:
                     f"not {jnp.shape(leaf)}"
                 )
             if isinstance(part, LeafSlice):
-                leaf = jnp.asarray(found[part.path]).at[part.index].set(leaf)
+                leaf = part.put(jnp.asarray(found[part.path]), leaf)
             found[path_of(part)] = leaf
         return jax.tree.unflatten(jax.tree.structure(params), list(found.values()))
 
@@ -125,7 +126,7 @@ class Layer:
         part = self.parts[k]
         self._check(leaves, part, self.shapes[k])
         leaf = jnp.asarray(leaves[path_of(part)])
-        return leaf[part.index] if isinstance(part, LeafSlice) else leaf
+        return part.take(leaf) if isinstance(part, LeafSlice) else leaf
 
     def _check(self, leaves: Mapping[str, Any], part: LeafSpec, shape: tuple[int, ...]) -> None:
         path = path_of(part)
@@ -139,9 +140,11 @@ class Layer:
                 f"layer {self.name!r} must be floating, but these params have "
                 f"{leaves[path].dtype} at {path!r}"
             )
-        sliced = isinstance(part, LeafSlice)
-        inside = not sliced or (len(found) > 0 and part.index < found[0])
-        if not inside or (found[1:] if sliced else found) != shape:
+        if isinstance(part, LeafSlice):
+            inside = part.fits(found) and part.shape_in(found) == shape
+        else:
+            inside = found == shape
+        if not inside:
             raise ValueError(
                 f"layer {self.name!r} was found with shape {shape} at {str(part)!r}, "
                 f"but these params have {found} at {path!r}"
@@ -270,7 +273,7 @@ def _unstack(named, stacked: str, leaves):
 def _layer(name: str, parts: tuple[LeafSpec, ...], leaves: Mapping[str, Any]) -> Layer:
     if not parts:
         raise ValueError(f"layer {name!r} must hold a leaf; params have {list(leaves)}")
-    shapes = []
+    shapes, own = [], []
     for part in parts:
         if path_of(part) not in leaves:
             raise ValueError(
@@ -278,13 +281,15 @@ def _layer(name: str, parts: tuple[LeafSpec, ...], leaves: Mapping[str, Any]) ->
             )
         shape = tuple(leaves[path_of(part)].shape)
         if isinstance(part, LeafSlice):
-            if not shape or not 0 <= part.index < shape[0]:
+            if not part.fits(shape):
                 raise ValueError(f"layer {name!r}: {part} is outside a leaf of shape {shape}")
-            shape = shape[1:]
+            part = part._replace(axis=part.axis % len(shape))
+            shape = part.shape_in(shape)
         shapes.append(shape)
-    whole = [part for part in parts if not isinstance(part, LeafSlice)]
+        own.append(part)
+    parts = tuple(own)
     twice = [
-        p for k, p in enumerate(parts) if p in parts[:k] or (path_of(p) in whole and p not in whole)
+        part for k, part in enumerate(parts) if any(overlap(part, other) for other in parts[:k])
     ]
     if twice:
         raise ValueError(

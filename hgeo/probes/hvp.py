@@ -1,5 +1,6 @@
 """Hessian-vector products of one layer, or of several taken together."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ from hgeo.losses import Loss, as_weighted, over_devices
 from hgeo.params.checks import check_layers
 from hgeo.params.directions import Directions
 from hgeo.params.layers import Layer
+from hgeo.params.leaf_paths import overlap
 from hgeo.second_order.memory import ChunkSize, one_at_a_time
 from hgeo.second_order.modes import ModeChoice, choose_product
 from hgeo.second_order.products import hessian_map, hessian_times
@@ -30,7 +32,9 @@ def together(layers: Layer | Mapping[str, Layer]) -> Layer:
     if not layers:
         raise ValueError("no layers were given, so there is nothing to probe")
     parts = [part for layer in layers.values() for part in layer.parts]
-    twice = sorted({str(part) for part in parts if parts.count(part) > 1})
+    twice = sorted(
+        {str(one) for one, other in itertools.combinations(parts, 2) if overlap(one, other)}
+    )
     if twice:
         raise ValueError(f"layers that are taken together share {twice}")
     return Layer(

@@ -24,9 +24,9 @@ def tangents_of_coordinate(
     tangents: dict[int, Tangent] = {}
     start = 0
     for part, source, size in zip(layer.parts, sources, layer.sizes, strict=True):
-        fixed = part.index if isinstance(part, LeafSlice) else None
+        leaf_slice = part if isinstance(part, LeafSlice) else None
         inside = (index >= start) & (index < start + size)
-        tangent = one_hot(leaves[source], index - start, inside, fixed)
+        tangent = one_hot(leaves[source], index - start, inside, leaf_slice)
         if source in tangents:
             tangent = dense(tangents[source]) + dense(tangent)
         tangents[source] = tangent
@@ -41,6 +41,6 @@ def tangents_of_direction(
     tangents: dict[int, Tangent] = {}
     for part, source, own in zip(layer.parts, sources, layer.split(vector), strict=True):
         if isinstance(part, LeafSlice):
-            own = jnp.zeros_like(leaves[source]).at[part.index].set(own)
+            own = part.put(jnp.zeros_like(leaves[source]), own)
         tangents[source] = own + dense(tangents[source]) if source in tangents else own
     return tangents

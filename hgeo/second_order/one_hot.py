@@ -12,6 +12,8 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from hgeo.params.leaf_paths import LeafSlice
+
 
 @dataclasses.dataclass(frozen=True)
 class OneHot:
@@ -43,22 +45,23 @@ class OneHot:
 Tangent: TypeAlias = jax.Array | OneHot
 
 
-def one_hot(leaf: jax.Array, flat_index: Any, inside: Any, fixed: int | None) -> OneHot:
+def one_hot(leaf: jax.Array, flat_index: Any, inside: Any, part: LeafSlice | None) -> OneHot:
     """The tangent of one weight of a leaf.
 
     Args:
       leaf: the leaf, of which only shape, dtype and placement matter.
-      flat_index: position in the (slice of the) leaf, ravelled row by row.
+      flat_index: position in the part of the leaf, ravelled row by row.
       inside: whether the weight is in this leaf at all; if not, the tangent is zero.
-      fixed: position along the leading axis, where the layer is a slice of the leaf.
+      part: the slice of the leaf that the layer is; `None` for the whole leaf.
     """
-    shape = leaf.shape if fixed is None else leaf.shape[1:]
+    shape = leaf.shape if part is None else part.shape_in(leaf.shape)
     index = _unravel(jnp.where(inside, flat_index, 0), shape)
-    index = index if fixed is None else (jnp.zeros_like(flat_index) + fixed, *index)
+    if part is not None:
+        index = [jnp.zeros_like(flat_index) + k for k in part.position(index, leaf.ndim)]
     # Built from the leaf, so that under shard_map it varies over the devices as the leaf does.
     one = jnp.ones_like(jax.lax.slice(jnp.ravel(leaf), (0,), (1,)).reshape(()))
     values = jnp.where(inside, one, jnp.zeros_like(one))
-    return OneHot(values, tuple(range(leaf.ndim)), index, leaf.shape)
+    return OneHot(values, tuple(range(leaf.ndim)), tuple(index), leaf.shape)
 
 
 def dense(tangent: Tangent) -> jax.Array:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.params.layers import Layer
-from hgeo.params.leaf_paths import LeafSlice, leaves_by_path
+from hgeo.params.leaf_paths import leaves_by_path, path_of
 from hgeo.second_order.jaxpr import Program, trace
 
 PyTree = Any
@@ -38,7 +38,7 @@ def trace_loss(
     for name, layer in layers.items():
         sources[name] = []
         for part in layer.parts:
-            path = part.path if isinstance(part, LeafSlice) else part
+            path = path_of(part)
             if path not in order:
                 order.append(path)
             sources[name].append(order.index(path))

@@ -25,6 +25,11 @@ def r_med(diagonal, eps=0.0):
     (dead units) gives inf, or NaN if all entries are zero; a NaN entry gives NaN: neither is
     dropped.
 
+    A sample's R_med is lower than the layer's, whose largest entry it mostly misses: with 100 of
+    16,384 entries it was 0.67 times as large in the median of 22 cases
+    (`python -m experiments.reproduce extra_full`). Compare samples of one size alone, or use
+    `q95_over_median`.
+
     Args:
       diagonal: entries of shape `(..., K)`, K ≥ 1, floating; or a mapping of such arrays by layer.
       eps: added to the median; the paper does so for random targets alone.
@@ -50,6 +55,42 @@ def r_med(diagonal, eps=0.0):
         raise ValueError(f"eps must not be negative, but is {eps}")
     magnitude = jnp.abs(checked("r_med", diagonal))
     return jnp.max(magnitude, axis=-1) / (jnp.median(magnitude, axis=-1) + eps)
+
+
+def q95_over_median(diagonal: Any, eps: float = 0.0) -> Any:
+    """How far from uniform a Hessian diagonal is: its 95% quantile over its median.
+
+        q95_over_median = Q_0.95(|H_ii|) / (median_i |H_ii| + eps)
+
+    Unlike the maximum of `r_med`, both quantiles of a sample tend to those of the layer, so that
+    the ratio depends little on the number of sampled coordinates, and its bootstrap is consistent.
+
+    Args:
+      diagonal: entries of shape `(..., K)`, K ≥ 1, floating; or a mapping of such arrays by layer.
+      eps: added to the median.
+
+    Returns:
+      As `r_med`. A quantile between two entries is interpolated linearly.
+
+    Raises:
+      ValueError: as `r_med`.
+
+    Example:
+      >>> print(hgeo.q95_over_median(jnp.arange(101.0)))
+      1.9
+
+    Reference:
+      van der Vaart. Asymptotic Statistics. 1998. Sections 21.2 and 23.2.
+    """
+    if isinstance(diagonal, Mapping):
+        return OrderedDict((n, q95_over_median(entries, eps)) for n, entries in diagonal.items())
+    if eps < 0:
+        raise ValueError(f"eps must not be negative, but is {eps}")
+    magnitude = jnp.abs(checked("q95_over_median", diagonal))
+    if not jnp.issubdtype(magnitude.dtype, jnp.floating):
+        magnitude = magnitude.astype(jnp.float32)
+    high = jnp.quantile(magnitude, 0.95, axis=-1)
+    return high / (jnp.median(magnitude, axis=-1) + eps)
 
 
 class Spread(NamedTuple):

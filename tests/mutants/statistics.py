@@ -5,6 +5,7 @@ from tests.mutants.mutant import Mutant
 TESTS = ("tests/statistics",)
 UNIFORMITY, ALIGNMENT = "hgeo/statistics/r_med.py", "hgeo/statistics/alignment.py"
 LOW_RANK = "hgeo/statistics/low_rank.py"
+RATIO = "hgeo/statistics/r_med_ratio.py"
 R_MED = "return jnp.max(magnitude, axis=-1) / (jnp.median(magnitude, axis=-1) + eps)"
 
 MUTANTS = (
@@ -90,6 +91,70 @@ MUTANTS = (
         "hgeo/statistics/r_diag.py",
         "return RDiag(jnp.mean(values, axis=-1), jnp.median(values, axis=-1))",
         "return RDiag(jnp.median(values, axis=-1), jnp.mean(values, axis=-1))",
+        TESTS,
+    ),
+    Mutant(
+        "highest_over_median",
+        "q95_over_median is the maximum over the median",
+        UNIFORMITY,
+        "high = jnp.quantile(magnitude, 0.95, axis=-1)",
+        "high = jnp.max(magnitude, axis=-1)",
+        TESTS,
+    ),
+    Mutant(
+        "mean_of_ratios",
+        "the ratio is the mean of the repeats' ratios, which is biased upwards",
+        RATIO,
+        "ratio=float(np.exp(np.mean(logs))),",
+        "ratio=float(np.mean(np.exp(logs))),",
+        TESTS,
+    ),
+    Mutant(
+        "few_repeats_not_enlarged",
+        "the interval of few repeats is as short as the plain bootstrap makes it",
+        RATIO,
+        "return math.sqrt(num / (num - 1)) * t_quantile(upper, num - 1) / z",
+        "return z / z",
+        TESTS,
+    ),
+    Mutant(
+        "coordinates_not_resampled",
+        "the interval covers the repeats alone",
+        RATIO,
+        "np.asarray(jax.random.randint(of_coordinates, (num_draws, size), 0, size))",
+        "np.tile(np.arange(size), (num_draws, 1))",
+        TESTS,
+    ),
+    Mutant(
+        "repeats_not_resampled",
+        "the interval covers the coordinates alone",
+        RATIO,
+        "np.asarray(jax.random.randint(of_repeats, (num_draws, num), 0, num))",
+        "np.tile(np.arange(num), (num_draws, 1))",
+        TESTS,
+    ),
+    Mutant(
+        "sides_drawn_apart",
+        "the two sides have coordinates of their own in each draw",
+        RATIO,
+        "return logs[:, 0] - logs[:, 1]",
+        "return logs[:, 0] - np.roll(logs[:, 1], 1, axis=0)",
+        TESTS,
+    ),
+    Mutant(
+        "undefined_draws_dropped",
+        "draws in which the ratio is undefined leave the interval",
+        RATIO,
+        "undefined = np.isnan(draws)",
+        "draws = draws[~np.isnan(draws)]; undefined = np.isnan(draws)",
+        TESTS,
+    ),
+    Mutant(
+        "variance_of_one_repeat",
+        "the repeats' share is that of a single repeat's variance",
+        RATIO,
+        "by_repeats = np.var(logs, ddof=1) / num if",
+        "by_repeats = np.var(logs, ddof=1) if",
         TESTS,
     ),
 )

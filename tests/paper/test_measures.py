@@ -8,7 +8,6 @@ from experiments.paper.gaps import speed_gap, uniformity_gap
 from experiments.paper.loss_figure import make_curve, speed_ratio
 from experiments.paper.low_rank_figures import leading_share
 from experiments.paper.ratio_table import moment
-from experiments.paper.result import judge
 from hgeo.records.run_records import LossRow, RunRecords
 
 
@@ -80,7 +79,10 @@ def test_gaps_in_speed(tmp_path):
     assert speed_gap([slow], [fast], 50, 1) == pytest.approx(51 / 26)
     assert speed_ratio([slow], [fast], 1) == pytest.approx(101 / 51)
     later = records(tmp_path, np.linspace(10.0, 0.0, 101), start=300)
-    assert speed_ratio([slow], [later], 1) == pytest.approx(101 / 51)
+    assert speed_ratio([slow], [later], 1, since_start=True) == pytest.approx(101 / 51)
+    # From an iterate of the slow one at step 60, both count from there.
+    switched = records(tmp_path, np.linspace(7.0, 1.0, 41), start=60)
+    assert speed_ratio([slow], [switched], 1) == pytest.approx(41 / 15)
     assert speed_gap([slow], [records(tmp_path, [])], 100, 1) is None
     assert speed_gap([slow], [fast], 24, 25) is None, "no whole window of losses yet"
 
@@ -95,24 +97,19 @@ def test_curve_of_repeats_ends_with_the_shortest(tmp_path):
 
 
 def test_gap_in_uniformity_is_of_the_layers_medians():
-    first = [np.array([2.0, 4.0]), np.array([9.0]), np.array([np.inf]), np.array([1.0])]
-    second = [np.array([1.0]), np.array([3.0]), np.array([1.0]), np.array([2.0])]
+    first = [{0: 2.0, 1: 8.0, 2: 1e9}, {0: 9.0, 1: 9.0}, {0: np.inf, 1: 1.0}, {0: 1.0, 1: 1.0}]
+    second = [{0: 1.0, 1: 1.0}, {0: 3.0, 1: 3.0}, {0: 1.0, 1: 1.0}, {0: 2.0, 1: 2.0}]
+    first, second = [*first, {0: np.inf, 1: 2.0}], [*second, {0: np.inf, 1: 2.0}]
     found = uniformity_gap(first, second)
-    assert found["layers"] == 3
-    assert found["not_finite"] == 1
-    assert found["ratio_median"] == 3.0
-    assert found["above_1"] == 2
-    assert found["first_median"] == 3.0
+    assert (found["repeats"], found["layers"]) == (2, 4)
+    assert (found["not_finite"], found["undefined"]) == (2, 1)
+    assert found["ratio_median"] == pytest.approx(np.sqrt(3.0 * 4.0))  # of 0.5, 3, 4 and inf
+    assert found["above_1"] == 3
+    assert found["first_median"] == pytest.approx(6.0)  # of 1, 4, 9 and inf
+    assert found["ratio_by_repeat"] == "2.44949 1"
+    assert np.isnan(uniformity_gap([{0: 1.0}], [{1: 1.0}])["ratio_median"])
 
 
 def test_leading_share_of_a_rank_one_and_of_an_orthogonal_matrix():
     assert leading_share(np.array([0.0] * 19 + [3.0])) == 1.0
     assert leading_share(np.ones(20)) == pytest.approx(0.1)
-
-
-def test_judgement():
-    assert [judge([True]), judge([True, False]), judge([False])] == [
-        "agrees",
-        "agrees in part",
-        "NOT MET",
-    ]

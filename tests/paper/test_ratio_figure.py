@@ -16,7 +16,8 @@ def _row(setting, layer, ours, paper):
         "step_of_second": "3",
         "layer": layer,
         "ours_ratio": ours,
-        "ours_ratio_std": None,
+        "ours_ratio_low": ours / 2 if layer == 1 else None,
+        "ours_ratio_high": float("inf") if layer == 1 else None,
         "paper_ratio": paper,
         "paper_ratio_std": None,
     }

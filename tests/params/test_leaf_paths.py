@@ -154,6 +154,16 @@ def test_two_leaves_of_one_path_are_refused_and_both_are_named():
         ({0: "a", "0": "b"}, None, "two layers would have the name '0', leaf 'a' and leaf 'b'"),
         ({"ab": ["a", "a"]}, None, "layer 'ab' holds the weights of 'a' twice"),
         ({"ab": ["a", hgeo.LeafSlice("a", 0)]}, None, r"holds the weights of 'a\[0\]' twice"),
+        (
+            {"ab": [hgeo.LeafSlice("a", 0, 1), hgeo.LeafSlice("a", 0, -1, 2)]},
+            None,
+            r"holds the weights of 'a\[:, 0:2\]' twice: slice :, 0 of 'a' with slice :, 0:2 of 'a'",
+        ),
+        (
+            {"ab": [hgeo.LeafSlice("a", 0), hgeo.LeafSlice("a", 1, 1)]},
+            None,
+            r"holds the weights of 'a\[:, 1\]' twice",
+        ),
         ({"ab": []}, None, "layer 'ab' must hold a leaf"),
         (["c"], "c", "layer 'c': no floating leaf 'c'|matches none of the leaves"),
         ({"s": "s"}, "s", "matches 's', a scalar, which has no axis of layers"),

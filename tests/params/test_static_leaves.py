@@ -102,7 +102,16 @@ CALLS = {
     "stochastic_diagonal": lambda given: hgeo.stochastic_diagonal(*given, LAST, KEY, 2),
 }
 # They are given no params: numbers, layers or results.
-WITHOUT_PARAMS = {"alignment", "low_rank", "r_diag", "r_med", "r_med_spread", "sample_coordinates"}
+WITHOUT_PARAMS = {
+    "alignment",
+    "low_rank",
+    "q95_over_median",
+    "r_diag",
+    "r_med",
+    "r_med_ratio",
+    "r_med_spread",
+    "sample_coordinates",
+}
 
 
 def test_every_public_function_is_here():

@@ -62,7 +62,7 @@ class UnitDiagonals:
         self._sources = sources
         self._found: dict[str, list[UnitProduct | str]] = {
             name: [
-                "it is a slice of a stacked leaf"
+                "it is a slice of a leaf"
                 if isinstance(part, LeafSlice)
                 else find_unit_product(self.program, source)
                 for part, source in zip(layer.parts, sources[name], strict=True)
@@ -92,7 +92,7 @@ class UnitDiagonals:
             parts = zip(layer.parts, self._sources[name], layer.split(vector), strict=True)
             for part, source, own in parts:
                 if isinstance(part, LeafSlice):
-                    own = leaves[source].at[part.index].set(own)
+                    own = part.put(leaves[source], own)
                 leaves[source] = own
         return leaves
 

@@ -1,0 +1,239 @@
+"""Effects of the rows of a result, part by part: positive where a rule's claim holds."""
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.paper.effects import (
+    Part,
+    Row,
+    by_repeat,
+    groups,
+    median,
+    number,
+    of_moments,
+    of_repeats,
+    over_layers,
+)
+from experiments.paper.linear import effects as linear
+from experiments.paper.ranks import bootstrap_of_rank_correlation, rank_correlation
+
+
+def _of_paper(rows: Sequence[Row]) -> list[Row]:
+    known = [row for row in rows if not math.isnan(number(row.get("paper_first")))]
+    return known or list(rows)
+
+
+def _ratio(rows: Sequence[Row], rule) -> list[Part]:
+    later = [row for row in rows if not str(row["step"]) == str(row["step_of_second"]) == "0"]
+    reached = [row for row in later if row["ours_ratio"] not in (None, "")]
+    found = groups(_of_paper(reached), "setting", "checkpoint")
+    return [over_layers(name, own) for name, own in found.items()]
+
+
+def _switch(rows: Sequence[Row], rule) -> list[Part]:
+    after = [row for row in _of_paper(rows) if row["checkpoint"] == "after switch"]
+    control = {
+        int(row["layer"]): row
+        for row in rows
+        if row["checkpoint"] == "after switch" and row["first"] == "sgd"
+    }
+    switched = [row for row in after if row["first"] == "adam_after_sgd"]
+    pairs = [
+        {
+            "first_by_repeat": control[int(row["layer"])]["first_by_repeat"],
+            "second_by_repeat": row["first_by_repeat"],
+        }
+        for row in switched
+        if int(row["layer"]) in control
+    ]
+    return [over_layers("never switched / switched", pairs)] if pairs else []
+
+
+def _gap(rows: Sequence[Row], rule) -> list[Part]:
+    last = {(row["setting"], row["first"], row["second"]): row for row in rows}
+    parts = []
+    for (setting, first, second), row in last.items():
+        name = f"{setting}: {first} / {second}"
+        if row.get("ratio_by_repeat"):
+            parts.append(of_repeats(name, np.log(by_repeat(row["ratio_by_repeat"]))))
+        else:
+            effect = math.log(number(row["ratio_median"]))
+            parts.append(Part(name, effect, None, None, None, int(row["repeats"]), "none kept"))
+    return parts
+
+
+def _over_time(rows: Sequence[Row], rule) -> list[Part]:
+    ((first, second),) = rule.pairs
+    by_place = {(r["statistic"], int(r["step"]), r["optimizer"], r["layer"]): r for r in rows}
+    steps = sorted({int(row["step"]) for row in rows} - {0})
+    steps = steps if rule.steps == "each" else steps[-1:]
+    parts = []
+    for statistic, step in itertools.product(dict.fromkeys(r["statistic"] for r in rows), steps):
+        places = [
+            [(statistic, step, optimizer, layer) for optimizer in (first, second)]
+            for layer in dict.fromkeys(row["layer"] for row in rows)
+        ]
+        both = [
+            [by_place[place] for place in pair]
+            for pair in places
+            if all(place in by_place for place in pair)
+        ]
+        name = f"{statistic}, step {step}"
+        if all(row.get("by_repeat") for pair in both for row in pair):
+            keys = ("first_by_repeat", "second_by_repeat")
+            cells = [[row["by_repeat"] for row in pair] for pair in both]
+            parts.append(over_layers(name, [dict(zip(keys, c, strict=True)) for c in cells]))
+            continue
+        means = [number(a["mean"]) / number(b["mean"]) for a, b in both]
+        variation = [
+            math.hypot(*(np.nan_to_num(number(row["std"])) / number(row["mean"]) for row in pair))
+            for pair in both
+        ]
+        stds = [mean * own for mean, own in zip(means, variation, strict=True)]
+        repeats = min((int(row["repeats"]) for pair in both for row in pair), default=0)
+        parts.append(of_moments(name, means, stds, repeats))
+    return parts
+
+
+def _low_rank(rows: Sequence[Row], rule) -> list[Part]:
+    ((first, second),) = rule.pairs
+    last = max(int(row["step"]) for row in rows)
+    own = [row for row in rows if int(row["step"]) == last]
+    return [
+        Part(
+            f"{key}, step {last}",
+            median(
+                np.array(
+                    [
+                        math.log(number(row[f"{first}_{key}"]) / number(row[f"{second}_{key}"]))
+                        for row in own
+                    ]
+                )
+            ),
+            *(None, None, None, 1, "none kept"),
+        )
+        for key in ("r_u", "r_v")
+    ]
+
+
+def _alignment(rows: Sequence[Row], rule) -> list[Part]:
+    ((first, second),) = rule.pairs
+    medians = [
+        median(np.array([number(r["rho_update"]) for r in rows if r["optimizer"] == name]))
+        for name in (first, second)
+    ]
+    return [Part("last step", medians[0] - medians[1], None, None, None, 1, "none kept")]
+
+
+def _fall(rows: Sequence[Row], rule) -> list[Part]:
+    steps = sorted({int(row["step"]) for row in rows})
+    parts = []
+    for name, own in groups(rows, "statistic", "optimizer").items():
+        ends = [
+            {row["layer"]: number(row["mean"]) for row in own if int(row["step"]) == step}
+            for step in (steps[0], steps[-1])
+        ]
+        logs = [math.log(ends[0][layer] / ends[1][layer]) for layer in ends[0] if layer in ends[1]]
+        repeats = min(int(row["repeats"]) for row in own)
+        parts.append(Part(name, median(np.array(logs)), None, None, None, repeats, "none kept"))
+    return parts
+
+
+def _gain(rows: Sequence[Row], rule) -> list[Part]:
+    parts = []
+    for key in ("largest_magnitude", "range_condition_number"):
+        low, high = (
+            max(number(row[key]) for row in rows if number(row["gain"]) == gain)
+            for gain in (1.0, 800.0)
+        )
+        parts.append(Part(key, math.log(high / low), None, None, None, 1, "none kept"))
+    return parts
+
+
+def speed(base: np.ndarray, other: np.ndarray, steps: Sequence[np.ndarray]) -> float:
+    """The log of the baseline's steps over the other's, to the higher of both lowest losses.
+
+    Args:
+      base: the baseline's losses.
+      other: the other's.
+      steps: of both; counted from the later of their starts.
+    """
+    level = max(float(np.min(base)), float(np.min(other)))
+    start = max(own[0] for own in steps)
+    at = [own[np.argmax(losses <= level)] for own, losses in zip(steps, (base, other), strict=True)]
+    since = [max(0.0, float(step - start)) + 1 for step in at]
+    return math.log(since[0] / since[1])
+
+
+def _speed(rows: Sequence[Row], rule) -> list[Part]:
+    parts = []
+    for panel, own in groups(rows, "panel").items():
+        curves = groups(own, "optimizer")
+        for first, second in rule.pairs:
+            if first not in curves or second not in curves:
+                continue
+            both = [curves[first], curves[second]]
+            steps = [np.array([float(row["step"]) for row in curve]) for curve in both]
+            name = f"{panel}: {second}"
+            if all(row.get("loss_by_repeat") for curve in both for row in curve):
+                losses = [
+                    np.array([by_repeat(r["loss_by_repeat"]) for r in curve]) for curve in both
+                ]
+                num = min(curve.shape[1] for curve in losses)
+                logs = [speed(losses[0][:, k], losses[1][:, k], steps) for k in range(num)]
+                parts.append(of_repeats(name, np.array(logs)))
+                continue
+            base, other = (np.array([number(row["loss"]) for row in curve]) for curve in both)
+            repeats = min(int(curve[0]["repeats"]) for curve in both)
+            effect = speed(base, other, steps)
+            parts.append(Part(name, effect, None, None, None, repeats, "none kept"))
+    return parts
+
+
+def _rank(rows: Sequence[Row], rule) -> list[Part]:
+    known = [
+        row
+        for row in rows
+        if not math.isnan(number(row["speed_ratio"]) + 0 * number(row["ratio_median"]))
+    ]
+    x, y = ([number(row[key]) for row in known] for key in ("speed_ratio", "ratio_median"))
+    pairs = [(row["setting"], row["first"], row["second"]) for row in known]
+    rho, _ = rank_correlation(x, y)
+    draws = bootstrap_of_rank_correlation(x, y, pairs)
+    if not len(draws):
+        return [Part("all", rho, None, None, None, len(set(pairs)), "none kept")]
+    low, high = np.quantile(draws, (0.025, 0.975))
+    p = min(1.0, 2 * min(float(np.mean(draws <= 0)), float(np.mean(draws >= 0))))
+    return [Part("all", rho, float(low), float(high), p, len(set(pairs)), "pairs of optimizers")]
+
+
+def _sampled(rows: Sequence[Row], rule) -> list[Part]:
+    logs = [
+        math.log(number(row["full_r_med"]) / number(row["r_med"]))
+        for row in rows
+        if math.isfinite(number(row["full_r_med"]) + number(row["r_med"]))
+    ]
+    return [Part("all", median(np.array(logs)), None, None, None, 1, "none kept")]
+
+
+MEASURES: dict[str, Callable[[Sequence[Row], Any], list[Part]]] = {
+    "ratio": _ratio,
+    "switch": _switch,
+    "gap": _gap,
+    "over_time": _over_time,
+    "low_rank": _low_rank,
+    "alignment": _alignment,
+    "fall": _fall,
+    "gain": _gain,
+    "speed": _speed,
+    "rank": _rank,
+    "theorem1": linear.theorem1,
+    "corollary1": linear.corollary1,
+    "theorem2": linear.theorem2,
+    "limits": linear.limits,
+    "sampled": _sampled,
+}

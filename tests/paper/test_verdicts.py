@@ -1,0 +1,204 @@
+"""Verdicts follow their rules, and faults in a results file are seen."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from experiments.paper import effects, verdict_measures
+from experiments.paper.registry import EXPERIMENTS, RESULTS
+from experiments.paper.verdict_rules import RULES
+from experiments.paper.verdicts import judge, read_rows, verdict_table
+
+
+def table_row(first, second, layer=3, names=("sgdm", "adam"), checkpoint="epoch 30", step="5"):
+    logs = np.log(first) - np.log(second)
+    return {
+        "setting": "",
+        "checkpoint": checkpoint,
+        "step": step,
+        "step_of_second": step,
+        "layer": layer,
+        "first": names[0],
+        "second": names[1],
+        "paper_first": 1.0,
+        "repeats": len(first),
+        "ours_first": np.mean(first),
+        "ours_second": np.mean(second),
+        "ours_ratio": math.exp(np.mean(logs)),
+        "ours_ratio_std": 0.1,
+        "first_by_repeat": effects_cell(first),
+        "second_by_repeat": effects_cell(second),
+    }
+
+
+def effects_cell(values):
+    return " ".join(f"{value:.6g}" for value in values)
+
+
+def table(factor=2.0, repeats=6, **options):
+    rng = np.random.default_rng(0)
+    noise = np.exp(0.1 * rng.normal(size=(2, 3, repeats)))
+    rows = []
+    for layer in range(3):
+        second = 3.0 * noise[1, layer]
+        rows.append(table_row(factor * second * noise[0, layer], second, layer, **options))
+    start = table_row([5.0] * repeats, [5.0] * repeats, checkpoint="epoch 0", step="0")
+    return [start, *rows]
+
+
+def write(folder, name, rows):
+    with (folder / f"{name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def swapped(row, *keys):
+    """A row with the values of two keys exchanged."""
+    return row | {keys[0]: row[keys[1]], keys[1]: row[keys[0]]}
+
+
+def test_a_ratio_is_reproduced_by_six_repeats():
+    found = judge("table2a", table())
+    assert str(found) == "reproduced"
+    ((part, _),) = found.parts
+    assert part.effect == pytest.approx(math.log(2), abs=0.1)
+    assert part.low < part.effect < part.high
+    assert part.p == 2 / 64
+    assert str(judge("table2a", table(repeats=5))).startswith("undecided (repeats: 5, needed: 6")
+    assert judge("table2a", table(1.03)).outcome != "reproduced", "below the margin"
+    assert judge("table10", table()).outcome == "contradicted", "its claim is that there is none"
+    assert judge("table10", table(1.0)).outcome == "reproduced"
+
+
+def test_parts_make_the_whole():
+    more = table(0.5, checkpoint="epoch 55")[1:]
+    assert judge("table2a", table() + more).outcome == "in part"
+    few = table(0.5, repeats=2, checkpoint="epoch 55")[1:]
+    assert judge("table2a", table(0.5) + few).outcome == "undecided"
+
+
+def test_swapped_labels_are_caught(tmp_path):
+    rows = table()
+    for name, keys in {
+        "table2a": ("first_by_repeat", "second_by_repeat"),
+        "table9": ("first", "second"),
+        "table7": ("ours_first", "ours_second"),
+    }.items():
+        write(tmp_path, name, [swapped(row, *keys) for row in rows])
+    found = {name: judge(name, read_rows(tmp_path, name)) for name in RULES}
+    assert "ratio and means are not of the same repeats" in str(found["table2a"])
+    assert "the rule is of sgdm / adam, the rows are of adam / sgdm" in str(found["table9"])
+    assert "ratio and means are not of the same repeats" in str(found["table7"])
+    assert {found[name].outcome for name in ("table2a", "table9", "table7")} == {"undecided"}
+    # Whoever exchanges all that is known of the two gets the opposite.
+    assert judge("table2a", table(0.5)).outcome == "contradicted"
+
+
+def test_an_eps_in_r_med_is_caught(tmp_path):
+    rows = table()
+    for row in rows[1:]:
+        row["ours_second"] /= 1e3
+        row["second_by_repeat"] = effects_cell(effects.by_repeat(row["second_by_repeat"]) / 1e3)
+        row["ours_ratio"] *= 1e3
+    write(tmp_path, "table2b", rows)
+    found = judge("table2b", read_rows(tmp_path, "table2b"))
+    assert str(found) == (
+        "undecided (R_med is below 1 in 3 of 8 cells, so that eps was added to its median)"
+    )
+
+
+def test_the_switch_has_a_control():
+    after = {"checkpoint": "after switch"}
+    switched = table(1.0, names=("adam_after_sgd", "adam"), **after)[1:]
+    for factor, outcome in ((2.0, "reproduced"), (1.0, "contradicted")):
+        control = table(factor, names=("sgd", "adam"), **after)[1:]
+        control = [row | {"paper_first": ""} for row in control]
+        assert judge("table8", switched + control).outcome == outcome
+    assert "no rows of what the rule compares" in str(judge("table8", switched))
+
+
+def losses(optimizer, curve, start=0, repeats=6):
+    return [
+        {
+            "panel": "translation",
+            "optimizer": optimizer,
+            "repeats": repeats,
+            "step": start + k,
+            "loss": loss,
+            "loss_by_repeat": effects_cell(loss + 1e-4 * np.arange(repeats)),
+        }
+        for k, loss in enumerate(curve)
+    ]
+
+
+def test_speeds_count_from_one_point():
+    base = losses("sgd", np.linspace(10.0, 5.0, 101))
+    rows = base + losses("adam_after_sgd", np.linspace(7.0, 1.0, 41), start=60)
+    rows += losses("adam", np.linspace(10.0, 0.0, 101))
+    found = judge("figure8", rows)
+    assert found.outcome == "reproduced"
+    assert [math.exp(part.effect) for part, _ in found.parts] == pytest.approx([41 / 15, 101 / 51])
+    equal = losses("sgdm", np.linspace(10, 9.99, 101)) + losses("adam", np.linspace(10, 9.99, 101))
+    assert judge("figure3b", equal).outcome == "contradicted"
+    for row in rows:
+        del row["loss_by_repeat"]
+    assert judge("figure8", rows).outcome == "undecided"
+
+
+def gaps(noise):
+    rng = np.random.default_rng(0)
+    return [
+        {
+            "setting": f"setting {pair}",
+            "first": "sgdm",
+            "second": "adam",
+            "speed_ratio": speed,
+            "ratio_median": math.exp((1 - noise) * math.log(speed) + noise * rng.normal()),
+        }
+        for pair in range(10)
+        for speed in (1.0 + pair, 1.2 + pair, 1.4 + pair)
+    ]
+
+
+def test_the_claim_is_undecided_where_its_interval_covers_zero():
+    assert judge("claim", gaps(0.0)).outcome == "reproduced"
+    assert judge("claim", gaps(1.0)).outcome == "undecided"
+    far = [row | {"ratio_median": math.inf} for row in gaps(0.0)[-3:]]
+    ((part, _),) = judge("claim", gaps(0.0)[:-3] + far).parts
+    assert part.effect > 0.95, "infinite layers keep their place"
+
+
+def test_label_swaps_and_signs():
+    assert effects.label_swap(np.array([1.0, 2.0, 3.0])) == 2 / 8
+    assert effects.label_swap(np.array([1.0, -1.0])) == 1.0
+    assert effects.label_swap(np.array([1.0])) is None
+    assert effects.label_swap(np.array([np.inf, 2.0, 3.0])) == 2 / 8
+    assert effects.label_swap(np.arange(1.0, 17.0)) < 0.01
+    assert effects.sign_test(6, 6) == 2 / 64
+    assert effects.sign_test(3, 6) == 1.0
+
+
+def test_intervals_of_files_without_repeats_are_by_repeats_alone():
+    rows = [
+        {k: v for k, v in row.items() if not k.endswith("by_repeat")} for row in table(repeats=3)
+    ]
+    ((part, outcome),) = judge("table2a", rows).parts
+    assert outcome == "undecided"
+    assert part.covers == "repeats, each layer's"
+    # Of log(2) with deviation 0.1/2 over 3 repeats: t = 4.30.
+    assert part.high - part.low == pytest.approx(2 * 4.303 * 0.05 / math.sqrt(3), rel=0.1)
+
+
+def test_each_experiment_has_a_rule_and_published_files_are_judged():
+    assert set(RULES) == set(EXPERIMENTS)
+    assert {rule.measure for rule in RULES.values()} == set(verdict_measures.MEASURES)
+    text = verdict_table(RESULTS).markdown()
+    lines = {line.split(" | ")[1]: line for line in text.splitlines() if line.count(" | ") > 5}
+    assert "| undecided" in lines["claim"]
+    assert "eps was added" in lines["table2b"]
+    assert "repeats: 3" in lines["figure3b"]
+    assert "| reproduced |" in lines["corollary1"]
+    assert all(rule.claim in lines[name] for name, rule in RULES.items())
