@@ -70,7 +70,7 @@ def rows(comparison: Comparison, place: Place) -> list[dict[str, Any]]:
     sides = (comparison.first, comparison.second)
     trained = [train(side.runs, place) for side in sides]
     probed = [
-        Probed(runs.of(side.optimizer), comparison.statistic, runs.config.probe.eps)
+        Probed(runs.of(side.optimizer), comparison.statistic, runs.config.probe.options.eps)
         for runs, side in zip(trained, sides, strict=True)
     ]
     paper = paper_numbers.of_table(comparison.table)

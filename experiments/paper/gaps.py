@@ -41,7 +41,7 @@ def gap_rows(gaps: Iterable[Gap], place: Place, statistic: str = "r_med") -> lis
         trained = [train(side.runs, place) for side in sides]
         records = [runs.of(side.optimizer) for runs, side in zip(trained, sides, strict=True)]
         probed = [
-            Probed(own, statistic, runs.config.probe.eps)
+            Probed(own, statistic, runs.config.probe.options.eps)
             for own, runs in zip(records, trained, strict=True)
         ]
         window = max(1, trained[0].config.steps // 24)
