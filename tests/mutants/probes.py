@@ -13,7 +13,7 @@ MUTANTS = (
         "padding_not_cut",
         "the points that fill up the last chunk stay in the results",
         "hgeo/second_order/chunking.py",
-        "x.reshape(-1, *x.shape[2:])[:num], results)",
+        "x.reshape(-1, *x.shape[2:])[:num_points], results)",
         "x.reshape(-1, *x.shape[2:]), results)",
         PIECES,
     ),
