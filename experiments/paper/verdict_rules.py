@@ -76,7 +76,7 @@ def _gaps(name: str, claim: str, *seconds: str, holds: bool = True) -> Rule:
     return Rule(name, claim, "gap", _RATIO, steps, "all", _FACTOR, _SWAP, pairs, holds)
 
 
-def _alignment(name: str, *pair: str) -> Rule:
+def _alignment(name: str, first: str, second: str) -> Rule:
     return Rule(
         name,
         "adaptive updates align less with the curvature",
@@ -86,7 +86,7 @@ def _alignment(name: str, *pair: str) -> Rule:
         "all",
         0.05,
         _SWAP,
-        (pair,),
+        ((first, second),),
     )
 
 

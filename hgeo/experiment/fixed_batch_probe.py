@@ -16,6 +16,7 @@ from hgeo.measure.measurement import Measurement
 from hgeo.measure.optimizer_view import Adaptivity, directions_at_coordinates
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import find_layers
+from hgeo.params.leaf_paths import LeafSlice, LeafSpec
 from hgeo.workloads.workload import Workload
 
 PyTree = Any
@@ -36,9 +37,8 @@ class GeometryProbe:
     ):
         """Chooses layers, coordinates and batch, and prepares the compiled probe."""
         probe = config.probe
-        paths = dict(enumerate(workload.layer_paths, start=1))
-        names = [paths[number] for number in probe.layers]
-        layers = find_layers(variables, {name: f"params/{name}" for name in names})
+        chosen = [workload.layers[number] for number in probe.layers]
+        layers = find_layers(variables, {name: _in_variables(part) for name, part in chosen})
         self._numbers = dict(zip(layers, probe.layers, strict=True))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -110,3 +110,10 @@ class GeometryProbe:
         measured = self._measure(variables, self._batch, directions)
         rows = [(self._numbers[row[0]], *row) for row in measured.values]
         return measured.loss, rows, measured.arrays
+
+
+def _in_variables(part: LeafSpec) -> LeafSpec:
+    """A part of params as one of the variables that hold them."""
+    if isinstance(part, LeafSlice):
+        return part._replace(path=f"params/{part.path}")
+    return f"params/{part}"

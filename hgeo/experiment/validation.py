@@ -141,10 +141,9 @@ def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:
             check_divides(key, number, mesh)
         except ValueError as error:
             raise InputError(str(error)) from error
-    known = range(1, len(workload.layer_paths) + 1)
-    unknown = [number for number in config.probe.layers if number not in known]
+    unknown = [number for number in config.probe.layers if number not in workload.layers]
     if unknown:
-        listed = ", ".join(f"{n} {path}" for n, path in enumerate(workload.layer_paths, start=1))
+        listed = ", ".join(f"{n} {name}" for n, (name, _) in workload.layers.items())
         raise InputError(f"probe.layers has {unknown}, but the model's layers are {listed}")
 
 

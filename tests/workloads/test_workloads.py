@@ -12,6 +12,7 @@ from hgeo.data.multi30k import PAD
 from hgeo.devices import make_mesh
 from hgeo.errors import InputError
 from hgeo.experiment.evaluation import Evaluation
+from hgeo.experiment.fixed_batch_probe import GeometryProbe
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, torch_names
 from hgeo.workloads.registry import make_workload
@@ -34,6 +35,27 @@ def test_random_targets(small_data, name):
     assert np.mean((drawn[0]["labels"] == true["labels"])[kept]) < 0.3
     assert np.mean((drawn[0]["labels"] == drawn[2]["labels"])[kept]) < 0.3
     np.testing.assert_array_equal(drawn[0]["labels"][~kept], true["labels"][~kept])
+
+
+def test_parts_of_fused_projections_are_probed_beside_them(small_data):
+    names = [
+        name for name, _ in make_workload(config_of("translation", small_data)).layers.values()
+    ]
+    assert [name for name in names if name.startswith("decoder_0/cross_attention")] == [
+        "decoder_0/cross_attention/in_proj/kernel",
+        "decoder_0/cross_attention/out_proj/kernel",
+        *(f"decoder_0/cross_attention/in_proj[{part}]" for part in "qkv"),
+    ]
+    size = {"model__num_blocks": 1, "model__width": 4, "model__ffn_width": 4}
+    probe = {"probe__layers": (1, 101, 102, 103), "probe__num_coordinates": 48}
+    config = config_of("lm", small_data, **size, **probe)
+    workload = make_workload(config)
+    variables = workload.init(jax.random.key(0))
+    measure = GeometryProbe(config, workload, variables, jax.random.key(1), make_mesh())
+    whole, *parts = measure.sampled(variables).values()
+    assert [part.shape for part in parts] == [(16,)] * 3
+    columns = np.concatenate([part.reshape(4, 4) for part in parts], axis=1)
+    np.testing.assert_allclose(columns.ravel(), whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
 
 
 def test_evaluation_without_held_out_examples(small_data):
