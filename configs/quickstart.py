@@ -99,6 +99,7 @@ def get_config(scale: str = "default") -> ConfigDict:
                 "batch_size": 16 if smoke else 64,
                 "statistics": ("r_med",),
                 "eps": 0.0,
+                "dropout": False,
                 "low_rank_share": 0.9,
                 "num_matvecs": 30,
                 "num_samples": 4,

@@ -203,6 +203,7 @@ def get_config(scale: str = "cpu") -> ConfigDict:
                 "batch_size": at["probe_batch_size"],
                 "statistics": ("r_med",),
                 "eps": 0.0,
+                "dropout": False,
                 "low_rank_share": 0.9,
                 "num_matvecs": 30,
                 "num_samples": 4,

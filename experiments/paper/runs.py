@@ -13,7 +13,7 @@ from typing import Any
 
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.experiment.work_folder import FREE
+from hgeo.experiment.work_folder import ADDED, FREE
 
 SCALES = ("paper", "cpu", "smoke")
 
@@ -311,6 +311,7 @@ def load_config(name: str, scale: str, repeats: int | None = None) -> Config:
 def config_hash(config: Config) -> str:
     """Eight digits that tell configs apart whose runs differ."""
     flat = {k: v for k, v in _flat(config.to_dict()).items() if k not in FREE}
+    flat = {k: v for k, v in flat.items() if k not in ADDED or v != ADDED[k]}
     text = json.dumps(flat, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -174,22 +174,19 @@ def _prepared(setting: Setting, place: Place):
     variables = workload.init(init_key)
     shapes = variables
     if setting.dropout >= 0:
-        workload = with_dropout(workload)
+        workload = _with_masks(workload)
         shapes = {**variables, MASKS: jax.random.key_data(dropout_key)}
     measure = GeometryProbe(config, workload, shapes, coordinates_key, mesh)
     return numbers, measure, variables, dropout_key
 
 
-def with_dropout(workload: Workload) -> Workload:
-    """The workload whose probed loss has dropout, by the key that its variables have beside them.
-
-    Pieces of a batch that are probed one after another have the same masks.
-    """
+def _with_masks(workload: Workload) -> Workload:
+    """The workload whose probed loss has dropout, by the key that stands beside its params."""
 
     def outputs(variables, batch):
         rest = {name: values for name, values in variables.items() if name != MASKS}
         key = jax.random.wrap_key_data(variables[MASKS])
-        return workload.outputs(rest, {**batch, "dropout_key": key})
+        return workload.with_dropout(key).outputs(rest, batch)
 
     return dataclasses.replace(workload, outputs=outputs)
 

@@ -60,11 +60,13 @@ def set_up(config: Config, workload: Workload) -> Setup:
     check_against_data(config, workload, mesh)
     init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(config.seed), 3)
     variables = jax.tree.map(jnp.asarray, workload.init(init_key))
+    # Fixed masks, so that iterates and optimizers are probed on one loss.
+    probed = workload.with_dropout(dropout_key) if config.probe.dropout else workload
     return Setup(
         workload=workload,
         mesh=mesh,
         variables=variables,
-        probe=GeometryProbe(config, workload, variables, coordinates_key, mesh),
+        probe=GeometryProbe(config, probed, variables, coordinates_key, mesh),
         evaluation=Evaluation(config, workload, mesh),
         examples=place(workload.examples, mesh),
         dropout_key=dropout_key,

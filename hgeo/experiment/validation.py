@@ -105,6 +105,8 @@ def _check_same_loss(config: Config) -> None:
 
 def _check_statistics(config: Config) -> None:
     probe = config.probe
+    if not isinstance(probe.dropout, bool):
+        raise InputError(f"probe.dropout must be True or False, not {probe.dropout!r}")
     unknown = [name for name in probe.statistics if name not in STATISTICS]
     if unknown or not probe.statistics:
         raise InputError(
@@ -141,6 +143,10 @@ def check_against_data(config: Config, workload: Workload, mesh: Mesh) -> None:
             check_divides(key, number, mesh)
         except ValueError as error:
             raise InputError(str(error)) from error
+    if config.probe.dropout and not workload.dropout:
+        raise InputError(
+            "probe.dropout=True needs a model with dropout, but model.dropout is 0 or absent"
+        )
     unknown = [number for number in config.probe.layers if number not in workload.layers]
     if unknown:
         listed = ", ".join(f"{n} {name}" for n, (name, _) in workload.layers.items())

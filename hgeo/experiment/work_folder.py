@@ -37,6 +37,9 @@ FREE = {
     "probe.microbatch_size",
 }
 
+# Keys that folders of earlier versions lack, with the value that they stand for.
+ADDED = {"probe.dropout": False}
+
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
 
 
@@ -137,7 +140,9 @@ class WorkFolder:
 
     def _compare(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         keys = sorted((new.keys() | old.keys()) - FREE) if old else []
-        differing = [key for key in keys if new.get(key) != old.get(key)]
+        differing = [
+            key for key in keys if new.get(key, ADDED.get(key)) != old.get(key, ADDED.get(key))
+        ]
         if differing:
             lines = [f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
             raise InputError(

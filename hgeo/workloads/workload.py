@@ -59,6 +59,14 @@ class Workload:
         """`loss(variables, batch)`, which is probed."""
         return lambda variables, batch: self.head(self.outputs(variables, batch), batch)
 
+    def with_dropout(self, key: jax.Array) -> "Workload":
+        """The workload whose probed loss has dropout, with the masks of one key.
+
+        Pieces of a batch that are probed one after another have the same masks.
+        """
+        outputs = lambda variables, batch: self.outputs(variables, {**batch, "dropout_key": key})
+        return dataclasses.replace(self, outputs=outputs)
+
     @property
     def layers(self) -> dict[int, tuple[str, LeafSpec]]:
         """Name and place in params of all that can be probed, by number.

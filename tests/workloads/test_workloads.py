@@ -13,6 +13,7 @@ from hgeo.devices import make_mesh
 from hgeo.errors import InputError
 from hgeo.experiment.evaluation import Evaluation
 from hgeo.experiment.fixed_batch_probe import GeometryProbe
+from hgeo.experiment.setup import set_up
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, torch_names
 from hgeo.workloads.registry import make_workload
@@ -66,7 +67,28 @@ def test_evaluation_without_held_out_examples(small_data):
         run(config, "/nowhere")
 
 
+def test_dropout_in_the_probed_loss_has_fixed_masks(small_data):
+    size = {"model__num_blocks": 1, "model__width": 4, "model__ffn_width": 4, "probe__layers": (1,)}
+    losses = []
+    for dropout in (False, True):
+        config = config_of(
+            "lm",
+            small_data,
+            **size,
+            model__dropout=0.5,
+            probe__dropout=dropout,
+            evaluation__steps=(),
+        )
+        setup = set_up(config, make_workload(config))
+        losses.append([setup.probe.loss(setup.variables) for _ in range(2)])
+    (plain, again), (dropped, repeated) = losses
+    assert plain == again
+    assert dropped == repeated
+    assert abs(dropped - plain) > 1e-3
+
+
 CASES = [
+    ("lm", {"probe__dropout": True, "model__dropout": 0.0}, r"probe\.dropout=True needs a model"),
     ("translation", {"data__max_length": 2}, r"data\.max_length must be at least 3.*not 2"),
     ("translation", {"data__split": "dev"}, r"data\.split must be one of .*not 'dev'"),
     ("translation", {"data__longer": "keep"}, r"data\.longer must be one of .*not 'keep'"),
