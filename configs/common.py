@@ -75,6 +75,7 @@ def _defaults() -> dict[str, Any]:
         "probe": {
             "statistics": ("r_med",),
             "eps": 0.0,
+            "dropout": False,
             "low_rank_share": 0.9,
             "num_matvecs": 30,
             "num_samples": 4,

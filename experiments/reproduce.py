@@ -4,7 +4,8 @@ Each writes ID.csv, ID.md and figures (PNG and SVG) into the work folder, ends w
 joins the folder's report.html. Runs that the folder already holds are not trained again, whichever
 experiment they were for. `--list` shows the ids. `verdicts` in the place of ids judges the results'
 files of the work folder (without one, the published files) by the rules of
-experiments/paper/verdict_rules.py.
+experiments/paper/verdict_rules.py; `step0` probes the initial weights in several settings and says
+which is closest to which of the paper's tables.
 """
 
 import argparse
@@ -43,16 +44,17 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if options.names == ["verdicts"]:
         return _verdicts(options.workdir, console)
+    step0 = options.names == ["step0"]
     names = list(EXPERIMENTS) if options.names == ["all"] else options.names
     unknown = [name for name in names if name not in EXPERIMENTS]
-    if unknown or not names:
+    if not step0 and (unknown or not names):
         return fail(f"experiments are {', '.join(EXPERIMENTS)}; not {unknown or 'none'}")
     if not options.workdir:
         return fail("--workdir=DIR is missing")
     if options.repeats is not None and options.repeats < 1:
         return fail(f"--repeats must be at least 1, not {options.repeats}")
     try:
-        return _run_all(names, options, console)
+        return (_step0 if step0 else _run_all)(names, options, console)
     except KeyboardInterrupt:
         console.print("stopped; the same command goes on after the last finished run")
         return INTERRUPTED
@@ -89,6 +91,19 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
         console.print(result.table.text(), highlight=False, markup=False)
         console.print(f"{name}: {result.verdict}", highlight=False, markup=False)
         console.print(f"{name}: {time.monotonic() - start:.0f} s, in {folder}\n", highlight=False)
+    return 0
+
+
+def _step0(names: Sequence[str], options: argparse.Namespace, console: Console) -> int:
+    from experiments.paper.step0 import step0
+    from experiments.paper.training import Place
+
+    place = Place(epath.Path(options.workdir), options.scale, console, options.data_dir)
+    try:
+        table = step0(place)
+    except (InputError, OSError) as error:
+        return fail(str(error))
+    console.print(table.markdown(), highlight=False, markup=False)
     return 0
 
 

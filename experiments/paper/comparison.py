@@ -11,6 +11,7 @@ from experiments.paper.pairing import Probed, paired
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.training import Place, Trained, train
 from hgeo.report.tables import At
+from hgeo.workloads.workload import PARTS
 
 Moment = tuple[int, int]
 
@@ -136,6 +137,11 @@ def _mean(values: Sequence[float]) -> float | None:
     return float(np.mean(values)) if len(values) else None
 
 
+def whole_layers(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The rows of layers that the paper numbers, without those of their parts."""
+    return [row for row in found if row["layer"] < PARTS]
+
+
 def agreement(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How far rows agree with the paper.
 
@@ -148,6 +154,7 @@ def agreement(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
       Spearman's ρ with the paper's numbers over all rows that have them, of the `first` and
       `second` optimizer's R_med and of the `ratio` (NaN for fewer than three).
     """
+    found = whole_layers(found)
     apart = [row for row in found if not _is_common(row)]
     ours = [row for row in apart if _is_number(row["ours_ratio"])]
     both = [row for row in ours if _is_number(row["paper_ratio"])]

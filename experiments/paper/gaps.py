@@ -16,6 +16,7 @@ from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS, MARKERS
 from hgeo.report.tables import Table, format_number
+from hgeo.workloads.workload import PARTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,8 @@ def gap_rows(gaps: Iterable[Gap], place: Place, statistic: str = "r_med") -> lis
         window = max(1, trained[0].config.steps // 24)
         planned = [set(runs.config.probe.steps) for runs in trained]
         for step in sorted(planned[0] & planned[1] - {0}):
-            values = [[own.values(step, layer) for layer in probed[0].layers] for own in probed]
+            layers = [number for number in probed[0].layers if number < PARTS]
+            values = [[own.values(step, layer) for layer in layers] for own in probed]
             found.append(
                 {
                     "setting": gap.setting,

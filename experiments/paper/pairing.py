@@ -123,7 +123,9 @@ def paired(probed: Sequence[Probed], at: Sequence[At], layer: int, resample: boo
 
 
 def _intervals(probed, at, layer, repeats, ratios, resample) -> dict[str, Any]:
-    empty: dict[str, Any] = dict.fromkeys(("ours_ratio_low", "ours_ratio_high", "interval_covers", *_Q95))
+    empty: dict[str, Any] = dict.fromkeys(
+        ("ours_ratio_low", "ours_ratio_high", "interval_covers", *_Q95)
+    )
     if not repeats or not resample:
         return empty
     steps = [dict.fromkeys(repeats, when) if isinstance(when, int) else when for when in at]
@@ -141,9 +143,9 @@ def _intervals(probed, at, layer, repeats, ratios, resample) -> dict[str, Any]:
             "ours_ratio_high": None if high is None else math.exp(high),
             "interval_covers": covers,
         }
-    both = [np.stack(side) for side in sides]
+    first, second = (np.stack(side) for side in sides)
     found, quantile = (
-        hgeo.r_med_ratio(both[0], both[1], jax.random.key(KEY), statistic=name, num_draws=DRAWS)
+        hgeo.r_med_ratio(first, second, jax.random.key(KEY), statistic=name, num_draws=DRAWS)
         for name in ("max_over_median", "q95_over_median")
     )
     values = (quantile.ratio, quantile.low, quantile.high, quantile.share_repeats)

@@ -7,12 +7,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.paper.comparison import Comparison, agreement, rows
+from experiments.paper.comparison import Comparison, agreement, rows, whole_layers
 from experiments.paper.result import Result
 from experiments.paper.training import Place
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table, format_number
+from hgeo.workloads.workload import PARTS
 
 # The most that a log axis spans if numbers between its powers of ten are labelled.
 FEW_DECADES = 100.0
@@ -46,13 +47,13 @@ def ratio_table(
     lines = [_verdict([row for row in found if row["setting"] == s], s) for s in settings]
     claimed = claim or "the paper claims ratios above 1 but in the first layers"
     verdict = f"{claimed}. " + "; ".join(lines)
-    return Result(found, table, {name: _figure(found)}, verdict)
+    return Result(found, table, {name: _figure(whole_layers(found))}, verdict)
 
 
 def _shown(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows that the paper has too; all where it has none of these layers."""
-    both = [row for row in found if row["paper_first"] is not None]
-    return both or list(found)
+    """The rows that the paper has too, with their parts; all where it has none of these layers."""
+    both = {row["layer"] for row in found if row["paper_first"] is not None}
+    return [row for row in found if not both or {row["layer"], row["layer"] // PARTS} & both]
 
 
 def _header(settings: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.experiment.work_folder import MUTABLE_KEYS
+from hgeo.experiment.work_folder import ADDED_KEYS, MUTABLE_KEYS
 
 SCALES = ("paper", "cpu", "smoke")
 
@@ -311,6 +311,7 @@ def load_config(name: str, scale: str, repeats: int | None = None) -> Config:
 def config_hash(config: Config) -> str:
     """Eight digits that tell configs apart whose runs differ."""
     flat = {k: v for k, v in _flat(config.to_dict()).items() if k not in MUTABLE_KEYS}
+    flat = {k: v for k, v in flat.items() if k not in ADDED_KEYS or v != ADDED_KEYS[k]}
     text = json.dumps(flat, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 

@@ -20,6 +20,7 @@ from experiments.paper.effects import (
 )
 from experiments.paper.linear import effects as linear
 from experiments.paper.ranks import bootstrap_of_rank_correlation, rank_correlation
+from hgeo.workloads.workload import PARTS
 
 
 def _of_paper(rows: Sequence[Row]) -> list[Row]:
@@ -75,7 +76,7 @@ def _over_time(rows: Sequence[Row], rule) -> list[Part]:
     for statistic, step in itertools.product(dict.fromkeys(r["statistic"] for r in rows), steps):
         places = [
             [(statistic, step, optimizer, layer) for optimizer in (first, second)]
-            for layer in dict.fromkeys(row["layer"] for row in rows)
+            for layer in dict.fromkeys(row["layer"] for row in rows if int(row["layer"]) < PARTS)
         ]
         both = [
             [by_place[place] for place in pair]

@@ -151,8 +151,9 @@ def verdict_table(folder: Path) -> Table:
 
 
 def _numbers(part: Part) -> list[str]:
-    interval = "–"
-    if part.low is not None and part.high is not None:
+    if part.low is None or part.high is None:
+        interval = "–"
+    else:
         interval = f"{format_number(part.low)} to {format_number(part.high)}"
     p = "–" if part.p is None else f"{part.p:.2g}"
     return [format_number(part.effect), interval, part.covers, p, str(part.repeats)]

@@ -15,6 +15,7 @@ from hgeo.measure.measurement import Measurement
 from hgeo.measure.optimizer_view import OptimizerView, directions_at_coordinates
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import find_layers
+from hgeo.params.leaf_paths import LeafSlice, LeafSpec
 from hgeo.workloads.workload import Workload
 
 PyTree = Any
@@ -50,9 +51,8 @@ class GeometryProbe:
         Raises:
           InputError: statistics that don't fit the loss or the layers.
         """
-        paths = dict(enumerate(workload.layer_paths, start=1))
-        names = [paths[number] for number in settings.layers]
-        layers = find_layers(variables, {name: f"params/{name}" for name in names})
+        chosen = [workload.layers[number] for number in settings.layers]
+        layers = find_layers(variables, {name: _in_variables(part) for name, part in chosen})
         self._numbers = dict(zip(layers, settings.layers, strict=True))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -61,8 +61,8 @@ class GeometryProbe:
 
         # A list seed, so that it differs from those of the epochs' orders (timeline.py).
         order = np.random.default_rng([settings.seed, 0xBA7C]).permutation(workload.num_examples)
-        chosen = np.sort(order[: settings.batch_size])
-        examples = {name: array[chosen] for name, array in workload.examples.items()}
+        of_batch = np.sort(order[: settings.batch_size])
+        examples = {name: array[of_batch] for name, array in workload.examples.items()}
         self._batch = place_batch(examples, mesh)
         self._context = Context(
             loss=workload.loss,
@@ -124,3 +124,10 @@ class GeometryProbe:
         measured = self._measure(variables, self._batch, directions)
         rows = [(self._numbers[row[0]], *row) for row in measured.values]
         return measured.loss, rows, measured.arrays
+
+
+def _in_variables(part: LeafSpec) -> LeafSpec:
+    """A part of params as one of the variables that hold them."""
+    if isinstance(part, LeafSlice):
+        return part._replace(path=f"params/{part.path}")
+    return f"params/{part}"

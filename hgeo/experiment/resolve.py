@@ -108,6 +108,7 @@ def _probe(config: Config, steps: tuple[int, ...]) -> ProbeSettings:
         batch_size=probe.batch_size,
         seed=config.seed,
         statistics=tuple(probe.statistics),
+        dropout=probe.dropout,
         options=probe_options(probe),
     )
 

@@ -23,6 +23,7 @@ class ProbeSettings:
       batch_size: of the one batch.
       seed: chooses the batch's examples.
       statistics: their names.
+      dropout: whether the probed loss has dropout, of fixed masks.
       options: how they are measured.
     """
 
@@ -32,6 +33,7 @@ class ProbeSettings:
     batch_size: int
     seed: int
     statistics: tuple[str, ...]
+    dropout: bool
     options: ProbeOptions
 
 

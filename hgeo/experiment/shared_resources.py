@@ -61,12 +61,14 @@ def build_resources(resolved: Resolved) -> SharedResources:
     check_against_data(resolved, workload, mesh)
     init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(resolved.seed), 3)
     variables = jax.tree.map(jnp.asarray, workload.init(init_key))
+    # Fixed masks, so that iterates and optimizers are probed on one loss.
+    probed = workload.with_dropout(dropout_key) if resolved.probe.dropout else workload
     return SharedResources(
         resolved=resolved,
         workload=workload,
         mesh=mesh,
         variables=variables,
-        probe=GeometryProbe(resolved.probe, workload, variables, coordinates_key, mesh),
+        probe=GeometryProbe(resolved.probe, probed, variables, coordinates_key, mesh),
         evaluation=Evaluation(resolved.evaluation.batch_size, workload, mesh),
         examples=place(workload.examples, mesh),
         dropout_key=dropout_key,

@@ -131,6 +131,8 @@ def _check_same_loss(config: Config) -> None:
 
 def _check_statistics(config: Config) -> None:
     probe = config.probe
+    if not isinstance(probe.dropout, bool):
+        raise InputError(f"probe.dropout must be True or False, not {probe.dropout!r}")
     unknown = [name for name in probe.statistics if name not in STATISTICS]
     if unknown or not probe.statistics:
         raise InputError(
@@ -171,10 +173,13 @@ def check_against_data(resolved: Resolved, workload: Workload, mesh: Mesh) -> No
             check_divides(key, number, mesh)
         except ValueError as error:
             raise InputError(str(error)) from error
-    known = range(1, len(workload.layer_paths) + 1)
-    unknown = [number for number in resolved.probe.layers if number not in known]
+    if resolved.probe.dropout and not workload.dropout:
+        raise InputError(
+            "probe.dropout=True needs a model with dropout, but model.dropout is 0 or absent"
+        )
+    unknown = [number for number in resolved.probe.layers if number not in workload.layers]
     if unknown:
-        listed = ", ".join(f"{n} {path}" for n, path in enumerate(workload.layer_paths, start=1))
+        listed = ", ".join(f"{n} {name}" for n, (name, _) in workload.layers.items())
         raise InputError(f"probe.layers has {unknown}, but the model's layers are {listed}")
 
 

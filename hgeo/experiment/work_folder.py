@@ -36,6 +36,9 @@ MUTABLE_KEYS = {
     "probe.microbatch_size",
 }
 
+# Keys that folders of earlier versions lack, with the value that they stand for.
+ADDED_KEYS = {"probe.dropout": False}
+
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
 
 
@@ -143,7 +146,8 @@ class WorkFolder:
 
     def _compare(self, new: dict[str, Any], old: dict[str, Any]) -> None:
         keys = sorted((new.keys() | old.keys()) - MUTABLE_KEYS) if old else []
-        differing = [key for key in keys if new.get(key) != old.get(key)]
+        value = lambda settings, key: settings.get(key, ADDED_KEYS.get(key))
+        differing = [key for key in keys if value(new, key) != value(old, key)]
         if differing:
             lines = [f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
             raise InputError(

@@ -11,7 +11,7 @@ from hgeo.data.text import Sequences, make_sequences, read_text
 from hgeo.losses import Weighted
 from hgeo.models.layers import check_heads
 from hgeo.models.transformer import LanguageModel
-from hgeo.workloads.workload import Workload, apply_model, without_state
+from hgeo.workloads.workload import Workload, apply_model, in_projection_parts, without_state
 
 
 def language_model(config: Config) -> Workload:
@@ -57,6 +57,7 @@ def language_model(config: Config) -> Workload:
         training_loss=without_state(logits, head),
         metrics=metrics,
         layer_paths=model.layer_order(),
+        parts=in_projection_parts(model.layer_order(), model.width),
         examples=_arrays(train, data.random_targets_seed, size),
         held_out=held_out,
         dropout=config.model.dropout > 0,

@@ -14,7 +14,7 @@ from hgeo.losses import Weighted
 from hgeo.models.decoding import beam_search, bleu, words_of
 from hgeo.models.layers import check_heads
 from hgeo.models.seq2seq import Seq2Seq, token_loss
-from hgeo.workloads.workload import Workload, apply_model, without_state
+from hgeo.workloads.workload import Workload, apply_model, in_projection_parts, without_state
 
 LANGUAGES = ("de", "en")
 
@@ -79,6 +79,7 @@ def translation(config: Config) -> Workload:
         metrics=metrics,
         scores=scores,
         layer_paths=model.layer_order(),
+        parts=in_projection_parts(model.layer_order(), model.width),
         examples=_arrays(train),
         held_out={} if held_out is None else _arrays(held_out),
         dropout=config.model.dropout > 0,

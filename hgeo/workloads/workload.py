@@ -1,15 +1,18 @@
 """What the train loop needs to know of a task."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
 from hgeo.losses import Loss, Weighted
+from hgeo.params.leaf_paths import LeafSlice, LeafSpec
 
 PyTree = Any
+
+PARTS = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Workload:
         of a held-out batch; their sums are divided.
       scores: `variables -> {name: value}`, held-out numbers that are no means over examples.
       layer_paths: the weight matrices in params, in the paper's order; their numbers count from 1.
+      parts: by path, the named slices of a matrix that can be probed beside it.
       examples: arrays with the training examples along their leading axis.
       held_out: the same for the held-out examples; empty where there are none.
       dropout: whether training batches need a `dropout_key`.
@@ -48,11 +52,34 @@ class Workload:
     sha256: str
     scores: Callable[[PyTree], dict[str, float]] = lambda variables: {}
     notes: tuple[str, ...] = ()
+    parts: Mapping[str, Mapping[str, LeafSlice]] = dataclasses.field(default_factory=dict)
 
     @property
     def loss(self) -> Loss:
         """`loss(variables, batch)`, which is probed."""
         return lambda variables, batch: self.head(self.outputs(variables, batch), batch)
+
+    def with_dropout(self, key: jax.Array) -> "Workload":
+        """The workload whose probed loss has dropout, with the masks of one key.
+
+        Pieces of a batch that are probed one after another have the same masks.
+        """
+        outputs = lambda variables, batch: self.outputs(variables, {**batch, "dropout_key": key})
+        return dataclasses.replace(self, outputs=outputs)
+
+    @property
+    def layers(self) -> dict[int, tuple[str, LeafSpec]]:
+        """Name and place in params of all that can be probed, by number.
+
+        Part k, from 1, of layer n has the number 100 n + k, so that the layers keep the paper's:
+        101 is `encoder_0/attention/in_proj[q]`.
+        """
+        numbered = dict(enumerate(self.layer_paths, start=1))
+        found: dict[int, tuple[str, LeafSpec]] = {n: (path, path) for n, path in numbered.items()}
+        for n, path in numbered.items():
+            for k, (name, part) in enumerate(self.parts.get(path, {}).items(), start=1):
+                found[PARTS * n + k] = (f"{path.removesuffix('/kernel')}[{name}]", part)
+        return found
 
     @property
     def num_examples(self) -> int:
@@ -65,6 +92,15 @@ def without_state(
 ) -> Callable[[PyTree, PyTree], tuple[Any, PyTree]]:
     """The `training_loss` of a model whose variables are params alone."""
     return lambda variables, batch: (head(outputs(variables, batch), batch), {})
+
+
+def in_projection_parts(paths: Iterable[str], width: int) -> dict[str, dict[str, LeafSlice]]:
+    """Queries, keys and values as the columns that they are of each fused in-projection."""
+    return {
+        path: {name: LeafSlice(path, k * width, 1, width) for k, name in enumerate("qkv")}
+        for path in paths
+        if path.endswith("/in_proj/kernel")
+    }
 
 
 def apply_model(model: Any, variables: PyTree, batch: PyTree, *inputs: Any) -> Any:

@@ -66,6 +66,7 @@ CONFIGS = [
     ({"probe__statistics": ("r_max",)}, r"must name some of \('r_med',.*not \('r_max',\)"),
     ({"probe__statistics": ()}, r"must name some of .*not \(\)"),
     ({"probe__eps": -1e-3}, r"probe\.eps must be 0 or more, not -0\.001"),
+    ({"probe__dropout": 1}, r"probe\.dropout must be True or False, not 1"),
     ({"probe__low_rank_share": 1.5}, r"low_rank_share must lie in \(0, 1\], not 1\.5"),
     ({"probe__num_matvecs": 0}, r"probe\.num_matvecs must be a whole .*at least 1, not 0"),
     ({"probe__num_samples": 1}, r"probe\.num_samples must be a whole .*at least 2, not 1"),

@@ -13,6 +13,7 @@ from hgeo.records.run_records import LossRow, RunRecords
 
 def row(ours, paper, step="10", first=(1.0, 1.0)):
     return {
+        "layer": 3,
         "step": step,
         "step_of_second": step,
         "ours_ratio": ours,

@@ -74,6 +74,13 @@ def test_hash_is_that_of_the_runs():
     config = load_config("translation", "cpu")
     assert config_hash(config) == config_hash(load_config("translation", "cpu", repeats=7))
     assert config_hash(config) == config_hash(load_config("translation_same_loss", "cpu"))
+    earlier = load_config("translation", "cpu")
+    with earlier.unlocked():
+        del earlier.probe.dropout
+    assert config_hash(config) == config_hash(earlier), "runs of the version before are found again"
+    with config.unlocked():
+        config.probe.dropout = True
+    assert config_hash(config) != config_hash(earlier)
     hashes = {config_hash(load_config(name, scale)) for name in RUN_SETS for scale in SCALES}
     shared = {"translation_same_loss", "bert_same_loss"}
     probes = {name for name, run_set in RUN_SETS.items() if run_set.probes_of}

@@ -12,6 +12,8 @@ from hgeo.data.multi30k import PAD
 from hgeo.devices import make_mesh
 from hgeo.errors import InputError
 from hgeo.experiment.evaluation import Evaluation
+from hgeo.experiment.fixed_batch_probe import GeometryProbe
+from hgeo.experiment.setup import set_up
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, torch_names
 from hgeo.workloads.registry import make_workload
@@ -36,6 +38,27 @@ def test_random_targets(small_data, name):
     np.testing.assert_array_equal(drawn[0]["labels"][~kept], true["labels"][~kept])
 
 
+def test_parts_of_fused_projections_are_probed_beside_them(small_data):
+    names = [
+        name for name, _ in make_workload(config_of("translation", small_data)).layers.values()
+    ]
+    assert [name for name in names if name.startswith("decoder_0/cross_attention")] == [
+        "decoder_0/cross_attention/in_proj/kernel",
+        "decoder_0/cross_attention/out_proj/kernel",
+        *(f"decoder_0/cross_attention/in_proj[{part}]" for part in "qkv"),
+    ]
+    size = {"model__num_blocks": 1, "model__width": 4, "model__ffn_width": 4}
+    probe = {"probe__layers": (1, 101, 102, 103), "probe__num_coordinates": 48}
+    config = config_of("lm", small_data, **size, **probe)
+    workload = make_workload(config)
+    variables = workload.init(jax.random.key(0))
+    measure = GeometryProbe(config, workload, variables, jax.random.key(1), make_mesh())
+    whole, *parts = measure.sampled(variables).values()
+    assert [part.shape for part in parts] == [(16,)] * 3
+    columns = np.concatenate([part.reshape(4, 4) for part in parts], axis=1)
+    np.testing.assert_allclose(columns.ravel(), whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
+
+
 def test_evaluation_without_held_out_examples(small_data):
     config = config_of("lm", small_data, data__held_out_split="", evaluation__steps=())
     Evaluation(config.evaluation.batch_size, make_workload(config), make_mesh())
@@ -44,7 +67,28 @@ def test_evaluation_without_held_out_examples(small_data):
         run(config, "/nowhere")
 
 
+def test_dropout_in_the_probed_loss_has_fixed_masks(small_data):
+    size = {"model__num_blocks": 1, "model__width": 4, "model__ffn_width": 4, "probe__layers": (1,)}
+    losses = []
+    for dropout in (False, True):
+        config = config_of(
+            "lm",
+            small_data,
+            **size,
+            model__dropout=0.5,
+            probe__dropout=dropout,
+            evaluation__steps=(),
+        )
+        setup = set_up(config, make_workload(config))
+        losses.append([setup.probe.loss(setup.variables) for _ in range(2)])
+    (plain, again), (dropped, repeated) = losses
+    assert plain == again
+    assert dropped == repeated
+    assert abs(dropped - plain) > 1e-3
+
+
 CASES = [
+    ("lm", {"probe__dropout": True, "model__dropout": 0.0}, r"probe\.dropout=True needs a model"),
     ("translation", {"data__max_length": 2}, r"data\.max_length must be at least 3.*not 2"),
     ("translation", {"data__split": "dev"}, r"data\.split must be one of .*not 'dev'"),
     ("translation", {"data__longer": "keep"}, r"data\.longer must be one of .*not 'keep'"),

@@ -7,13 +7,14 @@ import pytest
 
 from configs import bert
 from experiments import reproduce
-from experiments.paper import training
+from experiments.paper import step0, training
 from experiments.paper.registry import EXPERIMENTS
 from tests.experiments import rows
 from tests.local_data import write_all, write_wikitext2
 
 # Both take the runs of one set, the second takes another's besides.
 FEW = ["table5", "figure6"]
+SETTINGS = step0.settings
 TRAINED = [name for name, experiment in EXPERIMENTS.items() if experiment.runs]
 
 
@@ -108,3 +109,17 @@ def all_of_them(tmp_path_factory):
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_experiment_runs(all_of_them, name):
     test_writes_everything((all_of_them, None), name)
+
+
+@pytest.mark.slow
+def test_step_0_is_probed_with_and_without_dropout(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    write_all(tmp_path / "data")
+    monkeypatch.setitem(step0.SCALES, "smoke", step0.Scale((16,), (8, 16), 4, 2))
+    monkeypatch.setattr(step0, "settings", lambda scale: list(SETTINGS(scale))[:3])
+    assert run(["step0"], tmp_path / "work", tmp_path / "data") == 0
+    found = rows(tmp_path / "work", "step0")
+    losses = {(row["dropout"], row["loss"]) for row in found}
+    assert {dropout for dropout, _ in losses} == {"-1", "0", "1"}
+    assert len(losses) == len({loss for _, loss in losses}) == 3
+    assert all(float(row["r_med"]) >= 1 for row in found)
