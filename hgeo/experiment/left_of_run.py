@@ -28,7 +28,7 @@ def left_of_run(
     """
     begins = records.iterates.get(("start", plan.start_target)) if plan.start_run else None
     if begins is not None and begins.step < 0:
-        return Remaining()
+        return Remaining(is_trained=not records.repairs)
     start = begins.step if begins is not None else plan.start_step or 0
     searched = [row for row in (records.iterates.get(("same_loss", x)) for x in losses) if row]
     due = due_steps(resolved)
