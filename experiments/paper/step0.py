@@ -28,10 +28,10 @@ from hgeo.config import Config
 from hgeo.devices import make_mesh
 from hgeo.errors import InputError
 from hgeo.experiment.fixed_batch_probe import GeometryProbe
+from hgeo.experiment.resolve import resolve
 from hgeo.experiment.validation import check_against_data
 from hgeo.records.run_records import write_text
 from hgeo.report.text_table import Table
-from hgeo.workloads.registry import make_workload
 from hgeo.workloads.workload import Workload
 
 # By run set: the tables whose step 0 it has, with their checkpoint there.
@@ -164,19 +164,20 @@ def _prepared(setting: Setting, place: Place):
     layers = {n.layer for table, at in TABLES[setting.runs].items() for n in _of_paper(table, at)}
     with config.unlocked():
         _change(config, setting, place)
-    workload = make_workload(config)
+    resolved = resolve(config)
+    workload = resolved.read_workload()
     numbers = tuple(sorted(layers & set(range(1, len(workload.layer_paths) + 1))))
-    with config.unlocked():
-        config.probe.layers = numbers
+    settings = dataclasses.replace(resolved.probe, layers=numbers)
+    resolved = dataclasses.replace(resolved, probe=settings)
     mesh = make_mesh()
-    check_against_data(config, workload, mesh)
-    init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(config.seed), 3)
+    check_against_data(resolved, workload, mesh)
+    init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(resolved.seed), 3)
     variables = workload.init(init_key)
     shapes = variables
     if setting.dropout >= 0:
         workload = _with_masks(workload)
         shapes = {**variables, MASKS: jax.random.key_data(dropout_key)}
-    measure = GeometryProbe(config, workload, shapes, coordinates_key, mesh)
+    measure = GeometryProbe(settings, workload, shapes, coordinates_key, mesh)
     return numbers, measure, variables, dropout_key
 
 

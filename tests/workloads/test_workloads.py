@@ -13,7 +13,8 @@ from hgeo.devices import make_mesh
 from hgeo.errors import InputError
 from hgeo.experiment.evaluation import Evaluation
 from hgeo.experiment.fixed_batch_probe import GeometryProbe
-from hgeo.experiment.setup import set_up
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.shared_resources import build_resources
 from hgeo.models.bert import Bert
 from hgeo.models.bert_weights import read_settings, torch_names
 from hgeo.workloads.registry import make_workload
@@ -50,9 +51,10 @@ def test_parts_of_fused_projections_are_probed_beside_them(small_data):
     size = {"model__num_blocks": 1, "model__width": 4, "model__ffn_width": 4}
     probe = {"probe__layers": (1, 101, 102, 103), "probe__num_coordinates": 48}
     config = config_of("lm", small_data, **size, **probe)
-    workload = make_workload(config)
+    resolved = resolve(config)
+    workload = resolved.read_workload()
     variables = workload.init(jax.random.key(0))
-    measure = GeometryProbe(config, workload, variables, jax.random.key(1), make_mesh())
+    measure = GeometryProbe(resolved.probe, workload, variables, jax.random.key(1), make_mesh())
     whole, *parts = measure.sampled(variables).values()
     assert [part.shape for part in parts] == [(16,)] * 3
     columns = np.concatenate([part.reshape(4, 4) for part in parts], axis=1)
@@ -79,7 +81,7 @@ def test_dropout_in_the_probed_loss_has_fixed_masks(small_data):
             probe__dropout=dropout,
             evaluation__steps=(),
         )
-        setup = set_up(config, make_workload(config))
+        setup = build_resources(resolve(config))
         losses.append([setup.probe.loss(setup.variables) for _ in range(2)])
     (plain, again), (dropped, repeated) = losses
     assert plain == again
