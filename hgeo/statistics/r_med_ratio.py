@@ -74,7 +74,8 @@ def r_med_ratio(
     n of the n repeats and K of the K coordinates with replacement, the same coordinates for both
     sides and all repeats. What repeats add to a draw is enlarged by sqrt(n/(n−1)) · t/z, the
     quantiles of Student's t of n − 1 degrees and of the normal distribution, without which few
-    repeats give too short an interval.
+    repeats give too short an interval. It is conservative: what is a repeat's own at single
+    coordinates counts in both resamplings.
 
     The bootstrap of a maximum is not consistent (Bickel and Freedman): with `"max_over_median"` the
     interval is a guide, and holds for the K sampled coordinates. Prefer `"q95_over_median"`, whose
