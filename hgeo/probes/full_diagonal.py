@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from hgeo.batching import averaged, first_piece
 from hgeo.errors import NoPreconditionerError
+from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.checks import check_layers
 from hgeo.params.coordinates import Coordinates
@@ -51,6 +52,7 @@ class DiagonalCost(NamedTuple):
     gradients: float
 
 
+@in_automatic_axes
 def full_diagonal(
     loss: Loss,
     params: PyTree,
@@ -145,6 +147,7 @@ def full_diagonal(
     return OrderedDict(zip(layers, values, strict=True))
 
 
+@in_automatic_axes
 def full_diagonal_cost(
     loss: Loss,
     params: PyTree,

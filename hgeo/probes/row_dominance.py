@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.coordinates import Coordinates
@@ -20,6 +21,7 @@ from hgeo.second_order.summation import total
 PyTree = Any
 
 
+@in_automatic_axes
 def row_dominance(
     loss: Loss,
     params: PyTree,

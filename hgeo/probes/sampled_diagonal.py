@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from hgeo.batching import first_piece
+from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import held
@@ -95,6 +96,7 @@ def sampled_diagonal(
     return entries
 
 
+@in_automatic_axes
 def choose_mode(
     loss: Loss,
     params: PyTree,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.arguments import check_key, check_whole
+from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
@@ -51,6 +52,7 @@ class Spectrum(NamedTuple):
         return jnp.maximum(jnp.abs(self.largest), jnp.abs(self.smallest))
 
 
+@in_automatic_axes
 def spectrum(
     loss: Loss,
     params: PyTree,

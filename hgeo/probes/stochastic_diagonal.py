@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from hgeo.arguments import check_key, check_whole
 from hgeo.batching import averaged
+from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss, call_loss
 from hgeo.params.checks import check_layers
 from hgeo.params.layers import Layer
@@ -37,6 +38,7 @@ class Estimate(NamedTuple):
     standard_error: jax.Array
 
 
+@in_automatic_axes
 def stochastic_diagonal(
     loss: Loss,
     params: PyTree,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.batching import averaged
+from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.static_leaves import held
@@ -19,6 +20,7 @@ from hgeo.second_order.quadratic_form import ProbePoints
 PyTree = Any
 
 
+@in_automatic_axes
 def evaluate_quadratic_forms(
     loss: Loss,
     params: PyTree,
