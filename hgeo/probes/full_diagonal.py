@@ -9,7 +9,6 @@ import jax.numpy as jnp
 
 from hgeo.batching import averaged, first_piece
 from hgeo.errors import NoPreconditionerError
-from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.checks import check_layers
 from hgeo.params.coordinates import Coordinates
@@ -18,6 +17,7 @@ from hgeo.params.leaf_paths import leaves_by_path
 from hgeo.params.static_leaves import held
 from hgeo.probes.per_unit.diagonals import UnitDiagonals
 from hgeo.second_order.chunking import mapped
+from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.flops import operations
 from hgeo.second_order.memory import checked_chunk_size, chunk_of, one_at_a_time
 from hgeo.second_order.modes import MODES, ModeChoice, check_mode, choose, choose_product

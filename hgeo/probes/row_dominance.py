@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.coordinates import Coordinates
@@ -15,6 +14,7 @@ from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
 from hgeo.probes.hvp import hessian_product, together
 from hgeo.second_order.chunking import mapped
+from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.memory import checked_chunk_size, chunk_of
 from hgeo.second_order.summation import total
 

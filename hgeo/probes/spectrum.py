@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.arguments import check_key, check_whole
-from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
 from hgeo.probes.hvp import hessian_product, together
+from hgeo.second_order.explicit_axes import in_automatic_axes
 
 PyTree = Any
 

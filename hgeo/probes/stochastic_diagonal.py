@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 from hgeo.arguments import check_key, check_whole
 from hgeo.batching import averaged
-from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss, call_loss
 from hgeo.params.checks import check_layers
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
 from hgeo.probes.hvp import hessian_product, together
 from hgeo.probes.per_unit.hutchinson import hutchinson_diagonal
+from hgeo.second_order.explicit_axes import in_automatic_axes
 
 PyTree = Any
 

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from hgeo.losses import varying_axes
 from hgeo.params.coordinates import Coordinates
 from hgeo.second_order.chunking import even_chunks, in_chunks
+from hgeo.second_order.coordinate_axis import CoordinateAxis
 from hgeo.second_order.jaxpr import active, reaching
 from hgeo.second_order.leaf_tangents import tangents_of_coordinate, tangents_of_direction
 from hgeo.second_order.linearity import LinearityRules
@@ -138,22 +139,25 @@ class AdjointWeighted(QuadraticForms):
                 self._next[end] = plan(end.variables, end.position, ahead), ahead
                 end = ahead
 
-    def at_all_points(self, chunk: int | ChunkSize) -> list[jax.Array]:
-        """For each layer the values at its `n` points, `(n,)`, `chunk` of them together."""
+    def at_all_points(
+        self, chunk: int | ChunkSize, axis: CoordinateAxis | None = None
+    ) -> list[jax.Array]:
+        """As in `QuadraticForms`."""
         if not self._are_shared():
-            return super().at_all_points(chunk)
+            return super().at_all_points(chunk, axis)
         most = {name: self._most(name, chunk) for name in self}
         if isinstance(chunk, ChunkSize):
             most = dict.fromkeys(most, min(most.values()))
         points = {name: self._probe_points[name].points for name in self}
         by_size: dict[int, list[str]] = {}
         for name in self:
-            by_size.setdefault(even_chunks(len(points[name]), most[name])[1], []).append(name)
+            num_points = -(-len(points[name]) // (axis.size if axis else 1))
+            by_size.setdefault(even_chunks(num_points, most[name])[1], []).append(name)
         values = {}
         for size, names in by_size.items():
             paths = {name: list(self._cut_points(name)) for name in names}
-            chunks = {name: in_chunks(points[name], size) for name in names}
-            values |= shared_loop(paths, chunks, self._first_segment, self._next_segment)
+            chunks = {name: in_chunks(points[name], size, axis) for name in names}
+            values |= shared_loop(paths, chunks, self._first_segment, self._next_segment, axis)
         return [
             values[name].ravel()[: len(points[name])].astype(self._layers[name].dtype)
             for name in self

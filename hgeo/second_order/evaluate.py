@@ -8,11 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.batching import averaged
-from hgeo.explicit_axes import in_automatic_axes
 from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.static_leaves import held
 from hgeo.second_order.adjoint_weighted import ShareSegments
+from hgeo.second_order.coordinate_axis import coordinate_axis_of
+from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.memory import ChunkSize, checked_chunk_size, one_at_a_time
 from hgeo.second_order.modes import MODES, ModeChoice, check_mode, choose
 from hgeo.second_order.quadratic_form import ProbePoints
@@ -33,6 +34,7 @@ def evaluate_quadratic_forms(
     microbatch_size: int | None = None,
     precision: str | None = "highest",
     axis_name: str | None = None,
+    coordinate_axis: str | None = None,
     share_segments: ShareSegments = "auto",
 ) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
     """vᵀHv for each layer and each v in `probe_points`, with the mode that was taken and why.
@@ -52,14 +54,20 @@ def evaluate_quadratic_forms(
         raise ValueError(f"share_segments must be 'auto', True or False, not {share_segments!r}")
     chunk = check_options(probe_points, mode, chunk_size, memory_budget)
     loss, params, batch = held(loss, params, batch)
+    axis = coordinate_axis_of(coordinate_axis, (params, batch))
     choices = []
 
     def values_of_piece(total, params, piece):
         choice = choose(mode, total, params, probe_points)
         choices.append(choice)
+        if axis is not None and not choice.vmapped:
+            raise ValueError(
+                f"coordinate_axis={coordinate_axis!r} splits coordinates that are computed "
+                f"together, but {choice.reason}"
+            )
         options = {"share_segments": share_segments} if choice.mode == "adjoint_weighted" else {}
         forms = MODES[choice.mode](total, params, probe_points, **options)
-        return forms.at_all_points(chunk if choice.vmapped else one_at_a_time(chunk))
+        return forms.at_all_points(chunk if choice.vmapped else one_at_a_time(chunk), axis)
 
     values = averaged(
         values_of_piece,

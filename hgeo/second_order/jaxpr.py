@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from hgeo.explicit_axes import explicit_sharding, to_automatic, to_explicit
+from hgeo.second_order.explicit_axes import explicit_sharding, to_automatic, to_explicit
 from hgeo.second_order.primitives import known_name
 
 OPENED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}

@@ -91,9 +91,22 @@ def in_automatic_axes(function: Callable[..., Any]) -> Callable[..., Any]:
         if mesh is None:
             return function(loss, params, batch, *others, **options)
         of_types = with_explicit_axes(loss, params, batch)
+        on_automatic = on_automatic_axes(functools.partial(function, of_types))
+        return on_automatic(params, batch, *others, **options)
+
+    return compute
+
+
+def on_automatic_axes(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of pytrees that computes on automatic axes; results lie whole on every device."""
+
+    def compute(*arguments, **options):
+        mesh = explicit_mesh((arguments, options))
+        if mesh is None:
+            return function(*arguments, **options)
         with jax.sharding.use_abstract_mesh(automatic(mesh)):
-            given = to_automatic((params, batch, others, options))
-            results = function(of_types, *given[:2], *given[2], **given[3])
+            arguments, options = to_automatic((arguments, options))
+            results = function(*arguments, **options)
         whole = NamedSharding(mesh, PartitionSpec())
         is_array = lambda leaf: isinstance(leaf, jax.Array)
         return jax.tree.map(
