@@ -68,28 +68,29 @@ def loss(params, batch):
     """The mean cross-entropy; where the mesh has explicit axes, with the types that they need."""
     mesh = jax.typeof(params["head"]).sharding.mesh
     if mesh.explicit_axes:
-        whole, by_example = NamedSharding(mesh, P()), NamedSharding(mesh, BATCH)
-        params = jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, whole), params)
+        gather = lambda leaf: jax.sharding.reshard(leaf, NamedSharding(mesh, P()))
+        by_example = NamedSharding(mesh, BATCH)
         x = params["embedding"].at[batch["tokens"]].get(out_sharding=by_example)
     else:
+        gather = lambda leaf: leaf
         x = params["embedding"][batch["tokens"]]
-    return _mean_loss(params, x, batch["labels"])
+    return _mean_loss(params, x, batch["labels"], gather)
 
 
-def _mean_loss(params, x, labels):
+def _mean_loss(params, x, labels, gather):
     length = x.shape[1]
     seen = jnp.tril(jnp.ones((length, length), bool))
     for block in params["blocks"]:
         heads = [
-            (_norm(x) @ block[name]).reshape(*x.shape[:2], HEADS, WIDTH // HEADS)
+            (_norm(x) @ gather(block[name])).reshape(*x.shape[:2], HEADS, WIDTH // HEADS)
             for name in ("query", "key", "value")
         ]
         scores = jnp.einsum("bthe,bshe->bhts", *heads[:2]) * (WIDTH // HEADS) ** -0.5
         weights = jax.nn.softmax(jnp.where(seen[None, None], scores, -1e9))
         mixed = jnp.einsum("bhts,bshe->bthe", weights, heads[2]).reshape(x.shape)
-        x = x + mixed @ block["out"]
-        x = x + jax.nn.gelu(_norm(x) @ block["up"]) @ block["down"]
-    logits = jax.nn.log_softmax(_norm(x) @ params["head"])
+        x = x + mixed @ gather(block["out"])
+        x = x + jax.nn.gelu(_norm(x) @ gather(block["up"])) @ gather(block["down"])
+    logits = jax.nn.log_softmax(_norm(x) @ gather(params["head"]))
     return -jnp.mean(jnp.sum(logits * jax.nn.one_hot(labels, VOCABULARY, dtype=x.dtype), -1))
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from hgeo.devices import shares_of, spread
 from hgeo.second_order.summation import inner, total
 
 # What a multiply-add takes on 2 CPU cores, in units of one in a large matrix product: to make G by
@@ -66,7 +67,7 @@ class WideProduct:
             twice = jnp.where(jnp.arange(len(rest)) < len(own), 1.0, 2.0).astype(rest.dtype)
             rest = rest * twice[:, None]
             # One row of G for all tokens: (tokens, V) times (V, d − start).
-            one_row = lambda row, rest=rest: weights @ (rest * row[None]).T
+            one_row = lambda row, rest=rest: spread(weights @ (rest * row[None]).T)
             pieces.append(jnp.moveaxis(jax.lax.map(one_row, own), 0, -1))
 
         def apply(moved):
@@ -85,10 +86,16 @@ class WideProduct:
 
         def square_of_token(token):
             moved, weight = token
-            return jnp.sum(weight * jnp.square(moved @ self.matrix))
+            return jnp.sum(weight * jnp.square(moved @ self.matrix), axis=-1)
 
         def apply(moved):
             tokens = (moved.reshape(-1, d), weights)
+            shares = shares_of(self.matrix)
+            if shares > 1 and len(weights) % shares == 0:
+                # One token of each device's share together: a loop over tokens that lie on one
+                # device after the other would run on every device for all of them.
+                by_share = lambda x: spread(x.reshape(shares, -1, x.shape[-1]))
+                tokens = jax.tree.map(lambda x: jnp.moveaxis(by_share(x), 1, 0), tokens)
             return total(jax.lax.map(square_of_token, tokens, batch_size=max(1, BLOCK // wide)))
 
         return apply
