@@ -7,7 +7,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import hgeo
 
 P = PartitionSpec
-WIDTH, WIDE, VOCABULARY, LENGTH, EXAMPLES, HEADS = 8, 16, 24, 4, 8, 2
+WIDTH, WIDE, VOCABULARY, LENGTH, EXAMPLES, HEADS = 8, 24, 40, 3, 8, 2
 AXES = ("data", "fsdp", "tensor")
 SHAPES = {"fsdp": (2, 4, 1), "tensor": (2, 1, 4), "both": (2, 2, 2)}
 

@@ -92,6 +92,12 @@ def as_equation(eqn: core.JaxprEqn) -> Equation:
     return Equation(eqn.primitive, eqn.params, *numbers, avals, eqn.ctx, _explicit(eqn))
 
 
+def _is_cast(eqn: core.JaxprEqn) -> bool:
+    """Whether it only changes between explicit and automatic axes."""
+    types = [explicit_sharding(atom.aval) is None for atom in (*eqn.invars, *eqn.outvars)]
+    return types[0] != types[1]
+
+
 def _explicit(eqn: core.JaxprEqn) -> tuple[Any, ...] | None:
     if not any(explicit_sharding(atom.aval) for atom in (*eqn.invars, *eqn.outvars)):
         return None
@@ -173,6 +179,8 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
             ins = [read(atom) for atom in eqn.invars]
             if known_name(eqn.primitive) in opened:
                 outs = walk(*_body(eqn, constant), ins)
+            elif known_name(eqn.primitive) == "reshard" and _is_cast(eqn):
+                outs = ins  # an equation casts what it reads by itself
             else:
                 outs = [new(var.aval) for var in eqn.outvars]
                 equations.append(
