@@ -79,6 +79,8 @@ def full_diagonal(
     length; 1 for a plain network) give all its entries. Else entry by entry, as
     `sampled_diagonal`. `full_diagonal_cost` tells which, why, and at what price.
 
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
+
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.

@@ -43,6 +43,8 @@ def row_dominance(
     from one Hessian-vector product: `jax.jvp` over `jax.grad`, or `jax.grad` over `jax.grad` where
     a `custom_vjp` function has no forward derivative.
 
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
+
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.

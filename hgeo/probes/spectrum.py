@@ -74,6 +74,8 @@ def spectrum(
 
         (1/n) Σ_k f(λ_k) ≈ mean over v of Σ_m τ_m f(θ_m).
 
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
+
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.

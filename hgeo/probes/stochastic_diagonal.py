@@ -63,6 +63,8 @@ def stochastic_diagonal(
     so that a batch averages the noise. XDiag (matfree's): a low-rank part from the samples and
     Hutchinson on the rest, each sample left out once; two products a sample.
 
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
+
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.
