@@ -174,6 +174,18 @@ def shares_of(array: Any) -> int:
     return math.prod(mesh.shape[name] for name in names) if mesh else 1
 
 
+def pin(array: Any, names: tuple[str, ...]) -> Any:
+    """A traced array split along its leading axis over some mesh axes, and no others.
+
+    XLA carries what is asked of a value back to what it is made of; it stops at what is pinned.
+    """
+    mesh = jax.typeof(array).sharding.mesh
+    if array.shape[0] % math.prod(mesh.shape[name] for name in names):
+        return array
+    spec = [names, *[PartitionSpec.UNCONSTRAINED] * (array.ndim - 1)]
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
 def spread(array: Any, axis: int = 0) -> Any:
     """A traced array split along one axis over all devices on which it lies, if it divides.
 

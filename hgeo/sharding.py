@@ -189,6 +189,13 @@ def check_split_options(coordinate_axis: str | None, batch_spec: BatchSpec) -> N
             )
 
 
+def batch_axes_of(batch: PyTree, batch_spec: BatchSpec) -> tuple[str, ...] | None:
+    """The mesh axes over which a batch is split along its leading axis; `None` for none."""
+    shardings = filter(None, map(_named_sharding, jax.tree.leaves(batch)))
+    specs = [*(sharding.spec for sharding in shardings), _leading(batch_spec)]
+    return next(filter(None, map(_first_axes, specs)), None)
+
+
 def whole_array(array: Any) -> Any:
     """One array, whole on every device that holds a part of it."""
     sharding = _named_sharding(array)
@@ -210,14 +217,18 @@ def _leading(spec: BatchSpec) -> PartitionSpec:
 
 
 def _num_shares(mesh: Mesh, spec: PartitionSpec) -> int:
-    first = spec[0] if len(spec) else None
-    names = () if first is None else (first,) if isinstance(first, str) else tuple(first)
+    names = _first_axes(spec)
     unknown = [name for name in names if name not in mesh.axis_names]
     if unknown or len(spec) > 1:
         raise ValueError(
             f"batch_spec must name axes of {_said(mesh)} for the leading axis alone, not {spec}"
         )
     return math.prod(mesh.shape[name] for name in names)
+
+
+def _first_axes(spec: PartitionSpec) -> tuple[str, ...]:
+    first = spec[0] if len(spec) else None
+    return () if first is None else (first,) if isinstance(first, str) else tuple(first)
 
 
 def _devices(mesh: Mesh) -> tuple[Any, ...]:

@@ -1,7 +1,7 @@
 """What a probe of params in shards costs each device, read from the compiled programs.
 
 A decoder LM as a plain pytree is laid over the devices as FSDP, tensor parallelism and both lay it
-(`jax.jit` of `hgeo.sampled_diagonal`, virtual devices). Per device and times their number, against
+(`hgeo.make_probe`, virtual devices). Per device and times their number, against
 one device: operations and temporaries; then bytes of each kind of collective.
 """
 
@@ -86,8 +86,7 @@ def probe_of(size: Size, layout: str, shape: tuple[int, int, int]) -> Any:
     )
     layers = hgeo.find_layers(params)
     coordinates = hgeo.sample_coordinates(layers, COORDINATES, jax.random.key(0))
-    probe = lambda params, batch: hgeo.sampled_diagonal(loss, params, batch, coordinates)
-    return jax.jit(probe).lower(given, batch).compile()
+    return hgeo.make_probe(loss, coordinates, mesh=mesh).lower(given, batch).compile()
 
 
 def spec_of(name: str, layout: str) -> PartitionSpec:

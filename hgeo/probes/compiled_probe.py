@@ -17,6 +17,7 @@ from hgeo.second_order.modes import ModeChoice
 from hgeo.sharding import (
     BatchSpec,
     OverMesh,
+    batch_axes_of,
     check_no_devices,
     check_split_options,
     mesh_of_params,
@@ -59,7 +60,9 @@ class Probe:
         self._mesh, self._batch_spec, self._devices = mesh, batch_spec, devices
         self._over_batch = OverBatch(self._on_device, make_mesh(devices))
         self._over_mesh = functools.cache(
-            lambda mesh: OverMesh(self._of_whole_arrays, mesh, batch_spec)
+            lambda mesh, batch_axes: OverMesh(
+                functools.partial(self._of_whole_arrays, batch_axes), mesh, batch_spec
+            )
         )
 
     @property
@@ -75,26 +78,26 @@ class Probe:
     def __call__(self, params: PyTree, batch: PyTree) -> "OrderedDict[str, jax.Array]":
         """The entries by layer name, each of shape `(K,)`."""
         arguments = self._arguments(params, batch)
-        over_mesh = self._where_params_lie(params)
+        over_mesh = self._where_params_lie(params, batch)
         entries = over_mesh(*arguments) if over_mesh else self._over_batch(*arguments)
         return OrderedDict((name, entries[name]) for name in self._coordinates)
 
     def lower(self, params: PyTree, batch: PyTree) -> Any:
         """Its program for such arguments, as `jax.jit(...).lower` gives it."""
         arguments = self._arguments(params, batch)
-        over_mesh = self._where_params_lie(params)
+        over_mesh = self._where_params_lie(params, batch)
         if over_mesh:
             return over_mesh.lower(*arguments)
         return self._over_batch.program(arguments).lower(*arguments)
 
-    def _where_params_lie(self, params) -> OverMesh | None:
+    def _where_params_lie(self, params, batch) -> OverMesh | None:
         """The program over the mesh on which params lie in shards, if they do."""
         mesh = mesh_of_params(params, self._mesh)
         if mesh is None:
             check_split_options(self._options["coordinate_axis"], self._batch_spec)
             return None
         check_no_devices(self._devices)
-        return self._over_mesh(mesh)
+        return self._over_mesh(mesh, batch_axes_of(batch, self._batch_spec))
 
     def _arguments(self, params, batch):
         return hold(params, "params"), self._coordinates, hold(batch, "batch")
@@ -102,12 +105,18 @@ class Probe:
     def _on_device(self, params, coordinates, batch):
         return self._evaluate(params, coordinates, batch, AXIS)
 
-    def _of_whole_arrays(self, params, coordinates, batch):
-        return self._evaluate(params, coordinates, batch, None)
+    def _of_whole_arrays(self, batch_axes, params, coordinates, batch):
+        return self._evaluate(params, coordinates, batch, None, batch_axes)
 
-    def _evaluate(self, params, coordinates, batch, axis_name):
+    def _evaluate(self, params, coordinates, batch, axis_name, batch_axes=None):
         entries, self._choice = evaluate_quadratic_forms(
-            self._loss, params, batch, coordinates, axis_name=axis_name, **self._options
+            self._loss,
+            params,
+            batch,
+            coordinates,
+            axis_name=axis_name,
+            batch_axes=batch_axes,
+            **self._options,
         )
         return entries
 

@@ -66,6 +66,7 @@ class AdjointWeighted(QuadraticForms):
         probe_points: ProbePoints,
         *,
         share_segments: ShareSegments = "auto",
+        batch_axes: tuple[str, ...] | None = None,
     ):
         """Traces the loss, runs it once forward and once backward, and plans the segments.
 
@@ -76,6 +77,7 @@ class AdjointWeighted(QuadraticForms):
           share_segments: whether `at_all_points` takes all layers in one loop, in which each
             segment is compiled once; "auto", where that pays. With `True`, cut points lie as close
             as they can.
+          batch_axes: the mesh axes over which the batch is split, where that is known.
         """
         super().__init__(
             {name: functools.partial(self._at, name) for name in probe_points}, probe_points
@@ -104,7 +106,7 @@ class AdjointWeighted(QuadraticForms):
                 out = equation.outputs[0]
                 own = probe_points[name].points.shape[0]
                 num_coordinates[out] = num_coordinates.get(out, 0) + own
-        context = SweepContext(rules, values, adjoints, num_coordinates)
+        context = SweepContext(rules, values, adjoints, num_coordinates, batch_axes)
         between = 1 if share_segments is True else LAYERS_BETWEEN_CUT_POINTS
         self._plan_segments(context, Segments(program, needed, self._sources, between))
 

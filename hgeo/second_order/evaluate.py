@@ -36,6 +36,7 @@ def evaluate_quadratic_forms(
     axis_name: str | None = None,
     coordinate_axis: str | None = None,
     share_segments: ShareSegments = "auto",
+    batch_axes: tuple[str, ...] | None = None,
 ) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
     """vᵀHv for each layer and each v in `probe_points`, with the mode that was taken and why.
 
@@ -46,6 +47,7 @@ def evaluate_quadratic_forms(
         segment of the program is compiled once (`True`: cut at as many places as there are;
         `False`: each layer has a loop of its own, in which its equations stand as often as they
         run); "auto", where that pays. The other modes have no segments.
+      batch_axes: the mesh axes over which the batch is split, where the caller knows.
 
     Raises:
       ValueError: `share_segments` is neither "auto" nor a bool.
@@ -65,7 +67,9 @@ def evaluate_quadratic_forms(
                 f"coordinate_axis={coordinate_axis!r} splits coordinates that are computed "
                 f"together, but {choice.reason}"
             )
-        options = {"share_segments": share_segments} if choice.mode == "adjoint_weighted" else {}
+        options: dict[str, Any] = {}
+        if choice.mode == "adjoint_weighted":
+            options = {"share_segments": share_segments, "batch_axes": batch_axes}
         forms = MODES[choice.mode](total, params, probe_points, **options)
         return forms.at_all_points(chunk if choice.vmapped else one_at_a_time(chunk), axis)
 

@@ -186,7 +186,7 @@ def test_squares_of_logits_are_spread_over_all_devices(num_coordinates):
 
     def square(matrix, weight, moved):
         assert shares_of(matrix) == 8
-        return WideProduct(0, matrix).square(weight, num_coordinates)(moved)
+        return WideProduct(0, matrix).square(weight, num_coordinates, ("data",))(moved)
 
     given = [
         jax.device_put(array, NamedSharding(mesh, spec))
