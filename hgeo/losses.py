@@ -144,7 +144,7 @@ def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
 
 def mean_over_devices(part: Weighted, axis_name: str | None) -> jax.Array:
     """Σ_d total_d / Σ_d weight_d over the devices along a named axis; `None`, there are none."""
-    sums = part if axis_name is None else jax.lax.psum(part, axis_name)
+    sums: Any = part if axis_name is None else jax.lax.psum(part, axis_name)
     return sums.total / sums.weight
 
 

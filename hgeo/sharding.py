@@ -33,7 +33,7 @@ def mesh_of_params(params: PyTree, mesh: Mesh | None = None) -> Mesh | None:
     Raises:
       ValueError: they lie on two meshes of different devices, or on another than `mesh`.
     """
-    found: dict[Any, tuple[str, Mesh]] = {}
+    found: dict[Any, tuple[str, Any]] = {}
     is_split = False
     for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
         sharding = _named_sharding(leaf)
@@ -102,15 +102,15 @@ class OverMesh:
         """The jitted function for arguments such as these."""
         return self._compiled(compiler_options(self._mesh, arguments) is not None)
 
-    def placed(self, arguments: Sequence[PyTree]) -> list[PyTree]:
+    def placed(self, arguments: Sequence[PyTree]) -> tuple[PyTree, ...]:
         """The arguments on the mesh."""
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
-            return list(arguments)
+            return tuple(arguments)
         *others, batch = arguments
-        return [
+        return (
             *(place_whole(tree, self._mesh) for tree in others),
             place_batch_on(batch, self._mesh, self._batch_spec),
-        ]
+        )
 
 
 def place_whole(tree: PyTree, mesh: Mesh) -> PyTree:
@@ -231,11 +231,11 @@ def _first_axes(spec: PartitionSpec) -> tuple[str, ...]:
     return () if first is None else (first,) if isinstance(first, str) else tuple(first)
 
 
-def _devices(mesh: Mesh) -> tuple[Any, ...]:
+def _devices(mesh: Any) -> tuple[Any, ...]:
     return tuple(np.ravel(mesh.devices))
 
 
-def _said(mesh: Mesh) -> str:
+def _said(mesh: Any) -> str:
     """A mesh as an error says it."""
     axes = ", ".join(f"{name}:{size}" for name, size in mesh.shape.items())
     numbers = [device.id for device in _devices(mesh)]

@@ -19,13 +19,14 @@ PyTree = Any
 
 def explicit_mesh(tree: PyTree) -> AbstractMesh | None:
     """The mesh of the first array of a tree whose type is on explicit axes; `None` without one."""
-    return next((s.mesh for leaf in jax.tree.leaves(tree) if (s := explicit_sharding(leaf))), None)
+    found = filter(None, map(explicit_sharding, jax.tree.leaves(tree)))
+    return next((sharding.mesh.abstract_mesh for sharding in found), None)
 
 
 def explicit_sharding(array: Any) -> NamedSharding | None:
     """An array's or an abstract value's sharding if it is on explicit axes, else `None`."""
-    sharding = getattr(getattr(array, "aval", array), "sharding", None)
-    mesh = getattr(sharding, "mesh", None)
+    sharding: Any = getattr(getattr(array, "aval", array), "sharding", None)
+    mesh: Any = getattr(sharding, "mesh", None)
     if not getattr(mesh, "explicit_axes", ()):
         return None
     return NamedSharding(mesh.abstract_mesh, sharding.spec)
@@ -45,7 +46,7 @@ def to_automatic(tree: PyTree) -> PyTree:
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-        mesh = automatic(sharding.mesh)
+        mesh = automatic(sharding.mesh.abstract_mesh)
         with jax.sharding.use_abstract_mesh(mesh):
             return jax.sharding.reshard(leaf, NamedSharding(mesh, PartitionSpec()))
 
@@ -68,6 +69,7 @@ def with_explicit_axes(loss: Callable[..., Any], *arguments: PyTree) -> Callable
       arguments: its arguments, on explicit axes.
     """
     mesh = explicit_mesh(arguments)
+    assert mesh is not None, "an argument is on explicit axes"
     shardings = [explicit_sharding(leaf) for leaf in jax.tree.leaves(arguments)]
 
     def evaluate(*given):

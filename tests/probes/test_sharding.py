@@ -167,6 +167,8 @@ def test_the_same_of_a_monitor():
     one = hgeo.Monitor(loss, layers, num=4, devices=jax.devices()[:1])(0, PARAMS, BATCH)
     monitor = hgeo.Monitor(loss, layers, num=4, batch=BATCH, mesh=mesh, batch_spec="data")
     found = monitor(0, on(mesh))
+    assert found is not None
+    assert one is not None
     assert found.keys() == one.keys()
     for name, value in one.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-5)
@@ -193,11 +195,11 @@ def test_squares_of_logits_are_spread_over_all_devices(num_coordinates):
         for array, spec in ((matrix, P(None, "model")), (weight, P("data")), (moved, P("data")))
     ]
     program = jax.jit(square).lower(*given).compile()
-    one = jax.jit(WideProduct(0, jnp.asarray(matrix)).square(weight, num_coordinates))
+    one = jax.jit(WideProduct(0, jnp.asarray(matrix)).square(jnp.asarray(weight), num_coordinates))
     np.testing.assert_allclose(program(*given), one(moved), rtol=1e-5)
     np.testing.assert_allclose(one(moved), np.sum(weight * (moved @ matrix) ** 2), rtol=1e-4)
     # A share is one token of 8; each row of G, or square, of it stands in the program.
-    whole = [line for line in program.as_text().splitlines() if "f32[4,8,4]" in line]
+    whole = [line for line in str(program.as_text()).splitlines() if "f32[4,8,4]" in line]
     assert not whole
 
 
