@@ -10,6 +10,7 @@ import numpy as np
 from jax.core import Tracer
 
 from hgeo.arguments import check_whole
+from hgeo.devices import shares_of
 from hgeo.losses import Loss, as_weighted, over_devices
 
 PyTree = Any
@@ -141,11 +142,20 @@ def sum_over_microbatches(
     (length,) = lengths
     pieces, rest = divmod(length, size)
 
+    # Of a batch that lies in shards each piece takes examples of every share, where pieces of
+    # neighbours would lie on one device after the other.
+    is_spread = any(jnp.ndim(leaf) and shares_of(leaf) > 1 for leaf in leaves)
+
+    def cut_out(leaf, start, count):
+        if not jnp.ndim(leaf):
+            return leaf
+        if is_spread and count == size:
+            by_place = leaf[: pieces * size].reshape(size, pieces, *leaf.shape[1:])
+            return jax.lax.dynamic_index_in_dim(by_place, start // size, 1, keepdims=False)
+        return jax.lax.dynamic_slice_in_dim(leaf, start, count)
+
     def of_piece(start, count):
-        cut = [
-            jax.lax.dynamic_slice_in_dim(leaf, start, count) if jnp.ndim(leaf) > 0 else leaf
-            for leaf in leaves
-        ]
+        cut = [cut_out(leaf, start, count) for leaf in leaves]
         return function(jax.tree.unflatten(treedef, cut), float(count))
 
     results = []

@@ -5,13 +5,14 @@ axis (`AXIS`) in collectives. Here they are wrapped by `jax.shard_map`, which `p
 become; the same functions run under `jax.pmap(function, axis_name=AXIS)`.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.core import Tracer
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 PyTree = Any
 
@@ -158,3 +159,41 @@ def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
     """Puts a batch on the devices of `mesh` as `OverBatch` takes it."""
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), batch_specs(batch, mesh))
     return jax.device_put(batch, shardings)
+
+
+def automatic_axes(array: Any) -> tuple[AbstractMesh | None, tuple[str, ...]]:
+    """The mesh on which a traced array lies, and those of its axes that XLA divides arrays over."""
+    mesh = jax.typeof(array).sharding.mesh
+    names = tuple(name for name in mesh.auto_axes if mesh.shape[name] > 1)
+    return (mesh, names) if names else (None, ())
+
+
+def shares_of(array: Any) -> int:
+    """Over how many devices XLA may divide what is computed of a traced array."""
+    mesh, names = automatic_axes(array)
+    return math.prod(mesh.shape[name] for name in names) if mesh else 1
+
+
+def pin(array: Any, names: tuple[str, ...]) -> Any:
+    """A traced array split along its leading axis over some mesh axes, and no others.
+
+    XLA carries what is asked of a value back to what it is made of; it stops at what is pinned.
+    """
+    mesh = jax.typeof(array).sharding.mesh
+    if array.shape[0] % math.prod(mesh.shape[name] for name in names):
+        return array
+    spec = [names, *[PartitionSpec.UNCONSTRAINED] * (array.ndim - 1)]
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec(*spec)))
+
+
+def spread(array: Any, axis: int = 0) -> Any:
+    """A traced array split along one axis over all devices on which it lies, if it divides.
+
+    Left to itself, XLA repeats on every device what follows from a sum over them.
+    """
+    mesh, names = automatic_axes(array)
+    if mesh is None or array.shape[axis] % shares_of(array):
+        return array
+    spec = [PartitionSpec.UNCONSTRAINED] * array.ndim
+    spec[axis] = names
+    return jax.lax.with_sharding_constraint(array, NamedSharding(mesh, PartitionSpec(*spec)))

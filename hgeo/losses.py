@@ -142,9 +142,9 @@ def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
     return jax.tree.map(varying, params)
 
 
-def mean_over_devices(part: Weighted, axis_name: str) -> jax.Array:
-    """Σ_d total_d / Σ_d weight_d over the devices along a named axis."""
-    sums = jax.lax.psum(part, axis_name)
+def mean_over_devices(part: Weighted, axis_name: str | None) -> jax.Array:
+    """Σ_d total_d / Σ_d weight_d over the devices along a named axis; `None`, there are none."""
+    sums: Any = part if axis_name is None else jax.lax.psum(part, axis_name)
     return sums.total / sums.weight
 
 

@@ -12,7 +12,10 @@ ROOT = pathlib.Path(__file__).parent.parent
 # From the ground up: a package uses what stands above it here, and of its own row where no circle
 # arises.
 TIERS = [
-    {"arguments", "compat", "config", "devices", "errors", "losses", "params", "statistics"},
+    {
+        *("arguments", "compat", "config", "devices", "errors", "losses", "params", "sharding"),
+        "statistics",
+    },
     {"batching", "curvature", "data", "models", "optimizers", "records"},
     {"report", "second_order", "workloads"},
     {"probes", "training"},
@@ -23,7 +26,7 @@ TIERS = [
 TIER = {name: number for number, names in enumerate(TIERS) for name in names}
 LIBRARY = {
     *("batching", "curvature", "devices", "losses", "measure", "params", "probes", "records"),
-    *("second_order", "statistics"),
+    *("second_order", "sharding", "statistics"),
 }
 
 TOP_LEVEL = "print(*sorted({name.partition('.')[0] for name in sys.modules}))"

@@ -1,7 +1,8 @@
 """What data parallelism exchanges and divides, read from the compiled programs; then on paper.
 
 An update and a probe of the language model are compiled for 1, 2, 4 and 8 (virtual) devices: bytes
-that collectives exchange, operations on each device. From operations and stated speeds, the
+that collectives exchange, operations on each device; then a probe of params that lie in shards.
+From operations and stated speeds, the
 expected time of Table 2(a) at paper scale, and of a probe of a model of a billion weights.
 """
 
@@ -21,6 +22,7 @@ import hgeo
 from configs import translation
 from experiments.benchmarks import machine
 from experiments.benchmarks.cases import PAD, Case, language_model
+from experiments.benchmarks.sharded import Size, sharded_lines
 from hgeo.devices import AXIS, REPLICATED, SHARDED, data_parallel, make_mesh
 from hgeo.losses import value_and_grad
 from hgeo.models.seq2seq import Seq2Seq, token_loss
@@ -36,6 +38,8 @@ BYTES = {"f32": 4, "f64": 8, "s32": 4, "u32": 4, "pred": 1, "bf16": 2, "f16": 2}
 # it that is assumed to be reached.
 MACHINES = {"1 H100": (67e12, 1), "8 H100": (67e12, 8), "TPU v4-32": (275e12 / 6, 16)}
 REACHED = 0.3
+
+SMALLEST = Size("smallest", width=8, blocks=1)
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -64,6 +68,9 @@ def main(arguments: Sequence[str]) -> None:
                 f"{gflop * number:14.3f}"
             )
             rows.append({"devices": number, "program": program, "bytes": exchanged, "gflop": gflop})
+    print("\nparams in shards, of a decoder LM:")
+    lines = sharded_lines((1, 2), (SMALLEST,)) if options.smoke else sharded_lines(devices)
+    print("\n".join(lines))
     if not options.smoke:
         print("\n".join([*paper_lines(), *large_lines()]))
     if options.out:

@@ -13,6 +13,9 @@ from hgeo.devices import AXIS, OverBatch
 from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.layers import Layer
+from hgeo.probes.compiled_probe import Probe, make_probe
+from hgeo.second_order.explicit_axes import on_automatic_axes
+from hgeo.sharding import BatchSpec, OverMesh
 
 PyTree = Any
 
@@ -76,6 +79,10 @@ class Context:
       options: how it is measured.
       outputs: `(variables, batch) -> outputs` of the model, where it is known.
       head: `(outputs, batch) -> loss`, the same.
+      axis_name: the axis over which the batch is split, each device with whole variables; `None`
+        where these lie in shards on `mesh`, and the loss is the global one.
+      batch_spec: how arrays of the batch that lie on no mesh are split, where variables do.
+      coordinate_axis: a mesh axis over which coordinates are split, the same.
     """
 
     loss: Loss
@@ -87,6 +94,9 @@ class Context:
     options: ProbeOptions
     outputs: Callable[[PyTree, PyTree], Any] | None = None
     head: Callable[[PyTree, PyTree], Any] | None = None
+    axis_name: str | None = AXIS
+    batch_spec: BatchSpec = None
+    coordinate_axis: str | None = None
 
     @property
     def layers(self) -> "OrderedDict[str, Layer]":
@@ -99,12 +109,39 @@ class Context:
         return {
             "microbatch_size": self.options.microbatch_size,
             "precision": self.options.precision,
-            "axis_name": AXIS,
+            "axis_name": self.axis_name,
         }
 
-    def compiled(self, function: Callable[..., Any]) -> OverBatch:
+    def compiled(self, function: Callable[..., Any]) -> OverBatch | OverMesh:
         """`function(..., batch)`, over all devices."""
+        if self.axis_name is None:
+            return OverMesh(function, self.mesh, self.batch_spec)
         return OverBatch(function, self.mesh)
+
+    def probe(self, loss: Loss, mode: str = "auto") -> Probe:
+        """The compiled probe of a loss of the same variables and batch."""
+        where: dict[str, Any] = {"devices": list(self.mesh.devices.flat)}
+        if self.axis_name is None:
+            where = {
+                "mesh": self.mesh,
+                "batch_spec": self.batch_spec,
+                "coordinate_axis": self.coordinate_axis,
+            }
+        return make_probe(
+            loss,
+            self.coordinates,
+            mode=mode,
+            chunk_size=self.options.chunk_size,
+            microbatch_size=self.options.microbatch_size,
+            precision=self.options.precision,
+            **where,
+        )
+
+
+@on_automatic_axes
+def entries_at(tree: PyTree, coordinates: Mapping[str, Coordinates]) -> dict[str, jax.Array]:
+    """The entries of a tree such as the variables at each layer's coordinates."""
+    return {name: chosen.layer.ravel(tree)[chosen.indices] for name, chosen in coordinates.items()}
 
 
 class AtCoordinates(NamedTuple):

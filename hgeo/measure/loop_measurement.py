@@ -2,22 +2,32 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hgeo.devices import place
 from hgeo.losses import Loss
-from hgeo.measure.context import AtCoordinates, Context, ProbeOptions
+from hgeo.measure.context import AtCoordinates, Context, ProbeOptions, entries_at
 from hgeo.measure.measurement import Measured, Measurement
 from hgeo.measure.monitor_arguments import check_state, check_trainable
 from hgeo.measure.named import OF_UPDATES
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import released
+from hgeo.sharding import BatchSpec, place_whole
 
 PyTree = Any
+
+
+class Where(NamedTuple):
+    """Where an iterate is measured: fields of `Context`."""
+
+    mesh: Mesh
+    axis_name: str | None
+    batch_spec: BatchSpec = None
+    coordinate_axis: str | None = None
 
 
 class LoopMeasurement:
@@ -30,16 +40,16 @@ class LoopMeasurement:
         statistics: Sequence[str],
         *,
         key: jax.Array,
-        mesh: Mesh,
         options: ProbeOptions,
         optimizer: Any,
         constants: Mapping[str, Any] | None,
     ):
         """Takes what a monitor takes; nothing is compiled yet."""
         self._loss, self._coordinates, self._statistics = loss, coordinates, tuple(statistics)
-        self._key, self._mesh, self._options = key, mesh, options
+        self._key, self._options = key, options
         self._optimizer, self._constants = optimizer, constants
         self._measurement: Measurement | None = None
+        self._where: Where | None = None
         self._directions: Callable[..., dict[str, AtCoordinates]] | None = None
 
     @property
@@ -51,18 +61,20 @@ class LoopMeasurement:
         self,
         params: PyTree,
         batch: PyTree,
+        where: Where,
         *,
         optimizer_state: PyTree,
         gradient: PyTree,
         updates: PyTree,
     ) -> Measured:
         """Measures one iterate, on the devices; the rest is as a monitor's call takes it."""
-        if self._measurement is None:
-            self._measurement = self._prepare(params, batch)
+        if self._measurement is None or where != self._where:
+            self._where = where
+            self._measurement = self._prepare(params, batch, where)
         directions = lambda: self._at_coordinates(params, batch, optimizer_state, gradient, updates)
         return self._measurement(params, batch, directions)
 
-    def _prepare(self, params, batch):
+    def _prepare(self, params, batch, where):
         outputs, head, loss = None, None, self._loss
         if isinstance(loss, tuple):
             outputs, head = map(released, loss)
@@ -77,7 +89,7 @@ class LoopMeasurement:
             coordinates=self._coordinates,
             variables=params,
             batch=batch,
-            mesh=self._mesh,
+            **where._asdict(),
             key=self._key,
             options=self._options,
             outputs=outputs,
@@ -95,7 +107,9 @@ class LoopMeasurement:
         found: dict[str, AtCoordinates] = {}
         if self._directions is not None and optimizer_state is not None:
             check_trainable(params)
-            state = place(optimizer_state, self._mesh)
+            assert self._where is not None, "it is measured somewhere"
+            lies_in_shards = self._where.axis_name is None
+            state = (place_whole if lies_in_shards else place)(optimizer_state, self._where.mesh)
             try:
                 found = self._directions(params, state, batch)
             except Exception as error:  # an update of Optax raises what it stumbles over
@@ -103,12 +117,19 @@ class LoopMeasurement:
                 raise
         if gradient is None:
             return found
-        at = lambda chosen, tree: np.asarray(chosen.layer.ravel(tree)[chosen.indices])
+        gradients = self._entries_of(gradient)
         return {
             name: AtCoordinates(
-                at(chosen, gradient),
-                -at(chosen, updates),
-                found[name].preconditioner if name in found else None,
+                gradients[name], -own, found[name].preconditioner if name in found else None
             )
-            for name, chosen in self._coordinates.items()
+            for name, own in self._entries_of(updates).items()
         }
+
+    def _entries_of(self, tree):
+        """The entries of a gradient or an update, which lies where the params do."""
+        assert self._where is not None, "it is measured somewhere"
+        take = entries_at
+        if self._where.axis_name is None:
+            whole = NamedSharding(self._where.mesh, PartitionSpec())
+            take = jax.jit(entries_at, out_shardings=whole)
+        return jax.tree.map(np.asarray, take(tree, self._coordinates))

@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hgeo.batching import sum_over_microbatches
-from hgeo.devices import AXIS
 from hgeo.losses import as_weighted, mean_over_devices, over_devices
 from hgeo.measure.context import AtCoordinates, Context, Probed
 from hgeo.measure.named import STATISTICS
-from hgeo.probes.compiled_probe import make_probe
+from hgeo.second_order.explicit_axes import in_automatic_axes
 
 PyTree = Any
 
@@ -39,24 +38,16 @@ class Measurement:
         Raises:
           ValueError: a statistic or an option that does not fit the loss or the layers.
         """
-        options = context.options
-        self._diagonal = make_probe(
-            context.loss,
-            context.coordinates,
-            mode=options.mode,
-            chunk_size=options.chunk_size,
-            microbatch_size=options.microbatch_size,
-            precision=options.precision,
-            devices=list(context.mesh.devices.flat),
-        )
+        size, axis_name = context.options.microbatch_size, context.axis_name
+        self._diagonal = context.probe(context.loss, context.options.mode)
 
-        def mean_loss(variables, batch):
-            variables = over_devices(variables, AXIS)
-            part = lambda piece, n: as_weighted(context.loss, variables, piece, n)
-            sums = sum_over_microbatches(part, batch, options.microbatch_size)
-            return mean_over_devices(sums, AXIS)
+        @in_automatic_axes
+        def mean_loss(loss, variables, batch):
+            variables = over_devices(variables, axis_name)
+            part = lambda piece, n: as_weighted(loss, variables, piece, n)
+            return mean_over_devices(sum_over_microbatches(part, batch, size), axis_name)
 
-        self._loss = context.compiled(mean_loss)
+        self._loss = context.compiled(functools.partial(mean_loss, context.loss))
         self._statistics = [STATISTICS[name](context) for name in statistics]
 
     @property

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
-from hgeo.devices import in_turn, make_mesh, place, place_batch
+from hgeo.devices import in_turn
 from hgeo.losses import Loss
 from hgeo.measure.loop_measurement import LoopMeasurement
 from hgeo.measure.monitor_arguments import (
@@ -20,11 +21,13 @@ from hgeo.measure.monitor_arguments import (
     to_options,
 )
 from hgeo.measure.monitor_output import MonitorOutput
+from hgeo.measure.monitor_placement import MonitorPlacement
 from hgeo.params.checks import check_layers
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import hold
 from hgeo.second_order.evaluate import check_options
+from hgeo.sharding import BatchSpec, check_no_devices
 
 PyTree = Any
 
@@ -62,7 +65,9 @@ class Monitor:
       preconditioner: what `hgeo.preconditioner` takes besides that state, such as `{"b2": 0.999}`
         for Adam; `preconditioned` needs it. P is held to the updates that the optimizer makes.
         Layers without one have NaN, and a warning says once why.
-      devices: those to measure on; `None`, all.
+      devices: those to measure on, where params do not lie in shards; `None`, all.
+      mesh: as in `make_probe`; so are `batch_spec` and `coordinate_axis`. Params that lie in shards
+        stay where they are, and so do the batch, gradients and an optimizer's state.
       name: stands in the column `optimizer` of `geometry.csv`; several monitors of one folder need
         different ones, or different repeats.
       repeat: stands in the column of that name.
@@ -108,6 +113,9 @@ class Monitor:
         optimizer: Any = None,
         preconditioner: Mapping[str, Any] | None = None,
         devices: Sequence[Any] | None = None,
+        mesh: Mesh | None = None,
+        batch_spec: BatchSpec = None,
+        coordinate_axis: str | None = None,
         name: str = "monitor",
         repeat: int = 0,
         steps_per_epoch: float | None = None,
@@ -123,8 +131,10 @@ class Monitor:
         key = jax.random.key(0) if key is None else key
         coordinates = sample_coordinates(layers, num, key)
         check_options(coordinates, measured_options.mode, measured_options.chunk_size, None)
-        self._mesh = make_mesh(devices)
-        self._batch = None if batch is None else place_batch(hold(batch, "batch"), self._mesh)
+        if mesh is not None:
+            check_no_devices(devices)
+        self._place = MonitorPlacement(devices, mesh, batch_spec, coordinate_axis)
+        self._batch = None if batch is None else self._place.fix(hold(batch, "batch"))
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be a function callback(step, values), not {callback!r}")
         self._every, self._statistics = every, tuple(statistics)
@@ -134,7 +144,6 @@ class Monitor:
             coordinates,
             statistics,
             key=key,
-            mesh=self._mesh,
             options=measured_options,
             optimizer=optimizer,
             constants=preconditioner,
@@ -213,13 +222,9 @@ class Monitor:
         check_update(
             self._statistics, self._has_optimizer, optimizer_state is not None, gradient, updates
         )
-        params = hold(params, "params")
-        params = in_turn(place(params, self._mesh))  # after what the loop has in flight
-        if self._batch is None:
-            batch = place_batch(hold(batch, "batch"), self._mesh)
-        else:
-            batch = self._batch
-        measured = self._measure(
-            params, batch, optimizer_state=optimizer_state, gradient=gradient, updates=updates
-        )
+        given = hold(batch, "batch") if self._batch is None else self._batch
+        params, batch, where = self._place(hold(params, "params"), given)
+        more = {"optimizer_state": optimizer_state, "gradient": gradient, "updates": updates}
+        params = in_turn(params)  # after what the loop has in flight
+        measured = self._measure(params, batch, where, **more)
         return self._output.write(step, measured)

@@ -15,11 +15,11 @@ import numpy as np
 from hgeo.curvature.fisher import fisher
 from hgeo.curvature.gauss_newton import gauss_newton
 from hgeo.measure.context import Context, Probed
-from hgeo.probes.compiled_probe import make_probe
 from hgeo.probes.condition_number import condition_number
 from hgeo.probes.full_diagonal import full_diagonal
 from hgeo.probes.row_dominance import row_dominance
 from hgeo.probes.spectrum import spectrum
+from hgeo.sharding import whole_array
 from hgeo.statistics.alignment import alignment
 from hgeo.statistics.entry_counts import counts
 from hgeo.statistics.low_rank import low_rank
@@ -135,7 +135,7 @@ def _low_rank(context: Context) -> Statistic:
         raise ValueError(f"statistics has 'low_rank', but no matrices are {many + flat}")
 
     def of_layer(layer, variables):
-        (kernel,) = layer.leaves(variables)
+        (kernel,) = map(whole_array, layer.leaves(variables))
         # A convolution's kernel as the matrix that it is for each position.
         found = decompose(kernel.reshape(-1, kernel.shape[-1]).T)
         return {
@@ -165,14 +165,7 @@ def _other_curvature(context: Context, name: str) -> Statistic:
         loss = lambda variables, batch: fisher(
             outputs, head, example_axes=jax.eval_shape(outputs, variables, batch).ndim - 1
         )(variables, batch)
-    probe = make_probe(
-        loss,
-        context.coordinates,
-        chunk_size=options.chunk_size,
-        microbatch_size=options.microbatch_size,
-        precision=options.precision,
-        devices=list(context.mesh.devices.flat),
-    )
+    probe = context.probe(loss)
 
     def statistic(probed):
         diagonal = probe(probed.variables, probed.batch)

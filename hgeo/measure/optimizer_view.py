@@ -14,7 +14,7 @@ from hgeo.batching import averaged
 from hgeo.curvature.preconditioning import diagonal_and_reasons
 from hgeo.curvature.update_response import differences
 from hgeo.errors import NoSecondMomentError
-from hgeo.measure.context import AtCoordinates, Context
+from hgeo.measure.context import AtCoordinates, Context, entries_at
 from hgeo.params.leaf_paths import leaves_by_path, path_of
 from hgeo.params.static_leaves import without
 
@@ -69,21 +69,23 @@ def directions_at_coordinates(
 
     The first call warns of the layers that have no preconditioner, with the reason.
     """
-    programs: list[Callable[..., OptimizerDirections]] = []
+    programs: list[Callable[..., Any]] = []
 
     def directions(variables, state, batch):
         if not programs:
             missing = missing_preconditioners(view, state, view.params(variables))
             _warn(context, view, missing)
             on_device = directions_on_device(context, view, frozenset(missing))
-            programs.append(context.compiled(on_device))
+
+            def at_coordinates(variables, state, batch):
+                trees = [view.variables({}, tree) for tree in on_device(variables, state, batch)]
+                return [entries_at(tree, context.coordinates) for tree in trees]
+
+            programs.append(context.compiled(at_coordinates))
         found = programs[0](variables, state, batch)
-        trees = [view.variables({}, tree) for tree in found]
         return {
-            name: AtCoordinates(
-                *(np.asarray(chosen.layer.ravel(tree)[chosen.indices]) for tree in trees)
-            )
-            for name, chosen in context.coordinates.items()
+            name: AtCoordinates(*(np.asarray(entries[name]) for entries in found))
+            for name in context.coordinates
         }
 
     return directions

@@ -1,13 +1,17 @@
 """Command line: R_med and other statistics of somebody's own saved checkpoint.
 
     python -m hgeo.probe_checkpoint --checkpoint=PATH --target=MODULE:FUNCTION --out=DIR
-        [--statistics=r_med,r_diag] [--layers=REGEX]
+        [--statistics=r_med,r_diag] [--layers=REGEX] [--mesh=data:2,fsdp:4] [--shard=fsdp]
 
 PATH is an Orbax checkpoint (an item's folder, a step's with one item, or a CheckpointManager's, of
 which the latest step is taken) or a safetensors file. FUNCTION takes nothing and returns
 `(loss, template, batch)`: `loss(params, batch)`, a pytree of arrays or `jax.ShapeDtypeStruct`s such
-as the params, and the batch. DIR then holds `geometry.csv`, `table.md`, `restored.json` and, where
-`r_med` is measured, `r_med.png`. The exit code is 2 for bad input, 3 where the loss or a Hessian
+as the params, and the batch. With --mesh each array is read into its shards, never whole: as the
+function `shardings(mesh, params)` of MODULE says, a pytree of `NamedSharding`s or `PartitionSpec`s,
+or as --shard does, each matrix along its longest axis that divides.
+
+DIR then holds `geometry.csv`, `table.md`, `restored.json` and, where `r_med` is measured,
+`r_med.png`. The exit code is 2 for bad input, 3 where the loss or a Hessian
 entry is not finite.
 """
 
@@ -32,7 +36,13 @@ from hgeo.measure.named import OF_UPDATES
 from hgeo.params.layers import find_layers
 from hgeo.params.leaf_paths import leaves_by_path
 from hgeo.probe_checkpoint.restore import Saved, find_saved, restore
-from hgeo.probe_checkpoint.target import load_target
+from hgeo.probe_checkpoint.shards import (
+    batch_axes,
+    parse_mesh,
+    shardings_along,
+    shardings_by_function,
+)
+from hgeo.probe_checkpoint.target import Target, load_target
 from hgeo.records.rows import GeometryRow, entries_not_finite
 from hgeo.records.run_records import read_rows, write_bytes, write_text
 from hgeo.report.figures import png, r_med_of_layers
@@ -74,6 +84,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--mode", default="auto", help=f"auto, {', '.join(MODES)}")
     add("--chunk_size", default="auto", help="coordinates computed together (auto)")
     add("--microbatch_size", type=int, default=None, help="examples computed together (all)")
+    add("--mesh", default=None, help="axes and sizes, such as data:2,fsdp:4: params lie in shards")
+    add("--shard", default=None, help="axes of --mesh over which each matrix is split")
+    add("--split_batch", default=None, help="axes of --mesh over which the batch is split (all)")
     return parser.parse_args(arguments)
 
 
@@ -91,8 +104,9 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
     except ValueError as error:
         raise InputError(f"--layers={options.layers}: {error}") from error
     saved = find_saved(options.checkpoint, options.subtree)
-    params = restore(saved, target.template, options.subtree)
-    _check_width(params)
+    _check_width(target.template)
+    where, shardings = _where(options, target)
+    params = restore(saved, target.template, options.subtree, shardings)
     chunk = options.chunk_size
     (out / GEOMETRY).unlink(missing_ok=True)  # the same probe's, which is done again
     with warnings.catch_warnings(record=True) as caught:
@@ -111,6 +125,7 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
                 mode=options.mode,
                 chunk_size=int(chunk) if chunk.isdigit() else chunk,
                 microbatch_size=options.microbatch_size,
+                **where,
             )
             monitor(saved.step or 0, params)
         except ValueError as error:
@@ -119,6 +134,31 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
     notes = [saved.note, *(str(w.message) for w in caught if w.category is UserWarning)]
     _write(options, out, saved, params, rows, monitor.mode, list(filter(None, notes)))
     return math.isfinite(rows[0].loss) and not entries_not_finite(rows)
+
+
+def _where(options: argparse.Namespace, target: Target) -> tuple[dict[str, Any], Any]:
+    """What the monitor is told of the mesh, and by path how each array lies on it.
+
+    Raises:
+      InputError: options that do not fit each other, the mesh or the arrays.
+    """
+    if options.mesh is None:
+        alone = [name for name in ("shard", "split_batch") if getattr(options, name) is not None]
+        if alone:
+            raise InputError(f"--{alone[0]} names axes of a mesh: give --mesh too")
+        return {}, None
+    mesh = parse_mesh(options.mesh)
+    if options.shard is not None:
+        shardings = shardings_along(options.shard, mesh, target.template)
+    elif target.shardings is not None:
+        shardings = shardings_by_function(target.shardings, mesh, target.template)
+    else:
+        raise InputError(
+            f"--mesh={options.mesh} needs --shard, or a function shardings(mesh, params) beside "
+            f"that of --target={options.target}"
+        )
+    axes = batch_axes(options.split_batch, mesh, target.batch)
+    return {"mesh": mesh, "batch_spec": axes}, shardings
 
 
 def _statistics(given: str) -> tuple[str, ...]:
@@ -169,12 +209,16 @@ def _take(options: argparse.Namespace) -> epath.Path:
 
 def _check_width(params: Any) -> None:
     for name, leaf in leaves_by_path(params).items():
-        own = np.asarray(leaf).dtype
+        own = _dtype(leaf)
         if jax.dtypes.canonicalize_dtype(own) != own:
             raise InputError(
                 f"{name} is {own}, which JAX would round: set the environment variable "
                 "JAX_ENABLE_X64=1"
             )
+
+
+def _dtype(leaf: Any) -> Any:
+    return leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
 
 
 def _write(
@@ -188,7 +232,7 @@ def _write(
 ) -> None:
     """Prints what was restored and measured, and writes all but `geometry.csv`."""
     arrays = {
-        name: f"{np.asarray(leaf).dtype}{list(np.shape(leaf))}"
+        name: f"{_dtype(leaf)}{list(np.shape(leaf))}"
         for name, leaf in leaves_by_path(params).items()
     }
     number = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(params))
@@ -197,7 +241,8 @@ def _write(
         "path": str(saved.path),
         "step": saved.step,
         "parameters": number,
-        "arrays_sha256": digest(jax.tree.map(np.asarray, params)),
+        # Of arrays in shards there is none: no host holds one whole.
+        "arrays_sha256": None if options.mesh else digest(jax.tree.map(np.asarray, params)),
         "arrays": arrays,
         "loss": rows[0].loss,
         "mode": mode,

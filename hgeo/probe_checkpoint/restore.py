@@ -7,12 +7,13 @@ for, before an array is read. Pickles are never loaded.
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
+from jax.sharding import NamedSharding
 
 from hgeo.errors import InputError
 from hgeo.params.leaf_paths import leaves_by_path, uncut_paths
@@ -35,6 +36,9 @@ class Array(NamedTuple):
         return f"{self.dtype}{list(self.shape)}"
 
 
+Shardings: TypeAlias = Mapping[str, NamedSharding] | None
+
+
 @dataclasses.dataclass(frozen=True)
 class Saved:
     """A checkpoint that was found.
@@ -45,7 +49,8 @@ class Saved:
       step: that of the folder's name; `None` where it has none.
       note: what a person should be told about the choice of it.
       arrays: those in it, by name.
-      load: reads those that a mapping from other names to these names asks for.
+      load: reads those that a mapping from other names to these names asks for; each into the
+        shards that a second mapping has for it, on the host where there is none.
     """
 
     kind: str
@@ -53,7 +58,7 @@ class Saved:
     step: int | None
     note: str
     arrays: dict[str, Array]
-    load: Callable[[Mapping[str, str]], dict[str, Any]]
+    load: Callable[[Mapping[str, str], Shardings], dict[str, Any]]
 
 
 def find_saved(checkpoint: epath.PathLike, subtree: str = "") -> Saved:
@@ -82,13 +87,17 @@ def find_saved(checkpoint: epath.PathLike, subtree: str = "") -> Saved:
     return _safetensors(path, subtree)
 
 
-def restore(saved: Saved, template: PyTree, subtree: str = "") -> PyTree:
+def restore(
+    saved: Saved, template: PyTree, subtree: str = "", shardings: Shardings = None
+) -> PyTree:
     """The params of a template's structure, with the values of a checkpoint.
 
     Args:
       saved: from `find_saved`.
       template: a pytree of arrays or `jax.ShapeDtypeStruct`s.
       subtree: as it was given to `find_saved`, for messages.
+      shardings: by path of the template, where each array lies; it is read by its shards, never
+        whole. `None`, whole on the host.
 
     Raises:
       InputError: names, shapes or dtypes differ, or the arrays can't be read.
@@ -118,7 +127,7 @@ def restore(saved: Saved, template: PyTree, subtree: str = "") -> PyTree:
     if differing:
         raise InputError(f"shapes or dtypes of {saved.path} differ: {_some(differing)}")
     try:
-        arrays = saved.load(names)
+        arrays = saved.load(names, shardings)
     except MemoryError:
         raise
     except Exception as error:  # Orbax, TensorStore and safetensors have no common class
@@ -224,13 +233,19 @@ def _orbax(path: epath.Path, subtree: str, step: int | None, note: str) -> Saved
             raise InputError(f"--subtree={subtree}: {inside} has no {key!r}; it has {has}")
         entry = entry[key]
 
-    def load(names):
+    def load(names, shardings):
         shape = lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
         item = jax.tree.map(shape, entry)
         for key in reversed(keys):
             item = {key: item}
         # Without shardings, arrays come to the host, on whatever devices they were saved.
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
+        if shardings is not None:
+            by_name = {there: shardings[name] for name, there in names.items()}
+            restore_args = jax.tree.unflatten(
+                jax.tree.structure(item),
+                [ocp.ArrayRestoreArgs(sharding=by_name[name]) for name in _by_path(entry, path)],
+            )
         arguments = ocp.args.PyTreeRestore(item, restore_args=restore_args, partial_restore=True)
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
             restored = checkpointer.restore(path, args=arguments)
@@ -274,9 +289,18 @@ def _safetensors(path: epath.Path, subtree: str) -> Saved:
             f"{path} has no array" + (f" below --subtree={subtree}" if subtree else "")
         )
 
-    def load(names):
+    def load(names, shardings):
+        def sharded(file, there, sharding):
+            shape = arrays[there].shape
+            if not shape:
+                return jax.device_put(file.get_tensor(full[there]), sharding)
+            part = file.get_slice(full[there])
+            return jax.make_array_from_callback(shape, sharding, lambda index: part[index])
+
         with safe_open(str(path), framework="np") as file:
-            return {name: file.get_tensor(full[there]) for name, there in names.items()}
+            if shardings is None:
+                return {name: file.get_tensor(full[there]) for name, there in names.items()}
+            return {name: sharded(file, there, shardings[name]) for name, there in names.items()}
 
     return Saved("safetensors", path, None, "", arrays, load)
 

@@ -22,11 +22,13 @@ class Target(NamedTuple):
       loss: `loss(params, batch)`, or the pair `(outputs, head)`.
       template: a pytree of arrays or `jax.ShapeDtypeStruct`s, such as the params.
       batch: a pytree of arrays.
+      shardings: the module's function `shardings(mesh, params)`, if it has one.
     """
 
     loss: Any
     template: PyTree
     batch: PyTree
+    shardings: Callable[[Any, PyTree], PyTree] | None = None
 
 
 def load_target(target: str) -> Target:
@@ -54,7 +56,9 @@ def load_target(target: str) -> Target:
     function = getattr(module, name, None)
     if not callable(function):
         raise InputError(f"{what}: {module_name} has no function {name!r}{_functions(module)}")
-    return _checked(what, function)
+    shardings = getattr(module, "shardings", None)
+    found = _checked(what, function)
+    return found._replace(shardings=shardings if callable(shardings) else None)
 
 
 def _checked(what: str, function: Callable[[], Any]) -> Target:

@@ -1,10 +1,12 @@
 """A compiled probe over all devices, for those who would rather not compose one."""
 
+import functools
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from hgeo.devices import AXIS, OverBatch, make_mesh
 from hgeo.losses import Loss
@@ -12,6 +14,14 @@ from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import hold, released
 from hgeo.second_order.evaluate import check_options, evaluate_quadratic_forms
 from hgeo.second_order.modes import ModeChoice
+from hgeo.sharding import (
+    BatchSpec,
+    OverMesh,
+    batch_axes_of,
+    check_no_devices,
+    check_split_options,
+    mesh_of_params,
+)
 
 PyTree = Any
 
@@ -40,12 +50,20 @@ class Probe:
         coordinates: Mapping[str, Coordinates],
         devices: Sequence[Any] | None,
         options: Mapping[str, Any],
+        mesh: Mesh | None = None,
+        batch_spec: BatchSpec = None,
     ):
         """Takes what `make_probe` takes; nothing is traced yet."""
         self._loss, self._coordinates = released(loss), OrderedDict(coordinates)
         self._options = options
         self._choice: ModeChoice | None = None
+        self._mesh, self._batch_spec, self._devices = mesh, batch_spec, devices
         self._over_batch = OverBatch(self._on_device, make_mesh(devices))
+        self._over_mesh = functools.cache(
+            lambda mesh, batch_axes: OverMesh(
+                functools.partial(self._of_whole_arrays, batch_axes), mesh, batch_spec
+            )
+        )
 
     @property
     def mode(self) -> str | None:
@@ -59,20 +77,46 @@ class Probe:
 
     def __call__(self, params: PyTree, batch: PyTree) -> "OrderedDict[str, jax.Array]":
         """The entries by layer name, each of shape `(K,)`."""
-        entries = self._over_batch(*self._arguments(params, batch))
+        arguments = self._arguments(params, batch)
+        over_mesh = self._where_params_lie(params, batch)
+        entries = over_mesh(*arguments) if over_mesh else self._over_batch(*arguments)
         return OrderedDict((name, entries[name]) for name in self._coordinates)
 
     def lower(self, params: PyTree, batch: PyTree) -> Any:
         """Its program for such arguments, as `jax.jit(...).lower` gives it."""
         arguments = self._arguments(params, batch)
+        over_mesh = self._where_params_lie(params, batch)
+        if over_mesh:
+            return over_mesh.lower(*arguments)
         return self._over_batch.program(arguments).lower(*arguments)
+
+    def _where_params_lie(self, params, batch) -> OverMesh | None:
+        """The program over the mesh on which params lie in shards, if they do."""
+        mesh = mesh_of_params(params, self._mesh)
+        if mesh is None:
+            check_split_options(self._options["coordinate_axis"], self._batch_spec)
+            return None
+        check_no_devices(self._devices)
+        return self._over_mesh(mesh, batch_axes_of(batch, self._batch_spec))
 
     def _arguments(self, params, batch):
         return hold(params, "params"), self._coordinates, hold(batch, "batch")
 
     def _on_device(self, params, coordinates, batch):
+        return self._evaluate(params, coordinates, batch, AXIS)
+
+    def _of_whole_arrays(self, batch_axes, params, coordinates, batch):
+        return self._evaluate(params, coordinates, batch, None, batch_axes)
+
+    def _evaluate(self, params, coordinates, batch, axis_name, batch_axes=None):
         entries, self._choice = evaluate_quadratic_forms(
-            self._loss, params, batch, coordinates, axis_name=AXIS, **self._options
+            self._loss,
+            params,
+            batch,
+            coordinates,
+            axis_name=axis_name,
+            batch_axes=batch_axes,
+            **self._options,
         )
         return entries
 
@@ -87,14 +131,21 @@ def make_probe(
     microbatch_size: int | None = None,
     precision: str | None = "highest",
     devices: Sequence[Any] | None = None,
+    mesh: Mesh | None = None,
+    batch_spec: BatchSpec = None,
+    coordinate_axis: str | None = None,
 ) -> Probe:
-    """A compiled probe of the Hessian diagonal, run over all given devices.
+    """A compiled probe of the Hessian diagonal, run over all given devices or where params lie.
 
         H_ii = ∂²L/∂w_i²,   L = Σ_d total_d / Σ_d weight_d over the devices' shares of the batch
 
-    Arrays of the batch are split over the devices along their leading axis; arrays without axes
-    (a dropout key, a temperature) and the params go whole to each. The loss is a device's own, and
-    may name the axis `"data"` in collectives (synchronised BatchNorm). No buffer is donated.
+    Params of which an array lies in shards by a `NamedSharding` stay where they are, on whatever
+    mesh, and so does the batch: the loss is then the global one, of whole arrays, and the program
+    gathers no more than a forward pass does.
+
+    Else the arrays of the batch are split over the devices along their leading axis; arrays without
+    axes (a dropout key, a temperature) and the params go whole to each. The loss is a device's own,
+    and may name the axis `"data"` in collectives (synchronised BatchNorm). No buffer is donated.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the mean over its examples, or `hgeo.Weighted`.
@@ -104,15 +155,21 @@ def make_probe(
       memory_budget: the same, on each device.
       microbatch_size: examples computed together on each device; `None`, all that it has.
       precision: as in `sampled_diagonal`.
-      devices: those to run on; `None`, all.
+      devices: those to run on, where params do not lie in shards; `None`, all.
+      mesh: a mesh of the params' devices; params that lie on no mesh go whole to each device of it.
+        `None`, that on which they lie in shards, if they do.
+      batch_spec: how arrays of the batch that lie on no mesh are split along their leading axis,
+        where params do: a name of a mesh axis, several, or a `PartitionSpec`. `None`, they are not:
+        each device computes all of them, and a warning says so.
+      coordinate_axis: a mesh axis over which coordinates are split, as in `sampled_diagonal`.
 
     Returns:
       A `Probe`, called as `probe(params, batch)`; it gives an `OrderedDict` of arrays of shape
       `(K,)` by layer name, in the order of `coordinates`, and states its `mode` and `reason`.
 
     Raises:
-      ValueError: as `sampled_diagonal`; and, when called, a batch that does not divide over
-        the devices.
+      ValueError: as `sampled_diagonal`; `mesh` beside `devices`; and, when called, a batch that
+        does not divide over the devices, or lies on others than the params.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch @ params["kernel"]) ** 2)
@@ -132,5 +189,8 @@ def make_probe(
         "memory_budget": memory_budget,
         "microbatch_size": microbatch_size,
         "precision": precision,
+        "coordinate_axis": coordinate_axis,
     }
-    return Probe(loss, coordinates, devices, options)
+    if mesh is not None:
+        check_no_devices(devices)
+    return Probe(loss, coordinates, devices, options, mesh, batch_spec)

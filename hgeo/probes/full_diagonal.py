@@ -17,6 +17,7 @@ from hgeo.params.leaf_paths import leaves_by_path
 from hgeo.params.static_leaves import held
 from hgeo.probes.per_unit.diagonals import UnitDiagonals
 from hgeo.second_order.chunking import mapped
+from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.flops import operations
 from hgeo.second_order.memory import checked_chunk_size, chunk_of, one_at_a_time
 from hgeo.second_order.modes import MODES, ModeChoice, check_mode, choose, choose_product
@@ -51,6 +52,7 @@ class DiagonalCost(NamedTuple):
     gradients: float
 
 
+@in_automatic_axes
 def full_diagonal(
     loss: Loss,
     params: PyTree,
@@ -76,6 +78,8 @@ def full_diagonal(
     Hessian-vector products in z as there are positions that depend on each other (a sequence's
     length; 1 for a plain network) give all its entries. Else entry by entry, as
     `sampled_diagonal`. `full_diagonal_cost` tells which, why, and at what price.
+
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
@@ -145,6 +149,7 @@ def full_diagonal(
     return OrderedDict(zip(layers, values, strict=True))
 
 
+@in_automatic_axes
 def full_diagonal_cost(
     loss: Loss,
     params: PyTree,

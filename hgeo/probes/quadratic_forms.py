@@ -35,6 +35,8 @@ def quadratic_forms(
     through several layers, take these as one layer (`find_layers` with a mapping from a name to
     several paths).
 
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
+
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.

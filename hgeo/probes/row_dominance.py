@@ -14,12 +14,14 @@ from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
 from hgeo.probes.hvp import hessian_product, together
 from hgeo.second_order.chunking import mapped
+from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.memory import checked_chunk_size, chunk_of
 from hgeo.second_order.summation import total
 
 PyTree = Any
 
 
+@in_automatic_axes
 def row_dominance(
     loss: Loss,
     params: PyTree,
@@ -40,6 +42,8 @@ def row_dominance(
     It is 0 for a diagonal matrix and sqrt(n − 1) for a constant one of n rows. Each row is exact,
     from one Hessian-vector product: `jax.jvp` over `jax.grad`, or `jax.grad` over `jax.grad` where
     a `custom_vjp` function has no forward derivative.
+
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.

@@ -11,6 +11,7 @@ from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import held
 from hgeo.second_order.evaluate import check_options, evaluate_quadratic_forms
+from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.modes import ModeChoice, choose
 
 PyTree = Any
@@ -28,6 +29,7 @@ def sampled_diagonal(
     microbatch_size: int | None = None,
     precision: str | None = "highest",
     axis_name: str | None = None,
+    coordinate_axis: str | None = None,
 ) -> "OrderedDict[str, jax.Array]":
     """Exact entries of each layer's Hessian diagonal, at the given coordinates.
 
@@ -35,7 +37,9 @@ def sampled_diagonal(
 
     where w is the layer's flat vector and every other weight stays as it is. It does not jit;
     callers do (or take `make_probe`). It runs inside `jit`, under `vmap` over stacked params, and
-    in `shard_map` or `pmap` with a named axis.
+    in `shard_map` or `pmap` with a named axis. Under `jit`, params and batch may lie in shards by
+    any `NamedSharding`, on automatic or explicit mesh axes; the loss is then the global one, and
+    only what a forward pass gathers is gathered.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
@@ -58,6 +62,9 @@ def sampled_diagonal(
         the ambient one.
       axis_name: the named axis over which the batch is split; the loss is then the device's own,
         and only totals, weights and results are summed over the axis.
+      coordinate_axis: an axis of the mesh on which params or batch lie, over which the coordinates
+        of a chunk are split; one by which the batch is not split, so that many coordinates of a
+        small batch use all devices. `chunk_size` is then each share's.
 
     Returns:
       An `OrderedDict` of arrays of shape `(K,)` by layer name, in the order of `coordinates`, in
@@ -67,7 +74,8 @@ def sampled_diagonal(
     Raises:
       ValueError: a loss that is not scalar, params that do not fit the coordinates, an unknown
         mode, `chunk_size` or `microbatch_size` below 1, a `memory_budget` below one coordinate,
-        no coordinates, a function or kernel in the loss without a second derivative.
+        no coordinates, a function or kernel in the loss without a second derivative, a
+        `coordinate_axis` that the mesh has not.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch["x"] @ params["kernel"]) ** 2)
@@ -91,10 +99,12 @@ def sampled_diagonal(
         microbatch_size=microbatch_size,
         precision=precision,
         axis_name=axis_name,
+        coordinate_axis=coordinate_axis,
     )
     return entries
 
 
+@in_automatic_axes
 def choose_mode(
     loss: Loss,
     params: PyTree,

@@ -11,6 +11,7 @@ from hgeo.losses import Loss
 from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
 from hgeo.probes.hvp import hessian_product, together
+from hgeo.second_order.explicit_axes import in_automatic_axes
 
 PyTree = Any
 
@@ -51,6 +52,7 @@ class Spectrum(NamedTuple):
         return jnp.maximum(jnp.abs(self.largest), jnp.abs(self.smallest))
 
 
+@in_automatic_axes
 def spectrum(
     loss: Loss,
     params: PyTree,
@@ -71,6 +73,8 @@ def spectrum(
     and squared first components τ are the nodes and weights of a quadrature,
 
         (1/n) Σ_k f(λ_k) ≈ mean over v of Σ_m τ_m f(θ_m).
+
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.

@@ -15,6 +15,7 @@ from hgeo.params.layers import Layer
 from hgeo.params.static_leaves import held
 from hgeo.probes.hvp import hessian_product, together
 from hgeo.probes.per_unit.hutchinson import hutchinson_diagonal
+from hgeo.second_order.explicit_axes import in_automatic_axes
 
 PyTree = Any
 
@@ -37,6 +38,7 @@ class Estimate(NamedTuple):
     standard_error: jax.Array
 
 
+@in_automatic_axes
 def stochastic_diagonal(
     loss: Loss,
     params: PyTree,
@@ -60,6 +62,8 @@ def stochastic_diagonal(
 
     so that a batch averages the noise. XDiag (matfree's): a low-rank part from the samples and
     Hutchinson on the rest, each sample left out once; two products a sample.
+
+    Under `jit`, params and batch may lie in shards by any `NamedSharding`.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.

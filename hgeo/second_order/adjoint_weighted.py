@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from hgeo.losses import varying_axes
 from hgeo.params.coordinates import Coordinates
 from hgeo.second_order.chunking import even_chunks, in_chunks
+from hgeo.second_order.coordinate_axis import CoordinateAxis
 from hgeo.second_order.jaxpr import active, reaching
 from hgeo.second_order.leaf_tangents import tangents_of_coordinate, tangents_of_direction
 from hgeo.second_order.linearity import LinearityRules
@@ -65,6 +66,7 @@ class AdjointWeighted(QuadraticForms):
         probe_points: ProbePoints,
         *,
         share_segments: ShareSegments = "auto",
+        batch_axes: tuple[str, ...] | None = None,
     ):
         """Traces the loss, runs it once forward and once backward, and plans the segments.
 
@@ -75,6 +77,7 @@ class AdjointWeighted(QuadraticForms):
           share_segments: whether `at_all_points` takes all layers in one loop, in which each
             segment is compiled once; "auto", where that pays. With `True`, cut points lie as close
             as they can.
+          batch_axes: the mesh axes over which the batch is split, where that is known.
         """
         super().__init__(
             {name: functools.partial(self._at, name) for name in probe_points}, probe_points
@@ -103,7 +106,7 @@ class AdjointWeighted(QuadraticForms):
                 out = equation.outputs[0]
                 own = probe_points[name].points.shape[0]
                 num_coordinates[out] = num_coordinates.get(out, 0) + own
-        context = SweepContext(rules, values, adjoints, num_coordinates)
+        context = SweepContext(rules, values, adjoints, num_coordinates, batch_axes)
         between = 1 if share_segments is True else LAYERS_BETWEEN_CUT_POINTS
         self._plan_segments(context, Segments(program, needed, self._sources, between))
 
@@ -138,22 +141,25 @@ class AdjointWeighted(QuadraticForms):
                 self._next[end] = plan(end.variables, end.position, ahead), ahead
                 end = ahead
 
-    def at_all_points(self, chunk: int | ChunkSize) -> list[jax.Array]:
-        """For each layer the values at its `n` points, `(n,)`, `chunk` of them together."""
+    def at_all_points(
+        self, chunk: int | ChunkSize, axis: CoordinateAxis | None = None
+    ) -> list[jax.Array]:
+        """As in `QuadraticForms`."""
         if not self._are_shared():
-            return super().at_all_points(chunk)
+            return super().at_all_points(chunk, axis)
         most = {name: self._most(name, chunk) for name in self}
         if isinstance(chunk, ChunkSize):
             most = dict.fromkeys(most, min(most.values()))
         points = {name: self._probe_points[name].points for name in self}
         by_size: dict[int, list[str]] = {}
         for name in self:
-            by_size.setdefault(even_chunks(len(points[name]), most[name])[1], []).append(name)
+            num_points = -(-len(points[name]) // (axis.size if axis else 1))
+            by_size.setdefault(even_chunks(num_points, most[name])[1], []).append(name)
         values = {}
         for size, names in by_size.items():
             paths = {name: list(self._cut_points(name)) for name in names}
-            chunks = {name: in_chunks(points[name], size) for name in names}
-            values |= shared_loop(paths, chunks, self._first_segment, self._next_segment)
+            chunks = {name: in_chunks(points[name], size, axis) for name in names}
+            values |= shared_loop(paths, chunks, self._first_segment, self._next_segment, axis)
         return [
             values[name].ravel()[: len(points[name])].astype(self._layers[name].dtype)
             for name in self

@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from hgeo.second_order.coordinate_axis import CoordinateAxis
+
 PyTree = Any
 
 
@@ -16,27 +18,35 @@ def even_chunks(num_points: int, most: int) -> tuple[int, int]:
     return chunks, math.ceil(num_points / chunks)
 
 
-def in_chunks(points: jax.Array, most: int) -> jax.Array:
+def in_chunks(points: jax.Array, most: int, axis: CoordinateAxis | None = None) -> jax.Array:
     """Points as chunks of at most `most`, the last filled up with the last point.
+
+    With an axis of devices each share of a chunk has at most `most`, and all have equally many.
 
     A smaller last chunk would be compiled as a program of its own, which takes as long as that of
     all others; what is filled up is to be cut off from the results.
     """
     num_points = points.shape[0]
-    chunks, size = even_chunks(num_points, most)
+    shares = axis.size if axis else 1
+    chunks, size = even_chunks(-(-num_points // shares), most)
+    size *= shares
     filled = points[jnp.minimum(jnp.arange(chunks * size), num_points - 1)]
     return filled.reshape(chunks, size, *points.shape[1:])
 
 
-def together(function: Callable[..., PyTree]) -> Callable[..., PyTree]:
+def together(
+    function: Callable[..., PyTree], axis: CoordinateAxis | None = None
+) -> Callable[..., PyTree]:
     """The function of several points at once, by `vmap`; of a single one, by itself.
 
-    What can't be vmapped is thus computed in chunks of one.
+    What can't be vmapped is thus computed in chunks of one. With an axis of devices, each of them
+    computes its share of the points.
     """
+    split = axis.split if axis else lambda tree: tree
 
     def apply_to_several(*points):
         if jax.tree.leaves(points)[0].shape[0] > 1:
-            return jax.vmap(function)(*points)
+            return split(jax.vmap(function)(*split(points)))
         result = function(*jax.tree.map(lambda x: x[0], points))
         return jax.tree.map(lambda x: x[None], result)
 
@@ -49,6 +59,7 @@ def mapped(
     most: int,
     report: Callable[[Any], None] | None = None,
     per_point: int = 1,
+    axis: CoordinateAxis | None = None,
 ) -> PyTree:
     """`function` of every point, at most `most` of them together.
 
@@ -58,15 +69,16 @@ def mapped(
       most: points in a chunk, which are vmapped; of 1, nothing is.
       report: called by the running program with `per_point` times the number of points done.
       per_point: what one point counts for.
+      axis: over which the points of a chunk are split; `most` is then each share's.
     """
     num_points = points.shape[0]
-    if report is None and num_points <= most:
+    if report is None and num_points <= most and axis is None:
         return together(function)(points)
-    chunks = in_chunks(points, most)
+    chunks = in_chunks(points, most, axis)
 
     def apply_to_chunk(numbered):
         number, chunk = numbered
-        results = together(function)(chunk)
+        results = together(function, axis)(chunk)
         if report is None:
             return results
         done = jnp.minimum((number + 1) * chunks.shape[1], num_points) * per_point

@@ -12,6 +12,8 @@ from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.static_leaves import held
 from hgeo.second_order.adjoint_weighted import ShareSegments
+from hgeo.second_order.coordinate_axis import coordinate_axis_of
+from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.memory import ChunkSize, checked_chunk_size, one_at_a_time
 from hgeo.second_order.modes import MODES, ModeChoice, check_mode, choose
 from hgeo.second_order.quadratic_form import ProbePoints
@@ -19,6 +21,7 @@ from hgeo.second_order.quadratic_form import ProbePoints
 PyTree = Any
 
 
+@in_automatic_axes
 def evaluate_quadratic_forms(
     loss: Loss,
     params: PyTree,
@@ -31,7 +34,9 @@ def evaluate_quadratic_forms(
     microbatch_size: int | None = None,
     precision: str | None = "highest",
     axis_name: str | None = None,
+    coordinate_axis: str | None = None,
     share_segments: ShareSegments = "auto",
+    batch_axes: tuple[str, ...] | None = None,
 ) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
     """vᵀHv for each layer and each v in `probe_points`, with the mode that was taken and why.
 
@@ -42,6 +47,7 @@ def evaluate_quadratic_forms(
         segment of the program is compiled once (`True`: cut at as many places as there are;
         `False`: each layer has a loop of its own, in which its equations stand as often as they
         run); "auto", where that pays. The other modes have no segments.
+      batch_axes: the mesh axes over which the batch is split, where the caller knows.
 
     Raises:
       ValueError: `share_segments` is neither "auto" nor a bool.
@@ -50,14 +56,22 @@ def evaluate_quadratic_forms(
         raise ValueError(f"share_segments must be 'auto', True or False, not {share_segments!r}")
     chunk = check_options(probe_points, mode, chunk_size, memory_budget)
     loss, params, batch = held(loss, params, batch)
+    axis = coordinate_axis_of(coordinate_axis, (params, batch))
     choices = []
 
     def values_of_piece(total, params, piece):
         choice = choose(mode, total, params, probe_points)
         choices.append(choice)
-        options = {"share_segments": share_segments} if choice.mode == "adjoint_weighted" else {}
+        if axis is not None and not choice.vmapped:
+            raise ValueError(
+                f"coordinate_axis={coordinate_axis!r} splits coordinates that are computed "
+                f"together, but {choice.reason}"
+            )
+        options: dict[str, Any] = {}
+        if choice.mode == "adjoint_weighted":
+            options = {"share_segments": share_segments, "batch_axes": batch_axes}
         forms = MODES[choice.mode](total, params, probe_points, **options)
-        return forms.at_all_points(chunk if choice.vmapped else one_at_a_time(chunk))
+        return forms.at_all_points(chunk if choice.vmapped else one_at_a_time(chunk), axis)
 
     values = averaged(
         values_of_piece,

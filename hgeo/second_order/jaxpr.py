@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
+from hgeo.second_order.explicit_axes import explicit_sharding, to_automatic, to_explicit
 from hgeo.second_order.primitives import known_name
 
 OPENED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
@@ -38,6 +39,8 @@ class Equation:
       outputs: numbers of those it writes.
       avals: shapes and dtypes of the outputs.
       context: what it was traced under (a context manager factory).
+      explicit: the shardings of its inputs, where it was traced on explicit mesh axes: the values
+        that it is applied to, and what it gives, are on automatic ones.
     """
 
     primitive: core.Primitive
@@ -46,6 +49,7 @@ class Equation:
     outputs: tuple[int, ...]
     avals: tuple[Any, ...]
     context: Any
+    explicit: tuple[Any, ...] | None = None
 
     @property
     def name(self) -> str:
@@ -58,8 +62,10 @@ class Equation:
         # Some releases of JAX give the functions among the parameters apart from the rest.
         functions, params = params if isinstance(params, tuple) else ((), params)
         with self.context.manager:
-            outputs = self.primitive.bind(*functions, *values, **params)
-        return list(outputs) if self.primitive.multiple_results else [outputs]
+            given = values if self.explicit is None else to_explicit(values, self.explicit)
+            outputs = self.primitive.bind(*functions, *given, **params)
+        outputs = list(outputs) if self.primitive.multiple_results else [outputs]
+        return outputs if self.explicit is None else to_automatic(outputs)
 
     def at(self, values: Sequence[Any], free: Sequence[int]) -> Callable[..., tuple[Any, ...]]:
         """The equation as a function of the inputs at the positions `free`, the others held.
@@ -83,7 +89,19 @@ def as_equation(eqn: core.JaxprEqn) -> Equation:
     ins, outs = len(eqn.invars), len(eqn.outvars)
     avals = tuple(var.aval for var in eqn.outvars)
     numbers = tuple(range(ins)), tuple(range(ins, ins + outs))
-    return Equation(eqn.primitive, eqn.params, *numbers, avals, eqn.ctx)
+    return Equation(eqn.primitive, eqn.params, *numbers, avals, eqn.ctx, _explicit(eqn))
+
+
+def _is_cast(eqn: core.JaxprEqn) -> bool:
+    """Whether it only changes between explicit and automatic axes."""
+    types = [explicit_sharding(atom.aval) is None for atom in (*eqn.invars, *eqn.outvars)]
+    return types[0] != types[1]
+
+
+def _explicit(eqn: core.JaxprEqn) -> tuple[Any, ...] | None:
+    if not any(explicit_sharding(atom.aval) for atom in (*eqn.invars, *eqn.outvars)):
+        return None
+    return tuple(explicit_sharding(atom.aval) for atom in eqn.invars)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +166,7 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
     def constant(value, aval):
         if id(value) not in known:
             known[id(value)] = new(aval)
-            constants[known[id(value)]] = value
+            constants[known[id(value)]] = to_automatic(value)
         return known[id(value)]
 
     def walk(jaxpr, consts, inputs):
@@ -161,11 +179,12 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
             ins = [read(atom) for atom in eqn.invars]
             if known_name(eqn.primitive) in opened:
                 outs = walk(*_body(eqn, constant), ins)
+            elif known_name(eqn.primitive) == "reshard" and _is_cast(eqn):
+                outs = ins  # an equation casts what it reads by itself
             else:
                 outs = [new(var.aval) for var in eqn.outvars]
-                shapes = tuple(var.aval for var in eqn.outvars)
                 equations.append(
-                    Equation(eqn.primitive, eqn.params, tuple(ins), tuple(outs), shapes, eqn.ctx)
+                    dataclasses.replace(as_equation(eqn), inputs=tuple(ins), outputs=tuple(outs))
                 )
             numbers.update(zip(eqn.outvars, outs, strict=True))
         return [read(atom) for atom in jaxpr.outvars]

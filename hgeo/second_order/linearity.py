@@ -21,7 +21,7 @@ LINEAR = {
     "gather", "scatter", "scatter-add", "scatter_add", "reduce_sum", "cumsum", "reduce_window_sum",
     "fft", "device_put", "sharding_constraint", "optimization_barrier", "name", "reduce_precision",
     "psum", "psum2", "psum_invariant", "pbroadcast", "pvary", "pcast", "ppermute", "all_gather",
-    "all_gather_invariant", "reduce_scatter", "all_to_all", "mesh_cast", "unvary",
+    "all_gather_invariant", "reduce_scatter", "all_to_all", "mesh_cast", "unvary", "reshard",
     "max", "min", "abs", "clamp", "rem", "reduce_max", "reduce_min", "sort", "top_k", "cummax",
     "cummin", "reduce_window_max", "reduce_window_min", "select_and_gather_add",
     "select_and_scatter_add", "scatter_min", "scatter_max", "scatter-min", "scatter-max",

@@ -8,6 +8,7 @@ import jax
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.directions import Directions
 from hgeo.second_order.chunking import mapped
+from hgeo.second_order.coordinate_axis import CoordinateAxis
 from hgeo.second_order.memory import ChunkSize, most_together, temporary_bytes
 
 # A point of a layer's coordinates or directions -> the form along it, a scalar.
@@ -33,10 +34,17 @@ class QuadraticForms(Mapping[str, QuadraticForm]):
     def __len__(self) -> int:  # noqa: D105 - as `Mapping` has it
         return len(self._forms)
 
-    def at_all_points(self, chunk: int | ChunkSize) -> list[jax.Array]:
-        """For each layer the values at its `n` points, `(n,)`, `chunk` of them together."""
+    def at_all_points(
+        self, chunk: int | ChunkSize, axis: CoordinateAxis | None = None
+    ) -> list[jax.Array]:
+        """For each layer the values at its `n` points, `(n,)`, `chunk` of them together.
+
+        Args:
+          chunk: points computed together.
+          axis: over which they are split; `chunk` is then each share's.
+        """
         return [
-            mapped(form, self._probe_points[name].points, self._most(name, chunk))
+            mapped(form, self._probe_points[name].points, self._most(name, chunk), axis=axis)
             for name, form in self.items()
         ]
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from hgeo.second_order.chunking import together
+from hgeo.second_order.coordinate_axis import CoordinateAxis
 
 Carry = tuple[jax.Array, Any]
 
@@ -18,6 +19,7 @@ def shared_loop(
     chunks: Mapping[str, jax.Array],
     first_segment: Callable[[str, jax.Array], Carry],
     next_segment: Callable[[Any, jax.Array, Any], Carry],
+    axis: CoordinateAxis | None = None,
 ) -> dict[str, jax.Array]:
     """What each point of each layer has gathered at the end of its layer's path.
 
@@ -27,6 +29,7 @@ def shared_loop(
       first_segment: from one point of a layer to its first cut point: a scalar and the tangents
         there.
       next_segment: from a cut point, with scalar and tangents, to the next.
+      axis: over which the points of a chunk are split.
 
     Returns:
       By layer the scalars, (chunks, size).
@@ -49,9 +52,9 @@ def shared_loop(
             is_first, start = segment
             if not is_first:
                 carried = arrive(start, place, number)
-                return together(functools.partial(next_segment, start))(*carried)
+                return together(functools.partial(next_segment, start), axis)(*carried)
             chunk = jax.lax.dynamic_index_in_dim(chunks[start], number, keepdims=False)
-            return together(functools.partial(first_segment, start))(chunk)
+            return together(functools.partial(first_segment, start), axis)(chunk)
 
         if len(segments[end]) == 1:
             return through(segments[end][0])

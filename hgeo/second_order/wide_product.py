@@ -18,6 +18,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from hgeo.devices import automatic_axes, pin, shares_of, spread
 from hgeo.second_order.summation import inner, total
 
 # What a multiply-add takes on 2 CPU cores, in units of one in a large matrix product: to make G by
@@ -43,34 +44,48 @@ class WideProduct:
     source: int
     matrix: jax.Array
 
-    def square(self, weight: jax.Array, num_coordinates: int) -> Callable[[jax.Array], jax.Array]:
+    def square(
+        self, weight: jax.Array, num_coordinates: int, batch_axes: tuple[str, ...] | None = None
+    ) -> Callable[[jax.Array], jax.Array]:
         """Σ_v w_v ż_v², a scalar, as a function of ẋ of shape (..., d).
 
         Args:
           weight: w for each token, of shape (..., V).
           num_coordinates: how often the function will be called.
+          batch_axes: the mesh axes over which tokens are split, where that is known; G is then
+            split over all axes.
         """
         d, wide = self.matrix.shape
         cost_of_gram = MAKE_GRAM * d * d * wide + APPLY_GRAM * num_coordinates * d * d
         with_gram = cost_of_gram < SQUARE * num_coordinates * d * wide
         by_token = weight.reshape(-1, wide)
-        return self._with_gram(by_token) if with_gram else self._by_blocks(by_token)
+        if not with_gram:
+            return self._by_blocks(by_token)
+        is_known = batch_axes is not None and automatic_axes(self.matrix)[0] is not None
+        return self._with_gram(by_token, batch_axes if is_known else None)
 
-    def _with_gram(self, weights: jax.Array) -> Callable[[jax.Array], jax.Array]:
-        d = self.matrix.shape[0]
+    def _with_gram(
+        self, weights: jax.Array, batch_axes: tuple[str, ...] | None
+    ) -> Callable[[jax.Array], jax.Array]:
+        d, matrix = self.matrix.shape[0], self.matrix
+        pinned = spread_over = lambda array: array
+        if batch_axes is not None:
+            pinned, spread_over = lambda array: pin(array, batch_axes), spread
+            matrix = pin(matrix, ())  # a loop over rows that lie in shards would gather each
+            weights = pinned(weights)
         size = max(1, -(-d // PIECES))
         pieces = []
         for start in range(0, d, size):
-            own, rest = self.matrix[start : start + size], self.matrix[start:]
+            own, rest = matrix[start : start + size], matrix[start:]
             # Below the diagonal blocks an entry of G counts for its mirror image too.
             twice = jnp.where(jnp.arange(len(rest)) < len(own), 1.0, 2.0).astype(rest.dtype)
             rest = rest * twice[:, None]
             # One row of G for all tokens: (tokens, V) times (V, d − start).
-            gram_row = lambda row, rest=rest: weights @ (rest * row[None]).T
+            gram_row = lambda row, rest=rest: spread_over(weights @ (rest * row[None]).T)
             pieces.append(jnp.moveaxis(jax.lax.map(gram_row, own), 0, -1))
 
         def apply(moved):
-            moved = moved.reshape(-1, d)
+            moved = spread_over(pinned(moved.reshape(-1, d)))
             numbers = (((1,), (1,)), ((0,), (0,)))
             products = [
                 jax.lax.dot_general(moved[:, k * size :], piece, numbers)
@@ -85,10 +100,16 @@ class WideProduct:
 
         def square_of_token(token):
             moved, weight = token
-            return jnp.sum(weight * jnp.square(moved @ self.matrix))
+            return jnp.sum(weight * jnp.square(moved @ self.matrix), axis=-1)
 
         def apply(moved):
             tokens = (moved.reshape(-1, d), weights)
+            shares = shares_of(self.matrix)
+            if shares > 1 and len(weights) % shares == 0:
+                # One token of each device's share together: a loop over tokens that lie on one
+                # device after the other would run on every device for all of them.
+                by_share = lambda x: spread(x.reshape(shares, -1, x.shape[-1]))
+                tokens = jax.tree.map(lambda x: jnp.moveaxis(by_share(x), 1, 0), tokens)
             return total(jax.lax.map(square_of_token, tokens, batch_size=max(1, BLOCK // wide)))
 
         return apply

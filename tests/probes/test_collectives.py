@@ -22,9 +22,12 @@ def bytes_exchanged(text):
     """Bytes of every collective's result in a compiled program, and the collectives in loops."""
     found = 0
     for result, _ in COLLECTIVE.findall(text):
-        for bits, sizes in SHAPE.findall(result):
-            found += int(bits) // 8 * math.prod(int(size) for size in sizes.split(",") if size)
+        found += sum(bytes_of(*array) for array in SHAPE.findall(result))
     return found
+
+
+def bytes_of(bits, sizes):
+    return int(bits) // 8 * math.prod(int(size) for size in sizes.split(",") if size)
 
 
 def test_the_reader_counts():

@@ -25,7 +25,7 @@ from hgeo.second_order.linearity import LinearityRules
 
 # Each output has the label of the input in its place.
 _SAME = {
-    "copy", "copy_p", "name", "device_put", "sharding_constraint", "pvary", "pcast",
+    "copy", "copy_p", "name", "device_put", "sharding_constraint", "reshard", "pvary", "pcast",
     "reduce_precision", "optimization_barrier", "convert_element_type",
 }  # fmt: skip
 _COLLECTIVES = {

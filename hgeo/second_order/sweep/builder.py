@@ -164,7 +164,9 @@ class PlanBuilder:
         square = self.once(
             ("square", root, *self._origins[root]),
             (),
-            lambda: product.square(weight.astype(product.matrix.dtype), num_coordinates),
+            lambda: product.square(
+                weight.astype(product.matrix.dtype), num_coordinates, self.context.batch_axes
+            ),
         )
         return lambda tangents: square(dense(tangents.read(product.source)))
 

@@ -32,6 +32,7 @@ class SweepContext:
       adjoints: of the outputs of every equation that is not linear in what moves.
       num_coordinates: maps an equation's output variable to the number of coordinates whose tangent
         passes through it.
+      batch_axes: the mesh axes over which the batch is split, where that is known.
       shared: arrays that several sweeps read, by key; added to while sweeps are planned.
     """
 
@@ -39,6 +40,7 @@ class SweepContext:
     values: Mapping[int, Any]
     adjoints: Mapping[int, Any]
     num_coordinates: Mapping[int, int]
+    batch_axes: tuple[str, ...] | None = None
     shared: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     def once(self, key: tuple[Any, ...], read: Sequence[Any], make: Callable[[], Any]) -> Any:

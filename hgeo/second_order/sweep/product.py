@@ -11,7 +11,7 @@ from hgeo.second_order.sweep.builder import PlanBuilder
 from hgeo.second_order.sweep.tangents import Tangents
 from hgeo.second_order.wide_product import WideProduct
 
-_PARAMS = ("dimension_numbers", "precision", "preferred_element_type", "out_sharding")
+_PARAMS = ("dimension_numbers", "precision", "preferred_element_type")
 
 
 def takes(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> bool:

@@ -1,0 +1,250 @@
+"""Params that lie in shards over a mesh: where they lie, and a program that runs there.
+
+Whose params lie on a mesh by `NamedSharding` keeps them there: the program is JAX's own (`jax.jit`
+of a function of whole arrays), the loss is a global one, and no axis has a name in the code.
+"""
+
+import contextlib
+import functools
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from hgeo.devices import compiler_options
+
+PyTree = Any
+BatchSpec = PartitionSpec | str | Sequence[str] | None
+
+
+def mesh_of_params(params: PyTree, mesh: Mesh | None = None) -> Mesh | None:
+    """The mesh on which params lie in shards; `None` where none of them does.
+
+    Args:
+      params: a pytree of arrays.
+      mesh: one that was asked for; params count as lying there, whatever they are.
+
+    Raises:
+      ValueError: they lie on two meshes of different devices, or on another than `mesh`.
+    """
+    found: dict[Any, tuple[str, Any]] = {}
+    is_split = False
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        sharding = _named_sharding(leaf)
+        if sharding is None:
+            continue
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        found.setdefault(_devices(sharding.mesh), (path, sharding.mesh))
+        is_split = is_split or not sharding.is_fully_replicated
+    if mesh is None and not is_split:
+        return None
+    if len(found) > 1:
+        (one, first), (other, second) = list(found.values())[:2]
+        raise ValueError(
+            f"params must lie on one mesh, but {one!r} lies on {_said(first)} and {other!r} on "
+            f"{_said(second)}"
+        )
+    if not found:
+        return mesh
+    ((path, own),) = found.values()
+    if mesh is not None and _devices(mesh) != _devices(own):
+        raise ValueError(f"mesh={_said(mesh)} was given, but {path!r} lies on {_said(own)}")
+    return own
+
+
+def lies_in_shards(tree: PyTree) -> bool:
+    """Whether an array of a tree lies in shards by a `NamedSharding`."""
+    shardings = map(_named_sharding, jax.tree.leaves(tree))
+    return any(sharding and not sharding.is_fully_replicated for sharding in shardings)
+
+
+class OverMesh:
+    """A function of params, a batch last, and what is between them, compiled for where they lie.
+
+    Params and batch keep their own shardings; what lies on no mesh, goes whole to every device. The
+    outputs are numbers that lie whole on every device.
+    """
+
+    def __init__(self, function: Callable[..., Any], mesh: Mesh, batch_spec: BatchSpec = None):
+        """Takes a function of whole arrays.
+
+        Args:
+          function: traced with the arguments' own shardings.
+          mesh: from `mesh_of_params`.
+          batch_spec: how arrays of the batch that lie on no mesh are split.
+        """
+        self._mesh, self._batch_spec = mesh, batch_spec
+        whole = NamedSharding(mesh, PartitionSpec())
+        compiled = lambda options: jax.jit(function, out_shardings=whole, compiler_options=options)
+        self._compiled = functools.cache(
+            lambda on_gpu: compiled(compiler_options(mesh, ()) if on_gpu else None)
+        )
+
+    def __call__(self, *arguments: PyTree) -> Any:
+        """The function's outputs, whole on every device."""
+        arguments = self.placed(arguments)
+        with _mesh_context(self._mesh, arguments):
+            return self.program(arguments)(*arguments)
+
+    def lower(self, *arguments: PyTree) -> Any:
+        """The program for such arguments, as `jax.jit(...).lower` gives it."""
+        arguments = self.placed(arguments)
+        with _mesh_context(self._mesh, arguments):
+            return self.program(arguments).lower(*arguments)
+
+    def program(self, arguments: Sequence[PyTree]) -> Any:
+        """The jitted function for arguments such as these."""
+        return self._compiled(compiler_options(self._mesh, arguments) is not None)
+
+    def placed(self, arguments: Sequence[PyTree]) -> tuple[PyTree, ...]:
+        """The arguments on the mesh."""
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+            return tuple(arguments)
+        *others, batch = arguments
+        return (
+            *(place_whole(tree, self._mesh) for tree in others),
+            place_batch_on(batch, self._mesh, self._batch_spec),
+        )
+
+
+def place_whole(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The tree with arrays that lie on no mesh put whole on every device; others stay."""
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def of(leaf):
+        is_placed = _named_sharding(leaf) is not None or isinstance(leaf, jax.ShapeDtypeStruct)
+        return leaf if is_placed else jax.device_put(leaf, whole)
+
+    return jax.tree.map(of, tree)
+
+
+def place_batch_on(batch: PyTree, mesh: Mesh, batch_spec: BatchSpec = None) -> PyTree:
+    """A batch on the mesh of the params: arrays that lie there stay, others go by `batch_spec`.
+
+    Raises:
+      ValueError: an array lies on other devices, or does not divide by `batch_spec`.
+    """
+    spec = _leading(batch_spec)
+    num_shares, is_whole = _num_shares(mesh, spec), True
+
+    def of(keys, leaf):
+        nonlocal is_whole
+        path = jax.tree_util.keystr(keys, simple=True, separator="/")
+        sharding = _named_sharding(leaf)
+        if sharding is not None:
+            if _devices(sharding.mesh) != _devices(mesh):
+                raise ValueError(
+                    f"params lie on {_said(mesh)}, but the batch's array {path!r} lies on "
+                    f"{_said(sharding.mesh)}"
+                )
+            is_whole = is_whole and sharding.is_fully_replicated
+            return leaf
+        if isinstance(leaf, jax.ShapeDtypeStruct):
+            is_whole = False
+            return leaf
+        if not jnp.ndim(leaf) or spec == PartitionSpec():
+            return jax.device_put(leaf, NamedSharding(mesh, PartitionSpec()))
+        if jnp.shape(leaf)[0] % num_shares:
+            raise ValueError(
+                f"the batch's number of examples must be a multiple of the {num_shares} shares of "
+                f"batch_spec={spec}, but {path or 'the batch'} has {jnp.shape(leaf)[0]}"
+            )
+        is_whole = is_whole and num_shares == 1
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    result = jax.tree_util.tree_map_with_path(of, batch)
+    if is_whole and mesh.size > 1 and any(map(jnp.ndim, jax.tree.leaves(batch))):
+        axis = mesh.axis_names[0]
+        warnings.warn(
+            f"the batch lies whole on each of the {mesh.size} devices, each of which computes all "
+            f'of it; to split it give batch_spec="{axis}", or put it there with jax.device_put('
+            f'batch, NamedSharding(mesh, PartitionSpec("{axis}")))',
+            stacklevel=2,
+        )
+    return result
+
+
+def check_no_devices(devices: Any) -> None:
+    """Raises a ValueError where devices are given beside a mesh."""
+    if devices is not None:
+        raise ValueError(
+            f"devices={devices!r} were given, but params lie on a mesh, whose devices are used: "
+            "leave devices out"
+        )
+
+
+def check_split_options(coordinate_axis: str | None, batch_spec: BatchSpec) -> None:
+    """Raises a ValueError where an option that needs a mesh is given for params on none."""
+    for name, value in (("coordinate_axis", coordinate_axis), ("batch_spec", batch_spec)):
+        if value is not None:
+            raise ValueError(
+                f"{name}={value!r} names axes of a mesh, but no array of the params lies in shards "
+                "on one: give mesh=, or put the params on a mesh"
+            )
+
+
+def batch_axes_of(batch: PyTree, batch_spec: BatchSpec) -> tuple[str, ...] | None:
+    """The mesh axes over which a batch is split along its leading axis; `None` for none."""
+    shardings = filter(None, map(_named_sharding, jax.tree.leaves(batch)))
+    specs = [*(sharding.spec for sharding in shardings), _leading(batch_spec)]
+    return next(filter(None, map(_first_axes, specs)), None)
+
+
+def whole_array(array: Any) -> Any:
+    """One array, whole on every device that holds a part of it."""
+    sharding = _named_sharding(array)
+    if sharding is None or sharding.is_fully_replicated:
+        return array
+    return jax.device_put(array, NamedSharding(sharding.mesh, PartitionSpec()))
+
+
+def _named_sharding(leaf: Any) -> NamedSharding | None:
+    sharding = getattr(leaf, "sharding", None) if not isinstance(leaf, Tracer) else None
+    is_named = isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh)
+    return sharding if is_named else None
+
+
+def _leading(spec: BatchSpec) -> PartitionSpec:
+    if spec is None or isinstance(spec, PartitionSpec):
+        return spec or PartitionSpec()
+    return PartitionSpec(spec if isinstance(spec, str) else tuple(spec))
+
+
+def _num_shares(mesh: Mesh, spec: PartitionSpec) -> int:
+    names = _first_axes(spec)
+    unknown = [name for name in names if name not in mesh.axis_names]
+    if unknown or len(spec) > 1:
+        raise ValueError(
+            f"batch_spec must name axes of {_said(mesh)} for the leading axis alone, not {spec}"
+        )
+    return math.prod(mesh.shape[name] for name in names)
+
+
+def _first_axes(spec: PartitionSpec) -> tuple[str, ...]:
+    first = spec[0] if len(spec) else None
+    return () if first is None else (first,) if isinstance(first, str) else tuple(first)
+
+
+def _devices(mesh: Any) -> tuple[Any, ...]:
+    return tuple(np.ravel(mesh.devices))
+
+
+def _said(mesh: Any) -> str:
+    """A mesh as an error says it."""
+    axes = ", ".join(f"{name}:{size}" for name, size in mesh.shape.items())
+    numbers = [device.id for device in _devices(mesh)]
+    which = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
+    return f"the mesh {axes} (devices {which})"
+
+
+def _mesh_context(mesh: Mesh, arguments: Sequence[PyTree]) -> contextlib.AbstractContextManager:
+    """The mesh for a loss that names its axes, unless one is set already or it is being traced."""
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
+    is_set = not jax.sharding.get_abstract_mesh().empty
+    return contextlib.nullcontext() if traced or is_set else jax.set_mesh(mesh)

@@ -1,0 +1,213 @@
+"""Params in shards: they stay there, and what cannot work is one sentence."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+import hgeo
+from hgeo.devices import shares_of, spread
+from hgeo.second_order.wide_product import WideProduct
+from tests.probes.test_collectives import COLLECTIVE, SHAPE, bytes_of
+
+P = PartitionSpec
+PARAMS = {"up": np.ones((8, 24), np.float32), "down": np.ones((24, 4), np.float32)}
+BATCH = np.linspace(-1.0, 1.0, 64, dtype=np.float32).reshape(8, 8)
+SPECS = {"up": P(None, "model"), "down": P("model", None)}
+
+
+def loss(params, batch):
+    return jnp.mean((jnp.tanh(batch @ params["up"]) @ params["down"]) ** 2)
+
+
+def mesh_of(shape=(4, 2), axis_type=AxisType.Auto, devices=None):
+    return jax.make_mesh(shape, ("data", "model"), axis_types=(axis_type,) * 2, devices=devices)
+
+
+def on(mesh, params=PARAMS):
+    return {name: jax.device_put(params[name], NamedSharding(mesh, SPECS[name])) for name in params}
+
+
+@pytest.fixture(scope="module")
+def coordinates():
+    return hgeo.sample_coordinates(hgeo.find_layers(PARAMS), 4, jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def expected(coordinates):
+    return hgeo.make_probe(loss, coordinates, devices=jax.devices()[:1])(PARAMS, BATCH)
+
+
+def check(found, expected):
+    for name, entries in expected.items():
+        np.testing.assert_allclose(found[name], entries, rtol=1e-5)
+
+
+def test_params_stay_in_their_shards(coordinates, expected):
+    probe = hgeo.make_probe(loss, coordinates, batch_spec="data")
+    params = on(mesh_of())
+    entries = probe(params, BATCH)
+    check(entries, expected)
+    assert all(own.sharding.is_fully_replicated for own in entries.values())
+    program = probe.lower(params, BATCH).compile()
+    given = program.input_shardings[0][0]
+    assert given["up"].spec == P(None, "model")
+    gathered = [
+        bytes_of(*array)
+        for result, kind in COLLECTIVE.findall(program.as_text())
+        if kind == "all-gather"
+        for array in SHAPE.findall(result)
+    ]
+    assert max(gathered, default=0) <= PARAMS["up"].nbytes
+
+
+def test_explicit_axes_and_coordinates_over_devices(coordinates, expected):
+    mesh = mesh_of(axis_type=AxisType.Explicit)
+    batch = jax.device_put(BATCH, NamedSharding(mesh, P("data")))
+
+    def typed(params, batch):
+        assert jax.typeof(params["up"]).sharding.spec == P(None, "model")
+        hidden = jnp.tanh(jnp.matmul(batch, params["up"], out_sharding=P("data", "model")))
+        return jnp.mean(jnp.matmul(hidden, params["down"], out_sharding=P("data", None)) ** 2)
+
+    probe = hgeo.make_probe(typed, coordinates, coordinate_axis="model", chunk_size=1)
+    check(probe(on(mesh), batch), expected)
+
+
+def test_coordinates_of_whole_params_use_another_axis():
+    coordinates = hgeo.sample_coordinates(hgeo.find_layers(PARAMS), 16, jax.random.key(0))
+    mesh, operations, entries = mesh_of((2, 4)), [], []
+    for chunk_size, axis in ((4, None), (16, None), (4, "model")):
+        probe = hgeo.make_probe(
+            loss,
+            coordinates,
+            mesh=mesh,
+            batch_spec="data",
+            chunk_size=chunk_size,
+            coordinate_axis=axis,
+        )
+        entries.append(probe(PARAMS, BATCH))
+        operations.append(probe.lower(PARAMS, BATCH).compile().cost_analysis()["flops"])
+    check(entries[2], entries[0])
+    few, many, split = operations
+    assert split - few < 0.3 * (many - few)
+
+
+def test_a_whole_batch_is_told_of(coordinates, expected):
+    with pytest.warns(UserWarning, match=r'all of it; to split it give batch_spec="data"'):
+        check(hgeo.make_probe(loss, coordinates)(on(mesh_of()), BATCH), expected)
+
+
+def test_pieces_take_examples_of_every_share(coordinates, expected):
+    probe = hgeo.make_probe(loss, coordinates, batch_spec="data", microbatch_size=4)
+    check(probe(on(mesh_of()), BATCH), expected)
+
+
+def two_meshes():
+    devices = jax.devices()
+    return mesh_of((2, 2), devices=devices[:4]), mesh_of((2, 2), devices=devices[4:])
+
+
+def other_batch():
+    first, second = two_meshes()
+    return on(first), jax.device_put(BATCH, NamedSharding(second, P("data"))), {}
+
+
+def other_params():
+    first, second = two_meshes()
+    return {"up": on(first)["up"], "down": on(second)["down"]}, BATCH, {}
+
+
+REFUSED = {
+    "batch elsewhere": (
+        other_batch,
+        r"params lie on the mesh data:2, model:2 \(devices 0 to 3\), but the batch's array '' lies "
+        r"on the mesh data:2, model:2 \(devices 4 to 7\)",
+    ),
+    "two meshes": (other_params, r"params must lie on one mesh, but 'down' lies on .*'up' on"),
+    "uneven batch": (
+        lambda: (on(mesh_of()), BATCH[:6], {"batch_spec": "data"}),
+        r"must be a multiple of the 4 shares of batch_spec=.*'data'.*, but the batch has 6",
+    ),
+    "unknown axis": (
+        lambda: (on(mesh_of()), BATCH, {"batch_spec": "fsdp"}),
+        "batch_spec must name axes of the mesh data:4, model:2 .*fsdp",
+    ),
+    "unknown coordinate axis": (
+        lambda: (on(mesh_of()), BATCH, {"coordinate_axis": "x", "batch_spec": "data"}),
+        r"coordinate_axis must be one of the mesh's axes \('data', 'model'\), not 'x'",
+    ),
+    "no mesh": (
+        lambda: (PARAMS, BATCH, {"coordinate_axis": "model"}),
+        "coordinate_axis='model' names axes of a mesh, but no array of the params lies in shards",
+    ),
+    "devices too": (
+        lambda: (on(mesh_of()), BATCH, {"devices": jax.devices()[:2]}),
+        "were given, but params lie on a mesh, whose devices are used",
+    ),
+    "another mesh": (
+        lambda: (on(two_meshes()[0]), BATCH, {"mesh": two_meshes()[1]}),
+        r"mesh=the mesh .*devices 4 to 7.* was given, but 'down' lies on",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_mix_that_cannot_work_is_one_sentence(name, coordinates):
+    given, message = REFUSED[name]
+    params, batch, options = given()
+    with pytest.raises(ValueError, match=message) as error:
+        hgeo.make_probe(loss, coordinates, **options)(params, batch)
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_of_a_monitor():
+    layers, mesh = hgeo.find_layers(PARAMS), mesh_of()
+    one = hgeo.Monitor(loss, layers, num=4, devices=jax.devices()[:1])(0, PARAMS, BATCH)
+    monitor = hgeo.Monitor(loss, layers, num=4, batch=BATCH, mesh=mesh, batch_spec="data")
+    found = monitor(0, on(mesh))
+    assert found is not None
+    assert one is not None
+    assert found.keys() == one.keys()
+    for name, value in one.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-5)
+    with pytest.raises(ValueError, match="whose devices are used"):
+        hgeo.Monitor(loss, layers, mesh=mesh, devices=jax.devices())
+    with pytest.raises(ValueError, match="multiple of the 4 shares"):
+        hgeo.Monitor(loss, layers, batch=BATCH[:6], mesh=mesh, batch_spec="data")
+
+
+@pytest.mark.parametrize("num_coordinates", [1, 1000], ids=["by blocks", "with G"])
+def test_squares_of_logits_are_spread_over_all_devices(num_coordinates):
+    mesh = mesh_of()
+    matrix, weight, moved = (
+        np.random.default_rng(k).normal(size=size).astype(np.float32)
+        for k, size in enumerate(((4, 16), (8, 16), (8, 4)))
+    )
+
+    def square(matrix, weight, moved):
+        assert shares_of(matrix) == 8
+        return WideProduct(0, matrix).square(weight, num_coordinates, ("data",))(moved)
+
+    given = [
+        jax.device_put(array, NamedSharding(mesh, spec))
+        for array, spec in ((matrix, P(None, "model")), (weight, P("data")), (moved, P("data")))
+    ]
+    program = jax.jit(square).lower(*given).compile()
+    one = jax.jit(WideProduct(0, jnp.asarray(matrix)).square(jnp.asarray(weight), num_coordinates))
+    np.testing.assert_allclose(program(*given), one(moved), rtol=1e-5)
+    np.testing.assert_allclose(one(moved), np.sum(weight * (moved @ matrix) ** 2), rtol=1e-4)
+    # A share is one token of 8; each row of G, or square, of it stands in the program.
+    whole = [line for line in str(program.as_text()).splitlines() if "f32[4,8,4]" in line]
+    assert not whole
+
+
+def test_spread_leaves_what_does_not_divide():
+    mesh = mesh_of()
+    given = jax.device_put(np.ones((6, 2), np.float32), NamedSharding(mesh, P()))
+    assert jax.jit(spread)(given).sharding.is_fully_replicated
+    given = jax.device_put(np.ones((8, 2), np.float32), NamedSharding(mesh, P()))
+    assert jax.jit(spread)(given).sharding.spec[0] == ("data", "model")
+    one = jax.device_put(np.ones(4), NamedSharding(Mesh(jax.devices()[:1], "data"), P()))
+    assert jax.jit(lambda x: jnp.float32(shares_of(x)))(one) == 1
