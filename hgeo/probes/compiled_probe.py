@@ -94,7 +94,7 @@ class Probe:
         """The program over the mesh on which params lie in shards, if they do."""
         mesh = mesh_of_params(params, self._mesh)
         if mesh is None:
-            check_split_options(self._options["coordinate_axis"], self._batch_spec)
+            check_split_options(self._options.get("coordinate_axis"), self._batch_spec)
             return None
         check_no_devices(self._devices)
         return self._over_mesh(mesh, batch_axes_of(batch, self._batch_spec))

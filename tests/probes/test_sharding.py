@@ -1,5 +1,7 @@
 """Params in shards: they stay there, and what cannot work is one sentence."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import hgeo
-from hgeo.devices import shares_of, spread
+from hgeo.devices import pin, shares_of, spread
 from hgeo.second_order.wide_product import WideProduct
 from tests.probes.test_collectives import COLLECTIVE, SHAPE, bytes_of
 
@@ -179,28 +181,31 @@ def test_the_same_of_a_monitor():
 
 
 @pytest.mark.parametrize("num_coordinates", [1, 1000], ids=["by blocks", "with G"])
-def test_squares_of_logits_are_spread_over_all_devices(num_coordinates):
-    mesh = mesh_of()
-    matrix, weight, moved = (
-        np.random.default_rng(k).normal(size=size).astype(np.float32)
-        for k, size in enumerate(((4, 16), (8, 16), (8, 4)))
-    )
-
-    def square(matrix, weight, moved):
-        assert shares_of(matrix) == 8
-        return WideProduct(0, matrix).square(weight, num_coordinates, ("data",))(moved)
-
-    given = [
-        jax.device_put(array, NamedSharding(mesh, spec))
-        for array, spec in ((matrix, P(None, "model")), (weight, P("data")), (moved, P("data")))
-    ]
+def test_squares_of_logits_over_all_devices(num_coordinates, monkeypatch):
+    monkeypatch.setattr("hgeo.second_order.wide_product.BLOCK", 64)  # one token a block
+    sizes, specs = ((4, 64), (32, 64), (32, 4)), (P(None, "model"), P("data"), P("data"))
+    draw = np.random.default_rng(0).normal
+    matrix, weight, moved = arrays = [np.float32(draw(size=size)) for size in sizes]
+    square = lambda matrix, weight, moved: WideProduct(0, matrix).square(
+        weight, num_coordinates, ("data",)
+    )(moved)
+    on_mesh = [NamedSharding(mesh_of(), spec) for spec in specs]
+    given = [jax.device_put(*pair) for pair in zip(arrays, on_mesh, strict=True)]
     program = jax.jit(square).lower(*given).compile()
-    one = jax.jit(WideProduct(0, jnp.asarray(matrix)).square(jnp.asarray(weight), num_coordinates))
-    np.testing.assert_allclose(program(*given), one(moved), rtol=1e-5)
-    np.testing.assert_allclose(one(moved), np.sum(weight * (moved @ matrix) ** 2), rtol=1e-4)
-    # A share is one token of 8; each row of G, or square, of it stands in the program.
-    whole = [line for line in str(program.as_text()).splitlines() if "f32[4,8,4]" in line]
-    assert not whole
+    expected = np.sum(weight * (moved @ matrix) ** 2)
+    np.testing.assert_allclose(program(*given), expected, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(square)(*arrays), expected, rtol=1e-4)
+    if num_coordinates == 1:  # a loop over the 4 tokens of a device's share, not over all 32
+        assert re.findall(r'known_trip_count":{"n":"(\d+)"', str(program.as_text())) == ["4"]
+
+
+def test_pinned_arrays_lie_over_the_named_axes_alone():
+    given = jax.device_put(np.ones((8, 2), np.float32), NamedSharding(mesh_of(), P()))
+    assert jax.jit(lambda x: pin(x, ("data",)))(given).sharding.spec[0] == "data"
+    split = jax.device_put(given, NamedSharding(mesh_of(), P("model")))
+    assert jax.jit(lambda x: pin(x, ()))(split).sharding.is_fully_replicated
+    odd = jax.device_put(given[:6], NamedSharding(mesh_of(), P()))
+    assert jax.jit(lambda x: pin(x, ("data",)))(odd).sharding.is_fully_replicated
 
 
 def test_spread_leaves_what_does_not_divide():
