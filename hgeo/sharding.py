@@ -159,7 +159,8 @@ def place_batch_on(batch: PyTree, mesh: Mesh, batch_spec: BatchSpec = None) -> P
         return jax.device_put(leaf, NamedSharding(mesh, spec))
 
     result = jax.tree_util.tree_map_with_path(of, batch)
-    if is_whole and batch_spec is None and mesh.size > 1 and any(map(jnp.ndim, jax.tree.leaves(batch))):
+    has_examples = any(map(jnp.ndim, jax.tree.leaves(batch)))
+    if is_whole and batch_spec is None and mesh.size > 1 and has_examples:
         axis = mesh.axis_names[0]
         warnings.warn(
             f"the batch lies whole on each of the {mesh.size} devices, each of which computes all "
