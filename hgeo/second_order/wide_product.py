@@ -109,7 +109,9 @@ class WideProduct:
             if batch_axes is not None and len(weights) % shares == 0:
                 # One token of each device's share together: a loop over tokens that lie on one
                 # device after the other would run on every device for all of them.
-                by_share = lambda x: spread(pin(x, batch_axes).reshape(shares, -1, x.shape[-1]))
+                by_share = lambda x, axes=batch_axes: spread(
+                    pin(x, axes).reshape(shares, -1, x.shape[-1])
+                )
                 tokens = jax.tree.map(lambda x: jnp.moveaxis(by_share(x), 1, 0), tokens)
             return total(jax.lax.map(square_of_token, tokens, batch_size=max(1, BLOCK // wide)))
 
