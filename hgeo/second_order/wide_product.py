@@ -59,10 +59,9 @@ class WideProduct:
         cost_of_gram = MAKE_GRAM * d * d * wide + APPLY_GRAM * num_coordinates * d * d
         with_gram = cost_of_gram < SQUARE * num_coordinates * d * wide
         by_token = weight.reshape(-1, wide)
-        if not with_gram:
-            return self._by_blocks(by_token)
         is_known = batch_axes is not None and automatic_axes(self.matrix)[0] is not None
-        return self._with_gram(by_token, batch_axes if is_known else None)
+        square = self._with_gram if with_gram else self._by_blocks
+        return square(by_token, batch_axes if is_known else None)
 
     def _with_gram(
         self, weights: jax.Array, batch_axes: tuple[str, ...] | None
@@ -95,7 +94,9 @@ class WideProduct:
 
         return apply
 
-    def _by_blocks(self, weights: jax.Array) -> Callable[[jax.Array], jax.Array]:
+    def _by_blocks(
+        self, weights: jax.Array, batch_axes: tuple[str, ...] | None
+    ) -> Callable[[jax.Array], jax.Array]:
         d, wide = self.matrix.shape
 
         def square_of_token(token):
@@ -105,10 +106,12 @@ class WideProduct:
         def apply(moved):
             tokens = (moved.reshape(-1, d), weights)
             shares = shares_of(self.matrix)
-            if shares > 1 and len(weights) % shares == 0:
+            if batch_axes is not None and len(weights) % shares == 0:
                 # One token of each device's share together: a loop over tokens that lie on one
                 # device after the other would run on every device for all of them.
-                by_share = lambda x: spread(x.reshape(shares, -1, x.shape[-1]))
+                by_share = lambda x, axes=batch_axes: spread(
+                    pin(x, axes).reshape(shares, -1, x.shape[-1])
+                )
                 tokens = jax.tree.map(lambda x: jnp.moveaxis(by_share(x), 1, 0), tokens)
             return total(jax.lax.map(square_of_token, tokens, batch_size=max(1, BLOCK // wide)))
 

@@ -1,5 +1,7 @@
 """Params in shards over a mesh: the numbers of one device, and no more gathered than one layer."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,9 +46,18 @@ def check_equal(found, expected, tolerance):
         np.testing.assert_allclose(found[name], entries, rtol=0, atol=tolerance * scale)
 
 
-@pytest.mark.parametrize("axis_type", AXIS_TYPES)
-@pytest.mark.parametrize("kind", sharded.SHAPES)
-@pytest.mark.parametrize("mode", MODES)
+# Compiled for eight devices each takes long: three kinds on every change, the others in turn.
+ALWAYS = {("fsdp", "automatic"), ("both", "automatic"), ("both", "explicit")}
+CASES = [
+    pytest.param(
+        *case,
+        marks=() if case[0] == "adjoint_weighted" and case[1:] in ALWAYS else pytest.mark.slow,
+    )
+    for case in itertools.product(MODES, sharded.SHAPES, AXIS_TYPES)
+]
+
+
+@pytest.mark.parametrize(("mode", "kind", "axis_type"), CASES)
 def test_the_numbers_of_one_device(mode, kind, axis_type):
     with jax.enable_x64(True):
         compiled, given, expected = program(
@@ -56,6 +67,7 @@ def test_the_numbers_of_one_device(mode, kind, axis_type):
         check_gathers(compiled.as_text(), given[0], kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", sharded.SHAPES)
 @pytest.mark.parametrize("mode", MODES)
 def test_float32(mode, kind):

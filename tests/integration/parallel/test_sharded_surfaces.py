@@ -44,7 +44,10 @@ FUNCTIONS = {
 }
 
 
-@pytest.mark.parametrize("axis_type", AXIS_TYPES)
+SLOWLY = pytest.param("explicit", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("axis_type", ["automatic", SLOWLY])
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_functions_under_the_callers_jit(name, axis_type):
     if (name, axis_type) == ("stochastic_diagonal", "explicit"):
@@ -61,6 +64,7 @@ def test_functions_under_the_callers_jit(name, axis_type):
             np.testing.assert_allclose(own, one, rtol=1e-7, atol=1e-10 * np.abs(one).max())
 
 
+@pytest.mark.slow
 def test_an_estimate_on_explicit_axes():
     """Its signs are others than on one device, so it is held to the diagonal itself."""
     params, batch = sharded.init_params(jnp.float32), sharded.make_batch()
@@ -76,7 +80,10 @@ def test_an_estimate_on_explicit_axes():
         assert 0.7 < np.std(error) < 1.3
 
 
-@pytest.mark.parametrize("kind", sharded.SHAPES)
+@pytest.mark.parametrize(
+    "kind",
+    ["both", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("fsdp", "tensor"))],
+)
 def test_an_nnx_decoder_with_rules_for_logical_axes(kind):
     loss, params = decoder()
     batch = sharded.make_batch()
@@ -95,7 +102,7 @@ STATISTICS = (
 )
 
 
-@pytest.mark.parametrize("axis_type", AXIS_TYPES)
+@pytest.mark.parametrize("axis_type", ["automatic", SLOWLY])
 def test_a_monitor_of_every_statistic(axis_type):
     optimizer = optax.adam(1e-2)
     with contextlib.ExitStack() as stack:
