@@ -67,11 +67,11 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
     from experiments.paper.page import write_page
     from experiments.paper.registry import EXPERIMENTS
     from experiments.paper.result import write_result
-    from experiments.paper.training import Place, describe
+    from experiments.paper.training import ReproductionContext, describe
     from experiments.paper.verdicts import judge
 
     folder = epath.Path(options.workdir)
-    place = Place(folder, options.scale, console, options.data_dir, options.repeats)
+    context = ReproductionContext(folder, options.scale, console, options.data_dir, options.repeats)
     repeats = "" if options.repeats is None else f" --repeats={options.repeats}"
     for name in names:
         start = time.monotonic()
@@ -81,11 +81,11 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
         command += " --data_dir=DIR --workdir=D" if experiment.runs else " --workdir=D"
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            found = experiment.run(place)
+            found = experiment.run(context)
             verdict = f"{judge(name, found.rows)}: {found.verdict}"
             result = dataclasses.replace(found, verdict=verdict)
             write_result(folder, name, result, command)
-            write_page(folder, name, result, command, describe(experiment.runs, place))
+            write_page(folder, name, result, command, describe(experiment.runs, context))
         except (InputError, OSError) as error:
             return fail(str(error))
         console.print(result.table.text(), highlight=False, markup=False)
@@ -96,11 +96,13 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
 
 def _step0(names: Sequence[str], options: argparse.Namespace, console: Console) -> int:
     from experiments.paper.step0 import step0
-    from experiments.paper.training import Place
+    from experiments.paper.training import ReproductionContext
 
-    place = Place(epath.Path(options.workdir), options.scale, console, options.data_dir)
+    context = ReproductionContext(
+        epath.Path(options.workdir), options.scale, console, options.data_dir
+    )
     try:
-        table = step0(place)
+        table = step0(context)
     except (InputError, OSError) as error:
         return fail(str(error))
     console.print(table.markdown(), highlight=False, markup=False)

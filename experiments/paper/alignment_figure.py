@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from experiments.paper.comparison import Side
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.result import Result
-from experiments.paper.training import Place, train
+from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table
@@ -47,14 +47,14 @@ SETTINGS = {
 }
 
 
-def run(name: str, place: Place) -> Result:
+def run(name: str, context: ReproductionContext) -> Result:
     """Draws |g| and |u| of one layer, sorted by |H_ii|, and sums up ρ of all layers."""
     setting = SETTINGS[name]
     rows, cells, medians = [], [], {}
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")
     panels = figure.subplots(2, 2, sharex=True)
     for column, side in enumerate(setting.sides):
-        trained = train(side.runs, place)
+        trained = train(side.runs, context)
         record, step = trained.of(side.optimizer)[0], max(trained.config.probe.steps)
         layers = {r.layer_number: r.layer for r in record.geometry[step]}
         shown = setting.layer if setting.layer in layers else list(layers)[-2]

@@ -6,7 +6,7 @@ from experiments.paper.comparison import Side
 from experiments.paper.gaps import Gap, gap_rows, gap_table, scatter
 from experiments.paper.ranks import bootstrap_of_rank_correlation, rank_correlation
 from experiments.paper.result import Result
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 
 
 def _gap(setting: str, runs: str, first: str = "sgdm", second: str = "adam") -> Gap:
@@ -33,9 +33,9 @@ GAPS = (
 )
 
 
-def run(place: Place) -> Result:
+def run(context: ReproductionContext) -> Result:
     """A point for each pair of optimizers and probed step, and their rank correlation."""
-    rows = gap_rows(GAPS, place)
+    rows = gap_rows(GAPS, context)
     known = [r for r in rows if r["speed_ratio"] is not None and not np.isnan(r["ratio_median"])]
     x, y = ([row[key] for row in known] for key in ("speed_ratio", "ratio_median"))
     rho, _ = rank_correlation(x, y)

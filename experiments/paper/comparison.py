@@ -9,7 +9,7 @@ import numpy as np
 from experiments.paper import paper_numbers
 from experiments.paper.pairing import Probed, paired
 from experiments.paper.ranks import rank_correlation
-from experiments.paper.training import Place, Trained, train
+from experiments.paper.training import ReproductionContext, Trained, train
 from hgeo.report.tables import At
 from hgeo.workloads.workload import PARTS
 
@@ -66,10 +66,10 @@ def epochs(total: int, *chosen: int) -> dict[str, Moment]:
     return {f"epoch {epoch}": (epoch, total) for epoch in chosen}
 
 
-def rows(comparison: Comparison, place: Place) -> list[dict[str, Any]]:
+def rows(comparison: Comparison, context: ReproductionContext) -> list[dict[str, Any]]:
     """A row for each checkpoint and layer that was probed."""
     sides = (comparison.first, comparison.second)
-    trained = [train(side.runs, place) for side in sides]
+    trained = [train(side.runs, context) for side in sides]
     probed = [
         Probed(runs.of(side.optimizer), comparison.statistic, runs.config.probe.options.eps)
         for runs, side in zip(trained, sides, strict=True)
@@ -80,7 +80,7 @@ def rows(comparison: Comparison, place: Place) -> list[dict[str, Any]]:
         at = [_steps(moment, *pair) for pair in zip(trained, sides, strict=True)]
         apart = not at[0] == at[1] == 0
         for layer, name in probed[0].layers.items():
-            matched = place.scale in comparison.matches
+            matched = context.scale in comparison.matches
             known = paper if matched else {}
             of_paper = [known.get((checkpoint, layer, series)) for series in comparison.series]
             theirs, theirs_std = paper_numbers.ratio(known, checkpoint, layer, comparison.series)

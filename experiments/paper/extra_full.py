@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.paper.result import Result
-from experiments.paper.training import Place, train
+from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, MARKERS
 from hgeo.report.tables import Table, format_number
@@ -12,9 +12,9 @@ from hgeo.report.tables import Table, format_number
 KEYS = ("r_med", "r_med_low", "r_med_high", "full_r_med")
 
 
-def run(place: Place) -> Result:
+def run(context: ReproductionContext) -> Result:
     """Both numbers for each optimizer, layer and step, and how they order the two optimizers."""
-    trained = train("lm_full", place)
+    trained = train("lm_full", context)
     rows = []
     for optimizer in ("sgd", "adagrad"):
         record = trained.of(optimizer)[0]

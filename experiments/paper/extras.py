@@ -4,7 +4,7 @@ from experiments.paper.comparison import Side
 from experiments.paper.gaps import Gap, gap_rows, gap_table, number, scatter
 from experiments.paper.result import Result
 from experiments.paper.runs import RUN_SETS
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 from hgeo.optimizers import label
 
 _NEW = ("adamw", "lion", "muon")
@@ -34,9 +34,9 @@ DECAYS = [
 ]
 
 
-def optimizers(place: Place) -> Result:
+def optimizers(context: ReproductionContext) -> Result:
     """R_med of AdamW, Lion and Muon beside SGD+M and Adam."""
-    rows = gap_rows([*_KNOWN, *_LM, *_MT], place)
+    rows = gap_rows([*_KNOWN, *_LM, *_MT], context)
     last = _last(rows)
     told = ", ".join(
         f"{row['setting']} {label(row['second'])} {row['above_1']} of {row['layers']} layers"
@@ -48,10 +48,10 @@ def optimizers(place: Place) -> Result:
     return Result(rows, gap_table(title, rows), {"extra_optimizers": figure}, verdict)
 
 
-def preconditioned(place: Place) -> Result:
+def preconditioned(context: ReproductionContext) -> Result:
     """R_med of H_ii / P_ii, which the optimizer sees, beside that of H."""
     gaps = [*_KNOWN, Gap("LM", Side("lm_uniform", "sgd"), Side("lm_uniform", "adagrad"))]
-    plain, seen = (gap_rows(gaps, place, name) for name in ("r_med", "preconditioned_r_med"))
+    plain, seen = (gap_rows(gaps, context, name) for name in ("r_med", "preconditioned_r_med"))
     rows = [
         {**row, "setting": f"{row['setting']}, {text}"}
         for own, text in ((plain, "H"), (seen, "what the optimizer sees"))
@@ -71,9 +71,9 @@ def preconditioned(place: Place) -> Result:
     return Result(rows, gap_table(title, rows), {"extra_preconditioned": figure}, verdict)
 
 
-def size(place: Place) -> Result:
+def size(context: ReproductionContext) -> Result:
     """The ratio of R_med against width and depth of the language model."""
-    rows = gap_rows(SIZES, place)
+    rows = gap_rows(SIZES, context)
     told = "; ".join(
         f"{row['setting']}: {row['ratio_median']:.2f} ({row['above_1']} of {row['layers']} above 1)"
         for row in _last(rows)
@@ -83,9 +83,9 @@ def size(place: Place) -> Result:
     return Result(rows, gap_table("R_med against size", rows), {"extra_size": figure}, verdict)
 
 
-def weight_decay(place: Place) -> Result:
+def weight_decay(context: ReproductionContext) -> Result:
     """Section 4.4: under large decay Adam may be faster and less uniform."""
-    rows = gap_rows(DECAYS, place)
+    rows = gap_rows(DECAYS, context)
     last = _last(rows)
     cases = [
         row["setting"] for row in last if (row["speed_ratio"] or 0) > 1 and row["ratio_median"] < 1

@@ -5,7 +5,7 @@ from typing import Any
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
 from experiments.paper.result import Result
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 from hgeo.report.tables import Table
 
 SIDES = (Side("bert_rows", "sgdm"), Side("bert_rows", "adam"))
@@ -17,12 +17,12 @@ STATISTICS = {
 }
 
 
-def run(place: Place) -> Result:
+def run(context: ReproductionContext) -> Result:
     """Rows within each layer, and across all four as the paper has them."""
     rows: list[dict[str, Any]] = [
         row | {"statistic": text}
         for key, text in STATISTICS.items()
-        for row in values_over_time(SIDES, key, place)
+        for row in values_over_time(SIDES, key, context)
     ]
     steps = sorted({row["step"] for row in rows})
     values = {(r["statistic"], r["optimizer"], r["layer"], r["step"]): r["mean"] for r in rows}

@@ -3,16 +3,16 @@
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
 from experiments.paper.result import Result
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 from hgeo.report.tables import Table
 
 LAYERS = (3, 5, 7, 9, 12, 15, 18, 21, 24, 28)  # those of table 2
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
 
 
-def run(place: Place) -> Result:
+def run(context: ReproductionContext) -> Result:
     """Draws R_med of the layers of table 2, and counts all of them."""
-    rows = values_over_time(SIDES, "r_med", place)
+    rows = values_over_time(SIDES, "r_med", context)
     shown = [row for row in rows if row["layer"] in LAYERS]
     steps = sorted({row["step"] for row in rows})
     values = {(r["optimizer"], r["layer"], r["step"]): r["mean"] for r in rows}

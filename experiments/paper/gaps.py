@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import plain_ticks
 from experiments.paper.pairing import Probed, by_repeat
-from experiments.paper.training import Place, train
+from experiments.paper.training import ReproductionContext, train
 from hgeo.experiment.same_loss import first_step_at, smoothed_losses
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
@@ -34,12 +34,14 @@ class Gap:
     second: Side
 
 
-def gap_rows(gaps: Iterable[Gap], place: Place, statistic: str = "r_med") -> list[dict[str, Any]]:
+def gap_rows(
+    gaps: Iterable[Gap], context: ReproductionContext, statistic: str = "r_med"
+) -> list[dict[str, Any]]:
     """A row for each setting and each step after the start at which both were probed."""
     found = []
     for gap in gaps:
         sides = (gap.first, gap.second)
-        trained = [train(side.runs, place) for side in sides]
+        trained = [train(side.runs, context) for side in sides]
         records = [runs.of(side.optimizer) for runs, side in zip(trained, sides, strict=True)]
         probed = [
             Probed(own, statistic, runs.config.probe.options.eps)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.paper.comparison import Side
 from experiments.paper.pairing import by_repeat
 from experiments.paper.result import Result
-from experiments.paper.training import Place, train
+from experiments.paper.training import ReproductionContext, train
 from hgeo.experiment.same_loss import first_step_at, smoothed_losses
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
@@ -57,21 +57,23 @@ class Curve:
     diverged: bool
 
 
-def loss_figure(name: str, title: str, panels: Sequence[Panel], place: Place, claim: str) -> Result:
+def loss_figure(
+    name: str, title: str, panels: Sequence[Panel], context: ReproductionContext, claim: str
+) -> Result:
     """The result of a figure of losses.
 
     Args:
       name: the experiment's id.
       title: of its table.
       panels: what it draws.
-      place: where it runs.
+      context: where it runs.
       claim: what the paper says.
     """
     table_rows, found, lines = [], [], []
     figure = Figure(figsize=(4.8 * len(panels), 3.6), layout="constrained")
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        runs = {side: train(side.runs, place).of(side.optimizer) for side in panel.sides}
-        windows = {side: _window(train(side.runs, place).config.steps) for side in panel.sides}
+        runs = {side: train(side.runs, context).of(side.optimizer) for side in panel.sides}
+        windows = {side: _window(train(side.runs, context).config.steps) for side in panel.sides}
         for k, side in enumerate(panel.sides):
             curve = make_curve(runs[side], windows[side], panel.since_start)
             _draw(axes, curve, side, k)
@@ -89,7 +91,7 @@ def loss_figure(name: str, title: str, panels: Sequence[Panel], place: Place, cl
         axes.legend(fontsize=8)
     header = ["#", "run", "repeats", "final loss", "steps of the baseline / own, to its final loss"]
     note = (
-        f"At `{place.scale}` scale; losses are means over a window of steps; the baseline is the "
+        f"At `{context.scale}` scale; losses are means over a window of steps; the baseline is the "
         "first run of each panel."
     )
     told = "; ".join(lines)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from experiments.paper.comparison import Side
 from experiments.paper.loss_figure import Panel, loss_figure
 from experiments.paper.result import Result
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 
 
 def _pair(title: str, runs: str, first: str = "sgdm", second: str = "adam") -> Panel:
@@ -79,11 +79,11 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...], str]] = {
 }
 
 
-def of(name: str) -> Callable[[Place], Result]:
+def of(name: str) -> Callable[[ReproductionContext], Result]:
     """What makes a figure's result, from its id."""
     title, panels, claim = FIGURES[name]
     return functools.partial(_run, name, title, panels, claim)
 
 
-def _run(name, title, panels, claim, place: Place) -> Result:
-    return loss_figure(name, title, panels, place, claim)
+def _run(name, title, panels, claim, context: ReproductionContext) -> Result:
+    return loss_figure(name, title, panels, context, claim)

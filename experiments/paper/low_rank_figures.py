@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
 from experiments.paper.result import Result
-from experiments.paper.training import Place, train
+from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS
@@ -32,9 +32,9 @@ def _singular_values(record: RunRecords, step: int, layer: str) -> np.ndarray:
     return record.read_arrays(step)[f"{layer.replace('/', '.')}.singular_values"]
 
 
-def summary(place: Place) -> tuple[list[dict[str, Any]], str]:
+def summary(context: ReproductionContext) -> tuple[list[dict[str, Any]], str]:
     """A row for each layer at the last probed step, over the repeats; and what they say."""
-    trained = train("translation", place)
+    trained = train("translation", context)
     records = {side.optimizer: trained.of(side.optimizer) for side in SIDES}
     step = max(trained.config.probe.steps)
     measured = {
@@ -82,13 +82,13 @@ def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     return Table(title, header, cells, [note])
 
 
-def figure5(place: Place) -> Result:
+def figure5(context: ReproductionContext) -> Result:
     """The layer nearest to low rank under Adam: its leading values, and R_u and R_v."""
-    rows, verdict = summary(place)
+    rows, verdict = summary(context)
     layer, _ = _extremes(rows)
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     values, bars = figure.subplots(1, 2)
-    _spectrum(values, layer, place)
+    _spectrum(values, layer, context)
     for k, name in enumerate(("sgdm", "adam")):
         heights = [layer[f"{name}_{key}"] for key in ("r_u", "r_v")]
         bars.bar(np.arange(2) + 0.4 * k, heights, 0.38, color=COLORS[k], label=label(name))
@@ -100,30 +100,30 @@ def figure5(place: Place) -> Result:
     )
 
 
-def figure9(place: Place) -> Result:
+def figure9(context: ReproductionContext) -> Result:
     """Singular values of the layers nearest to, and farthest from, low rank."""
-    rows, verdict = summary(place)
+    rows, verdict = summary(context)
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     for axes, layer in zip(figure.subplots(1, 2), _extremes(rows), strict=True):
-        _spectrum(axes, layer, place)
+        _spectrum(axes, layer, context)
     return Result(rows, _table("Figure 9: singular values", rows), {"figure9": figure}, verdict)
 
 
-def figure10(place: Place) -> Result:
+def figure10(context: ReproductionContext) -> Result:
     """R_u and R_v over time, of the six layers nearest to low rank."""
-    rows, verdict = summary(place)
+    rows, verdict = summary(context)
     ordered = sorted(rows, key=lambda row: -row["adam_leading_share"])
     layers = sorted(row["layer"] for row in ordered[:6])
-    found = [row for key in ("r_u", "r_v") for row in values_over_time(SIDES, key, place, layers)]
+    found = [row for key in ("r_u", "r_v") for row in values_over_time(SIDES, key, context, layers)]
     steps = sorted({row["step"] for row in found})
     header = ["#", "layer", "optimizer", "statistic", *(f"step {step}" for step in steps)]
     table = Table("Figure 10: R_u and R_v over time", header, table_rows(found, steps), [])
     return Result(found, table, {"figure10": panels_over_time(found, "R_u, R_v")}, verdict)
 
 
-def _spectrum(axes, layer: dict[str, Any], place: Place) -> None:
+def _spectrum(axes, layer: dict[str, Any], context: ReproductionContext) -> None:
     for k, side in enumerate(SIDES):
-        record = train(side.runs, place).of(side.optimizer)[0]
+        record = train(side.runs, context).of(side.optimizer)[0]
         path = next(
             r.layer for r in record.geometry[layer["step"]] if r.layer_number == layer["layer"]
         )

@@ -9,19 +9,19 @@ from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
 from experiments.paper.pairing import by_repeat
-from experiments.paper.training import Place, Trained, train
+from experiments.paper.training import ReproductionContext, Trained, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, MARKERS, STYLE
 from hgeo.report.tables import StatisticTable, format_number
 
 
 def values_over_time(
-    sides: Sequence[Side], statistic: str, place: Place, layers: Sequence[int] = ()
+    sides: Sequence[Side], statistic: str, context: ReproductionContext, layers: Sequence[int] = ()
 ) -> list[dict[str, Any]]:
     """A row for each side, layer and step: mean and standard deviation over the repeats."""
     found = []
     for side in sides:
-        found += _rows(train(side.runs, place), side, statistic, layers)
+        found += _rows(train(side.runs, context), side, statistic, layers)
     return found
 
 

@@ -9,7 +9,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.paper.comparison import Comparison, agreement, rows, whole_layers
 from experiments.paper.result import Result
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table, format_number
@@ -29,7 +29,11 @@ _INTERVALS = {
 
 
 def ratio_table(
-    name: str, title: str, comparisons: Sequence[Comparison], place: Place, claim: str = ""
+    name: str,
+    title: str,
+    comparisons: Sequence[Comparison],
+    context: ReproductionContext,
+    claim: str = "",
 ) -> Result:
     """The result of a table of the paper.
 
@@ -37,12 +41,12 @@ def ratio_table(
       name: the experiment's id.
       title: of the table.
       comparisons: what it compares.
-      place: where it runs.
+      context: where it runs.
       claim: what the paper says of the ratios, for the verdict; empty, that most are above 1.
     """
-    found = [row for comparison in comparisons for row in rows(comparison, place)]
+    found = [row for comparison in comparisons for row in rows(comparison, context)]
     settings = list(dict.fromkeys(row["setting"] for row in found))
-    notes = _notes(found, place)
+    notes = _notes(found, context)
     table = Table(title, _header(settings), [_cells(row, settings) for row in _shown(found)], notes)
     lines = [_verdict([row for row in found if row["setting"] == s], s) for s in settings]
     claimed = claim or "the paper claims ratios above 1 but in the first layers"
@@ -113,17 +117,17 @@ def interval(low: float | None, high: float | None) -> str:
     return f"{format_number(low)} to {format_number(high)}"
 
 
-def _notes(found: Sequence[Mapping[str, Any]], place: Place) -> list[str]:
+def _notes(found: Sequence[Mapping[str, Any]], context: ReproductionContext) -> list[str]:
     pairs = dict.fromkeys((row["first"], row["second"]) for row in found)
     sides = "; ".join(f"first: {_name(a)}, second: {_name(b)}" for a, b in pairs)
     repeats = sorted({row["repeats"] for row in found})
     counts = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
     notes = [
-        f"R_med of two optimizers and the first's over the second's ({sides}), at `{place.scale}` "
-        f"scale: means over the {counts} repeat(s) that both have, standard deviations in "
-        "brackets. The ratio is that of the geometric means over the repeats; the mean ratio is "
-        "that of the repeats' ratios, as the paper has it. Checkpoints are those at the same share "
-        "of training, but for equal losses.",
+        f"R_med of two optimizers and the first's over the second's ({sides}), at "
+        f"`{context.scale}` scale: means over the {counts} repeat(s) that both have, "
+        "standard deviations in brackets. The ratio is that of the geometric means over the "
+        "repeats; the mean ratio is that of the repeats' ratios, as the paper has it. Checkpoints "
+        "are those at the same share of training, but for equal losses.",
         *(_INTERVALS[key] for key in dict.fromkeys(row["interval_covers"] for row in found)),
         "The q95 ratio is that of the 95% quantile over the median, whose bootstrap is consistent, "
         "unlike that of a maximum. A sample's R_med is lower than the layer's (experiment "

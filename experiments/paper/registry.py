@@ -21,7 +21,7 @@ from experiments.paper.ratio_table import ratio_table
 from experiments.paper.result import Result
 from experiments.paper.runs import MINUTES, RUN_SETS
 from experiments.paper.tables import CLAIMS, TABLES
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -38,7 +38,7 @@ class Experiment:
     """
 
     shows: str
-    run: Callable[[Place], Result]
+    run: Callable[[ReproductionContext], Result]
     runs: tuple[str, ...] = ()
     minutes: float = 0.0
 
@@ -58,15 +58,15 @@ def is_published(name: str) -> bool:
     return any(RESULTS.rglob(f"{name}.csv"))
 
 
-def _linear(module: str, place: Place) -> Result:
+def _linear(module: str, context: ReproductionContext) -> Result:
     found = importlib.import_module(f"experiments.paper.linear.{module}")
-    return found.run(place.scale, place.folder, place.console)
+    return found.run(context.scale, context.folder, context.console)
 
 
 def _table(name: str) -> Experiment:
     title, comparisons = TABLES[name]
     sides = [side for c in comparisons for side in (c.first, c.second)]
-    run = lambda place: ratio_table(name, title, comparisons, place, CLAIMS.get(name, ""))
+    run = lambda context: ratio_table(name, title, comparisons, context, CLAIMS.get(name, ""))
     return Experiment(title, run, tuple(dict.fromkeys(side.runs for side in sides)))
 
 

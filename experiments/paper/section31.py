@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from experiments.paper.result import Result
-from experiments.paper.training import Place, train
+from experiments.paper.training import ReproductionContext, train
 from hgeo.report.figures import COLORS, MARKERS, STYLE
 from hgeo.report.tables import Table, format_number
 
@@ -11,11 +11,11 @@ GAINS = (1, 10, 100, 800)
 KEYS = ("largest_magnitude", "smoothness", "condition_number", "range_condition_number", "r_med")
 
 
-def run(place: Place) -> Result:
+def run(context: ReproductionContext) -> Result:
     """Looks at two out-projections of the language model for each gain."""
     rows = []
     for gain in GAINS:
-        (record,) = train(f"section31_{gain}", place).of("sgd")
+        (record,) = train(f"section31_{gain}", context).of("sgd")
         layers = {row.layer_number: row.layer for row in record.geometry[0]}
         for number, layer in layers.items():
             values = {r.statistic: r.value for r in record.geometry[0] if r.layer_number == number}

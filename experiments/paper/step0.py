@@ -22,7 +22,7 @@ from experiments.paper import paper_numbers
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.ratio_table import with_std
 from experiments.paper.runs import load_config
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 from experiments.paper.verdicts import read_rows
 from hgeo.config import Config
 from hgeo.devices import make_mesh
@@ -111,39 +111,39 @@ def settings(scale: str) -> Iterator[Setting]:
                 yield Setting(runs, width, batch, dropout)
 
 
-def step0(place: Place) -> Table:
+def step0(context: ReproductionContext) -> Table:
     """Probes the settings that `step0.csv` lacks; gives the comparison with the paper."""
-    path = place.folder / "step0.csv"
-    chosen = list(settings(place.scale))
-    place.folder.mkdir(parents=True, exist_ok=True)
-    rows = read_rows(Path(place.folder), "step0")
+    path = context.folder / "step0.csv"
+    chosen = list(settings(context.scale))
+    context.folder.mkdir(parents=True, exist_ok=True)
+    rows = read_rows(Path(context.folder), "step0")
     done = {(row["scale"], row["setting"]) for row in rows}
     for setting in chosen:
-        if (place.scale, str(setting)) not in done:
+        if (context.scale, str(setting)) not in done:
             start = time.monotonic()
-            rows += probe(setting, place)
+            rows += probe(setting, context)
             buffer = io.StringIO()
             writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
             write_text(path, buffer.getvalue())
-            place.console.print(f"{setting}: {time.monotonic() - start:.0f} s", highlight=False)
-    table = comparison([row for row in rows if row["scale"] == place.scale])
-    write_text(place.folder / "step0.md", table.markdown())
+            context.console.print(f"{setting}: {time.monotonic() - start:.0f} s", highlight=False)
+    table = comparison([row for row in rows if row["scale"] == context.scale])
+    write_text(context.folder / "step0.md", table.markdown())
     return table
 
 
-def probe(setting: Setting, place: Place) -> list[dict[str, Any]]:
+def probe(setting: Setting, context: ReproductionContext) -> list[dict[str, Any]]:
     """A row for each layer that a table of the setting's runs has."""
     same = dataclasses.replace(setting, dropout=min(setting.dropout, 0))
-    numbers, measure, variables, key = _prepared(same, place)
+    numbers, measure, variables, key = _prepared(same, context)
     if setting.dropout >= 0:
         masks = jax.random.fold_in(key, setting.dropout)
         variables = {**variables, MASKS: jax.random.key_data(masks)}
     loss, entries = measure.loss(variables), measure.sampled(variables)
     return [
         {
-            "scale": place.scale,
+            "scale": context.scale,
             "setting": str(setting),
             **dataclasses.asdict(setting),
             "coordinates": len(own),
@@ -158,12 +158,12 @@ def probe(setting: Setting, place: Place) -> list[dict[str, Any]]:
 
 
 @functools.lru_cache(maxsize=1)  # masks of all keys go through one compiled program
-def _prepared(setting: Setting, place: Place):
+def _prepared(setting: Setting, context: ReproductionContext):
     """The layers' numbers, the probe, the initial variables and the key of all dropout."""
-    config = load_config(setting.runs, place.scale)
+    config = load_config(setting.runs, context.scale)
     layers = {n.layer for table, at in TABLES[setting.runs].items() for n in _of_paper(table, at)}
     with config.unlocked():
-        _change(config, setting, place)
+        _change(config, setting, context)
     resolved = resolve(config)
     workload = resolved.read_workload()
     numbers = tuple(sorted(layers & set(range(1, len(workload.layer_paths) + 1))))
@@ -192,9 +192,9 @@ def _with_masks(workload: Workload) -> Workload:
     return dataclasses.replace(workload, outputs=outputs)
 
 
-def _change(config: Config, setting: Setting, place: Place) -> None:
-    chosen = SCALES[place.scale]
-    config.data_dir = place.data_dir
+def _change(config: Config, setting: Setting, context: ReproductionContext) -> None:
+    chosen = SCALES[context.scale]
+    config.data_dir = context.data_dir
     config.probe.batch_size = setting.batch
     config.probe.num_coordinates = chosen.coordinates
     config.probe.microbatch_size = min(chosen.batches)

@@ -18,7 +18,7 @@ from hgeo.records.run_records import RunRecords
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class ReproductionContext:
     """Where and how large experiments run.
 
     Attributes:
@@ -57,7 +57,7 @@ class Trained:
         return [RunRecords(folder.run_folder(optimizer, repeat)) for repeat in repeats]
 
 
-def train(name: str, place: Place) -> Trained:
+def train(name: str, context: ReproductionContext) -> Trained:
     """The runs of a set, trained where they are missing.
 
     Training says what it does in `log.txt` of the set's folder.
@@ -65,22 +65,22 @@ def train(name: str, place: Place) -> Trained:
     Raises:
       InputError: the data or the folder can't be used.
     """
-    return _train(name, place)
+    return _train(name, context)
 
 
 @functools.cache
-def _train(name: str, place: Place) -> Trained:
-    config = load_config(name, place.scale, place.repeats)
+def _train(name: str, context: ReproductionContext) -> Trained:
+    config = load_config(name, context.scale, context.repeats)
     with config.unlocked():
-        config.data_dir = place.data_dir
+        config.data_dir = context.data_dir
     trained_set = RUN_SETS[name].probes_of
     if trained_set:
-        folder = _train(trained_set, place).folder
+        folder = _train(trained_set, context).folder
     else:
-        folder = place.folder / f"{RUN_SETS[name].config}-{config_hash(config)}"
+        folder = context.folder / f"{RUN_SETS[name].config}-{config_hash(config)}"
         folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
-    place.console.print(
+    context.console.print(
         f"runs {name} ({RUN_SETS[name].shows}), {config.repeats} repeats: {folder}/log.txt",
         highlight=False,
     )
@@ -88,7 +88,7 @@ def _train(name: str, place: Place) -> Trained:
         work = WorkFolder(folder)
         resolved = resolve(config, work)
         run_resolved(resolved, work, Console(file=log, width=200))
-    place.console.print(f"runs {name}: {time.monotonic() - start:.0f} s", highlight=False)
+    context.console.print(f"runs {name}: {time.monotonic() - start:.0f} s", highlight=False)
     records = work.standalone_probes(name) if resolved.probe_only else work
     return Trained(name, resolved, records.path)
 
@@ -98,10 +98,10 @@ def forget() -> None:
     _train.cache_clear()
 
 
-def describe(names: Sequence[str], place: Place) -> dict[str, Any]:
+def describe(names: Sequence[str], context: ReproductionContext) -> dict[str, Any]:
     """The configs of some sets, as plain values, with the folder that each ran in."""
     found = {}
     for name in names:
-        trained = train(name, place)
+        trained = train(name, context)
         found[f"{name} ({trained.folder.name})"] = trained.config.settings
     return found

@@ -9,16 +9,16 @@ from rich.console import Console
 
 from experiments import reproduce
 from experiments.paper import paper_numbers, step0
-from experiments.paper.training import Place
+from experiments.paper.training import ReproductionContext
 from hgeo.errors import InputError
 from tests.experiments import rows
 
 
 def place(folder):
-    return Place(epath.Path(folder), "smoke", Console(file=io.StringIO()), "")
+    return ReproductionContext(epath.Path(folder), "smoke", Console(file=io.StringIO()), "")
 
 
-def made_up(setting, place):
+def made_up(setting, context):
     """Table 9's numbers without dropout, 2(a)'s with it, twice as large in larger batches."""
     table = "2a" if setting.dropout >= 0 else "9"
     table = "2b" if setting.runs == "translation_random" else table
@@ -30,7 +30,7 @@ def made_up(setting, place):
     factor = setting.batch / 8 * setting.width / 16
     return [
         {
-            "scale": place.scale,
+            "scale": context.scale,
             "setting": str(setting),
             "runs": setting.runs,
             "layer": layer,
