@@ -111,9 +111,18 @@ def pytest_collection_modifyitems(config, items):
         items[:] = [item for item in items if item not in left]
 
 
+def pytest_sessionfinish(session, exitstatus):
+    """A share may have no tests."""
+    if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and session.config.getoption("share"):
+        session.exitstatus = pytest.ExitCode.OK
+
+
 def _share_of(item, shares):
-    """All cases of a test fall into one share, so that their fixtures are set up there alone."""
-    return zlib.crc32(item.nodeid.partition("[")[0].encode()) % shares + 1
+    """All cases of a slow test fall into one share, where their fixtures are set up once."""
+    name = item.nodeid
+    if item.get_closest_marker("slow") is not None:
+        name = name.partition("[")[0]
+    return zlib.crc32(name.encode()) % shares + 1
 
 
 def _share(text):
