@@ -5,7 +5,6 @@ of a function of whole arrays), the loss is a global one, and no axis has a name
 """
 
 import contextlib
-import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -81,30 +80,30 @@ class OverMesh:
         """
         self._mesh, self._batch_spec = mesh, batch_spec
         whole = NamedSharding(mesh, PartitionSpec())
-        compiled = lambda options: jax.jit(function, out_shardings=whole, compiler_options=options)
-        self._compiled = functools.cache(
-            lambda on_gpu: compiled(compiler_options(mesh, ()) if on_gpu else None)
+        compile_with = lambda options: jax.jit(
+            function, out_shardings=whole, compiler_options=options
         )
+        self._alone, self._traced = compile_with(compiler_options(mesh, ())), compile_with(None)
 
     def __call__(self, *arguments: PyTree) -> Any:
         """The function's outputs, whole on every device."""
-        arguments = self.placed(arguments)
+        arguments = self._placed(arguments)
         with _mesh_context(self._mesh, arguments):
-            return self.program(arguments)(*arguments)
+            return self._program(arguments)(*arguments)
 
     def lower(self, *arguments: PyTree) -> Any:
         """The program for such arguments, as `jax.jit(...).lower` gives it."""
-        arguments = self.placed(arguments)
+        arguments = self._placed(arguments)
         with _mesh_context(self._mesh, arguments):
-            return self.program(arguments).lower(*arguments)
+            return self._program(arguments).lower(*arguments)
 
-    def program(self, arguments: Sequence[PyTree]) -> Any:
-        """The jitted function for arguments such as these."""
-        return self._compiled(compiler_options(self._mesh, arguments) is not None)
+    def _program(self, arguments: Sequence[PyTree]) -> Any:
+        # JAX takes a compiler's options for a whole program alone, not for a part that is traced.
+        return self._traced if _is_traced(arguments) else self._alone
 
-    def placed(self, arguments: Sequence[PyTree]) -> tuple[PyTree, ...]:
+    def _placed(self, arguments: Sequence[PyTree]) -> tuple[PyTree, ...]:
         """The arguments on the mesh."""
-        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments)):
+        if _is_traced(arguments):
             return tuple(arguments)
         *others, batch = arguments
         return (
@@ -246,6 +245,10 @@ def _said(mesh: Any) -> str:
 
 def _mesh_context(mesh: Mesh, arguments: Sequence[PyTree]) -> contextlib.AbstractContextManager:
     """The mesh for a loss that names its axes, unless one is set already or it is being traced."""
-    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
     is_set = not jax.sharding.get_abstract_mesh().empty
-    return contextlib.nullcontext() if traced or is_set else jax.set_mesh(mesh)
+    skipped = is_set or _is_traced(arguments)
+    return contextlib.nullcontext() if skipped else jax.set_mesh(mesh)
+
+
+def _is_traced(arguments: Sequence[PyTree]) -> bool:
+    return any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))

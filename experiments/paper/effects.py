@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import stdtrit
+from scipy.stats import binomtest
 
 from experiments.paper.pairing import interval_of_repeats
-from hgeo.statistics.student_t import t_quantile
 
 Row = Mapping[str, Any]
 
@@ -78,8 +79,7 @@ def label_swap(effects: np.ndarray) -> float | None:
 
 def sign_test(positive: int, total: int) -> float:
     """p of as uneven a number of signs, two-sided."""
-    tail = sum(math.comb(total, k) for k in range(max(positive, total - positive), total + 1))
-    return min(1.0, 2 * tail / 2**total)
+    return float(binomtest(positive, total).pvalue)
 
 
 def median(values: np.ndarray) -> float:
@@ -115,7 +115,7 @@ def of_moments(name: str, means: Iterable[float], stds: Iterable[float], repeats
     effect = median(logs)
     if repeats < 2 or np.isnan(std).all():
         return Part(name, effect, None, None, None, repeats, "none kept")
-    half = t_quantile(0.975, repeats - 1) * np.sqrt(variance / repeats)
+    half = stdtrit(repeats - 1, 0.975) * np.sqrt(variance / repeats)
     ends = median(logs - half), median(logs + half)
     return Part(name, effect, *ends, None, repeats, "repeats, each layer's")
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from scipy.special import stdtrit
 
 import hgeo
 from hgeo.errors import InputError
 from hgeo.records.run_records import RunRecords
 from hgeo.report.tables import At
-from hgeo.statistics.student_t import t_quantile
 
 KEY = 24
 DRAWS = 1000
@@ -164,7 +164,7 @@ def interval_of_repeats(logs: np.ndarray, level: float = 0.95) -> tuple[float | 
     """Student's interval of the mean over repeats; none for one repeat or a value not finite."""
     if len(logs) < 2 or not np.isfinite(logs).all():
         return None, None
-    half = t_quantile((1 + level) / 2, len(logs) - 1) * np.std(logs, ddof=1) / math.sqrt(len(logs))
+    half = stdtrit(len(logs) - 1, (1 + level) / 2) * np.std(logs, ddof=1) / math.sqrt(len(logs))
     return float(np.mean(logs) - half), float(np.mean(logs) + half)
 
 

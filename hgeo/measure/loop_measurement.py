@@ -51,6 +51,7 @@ class LoopMeasurement:
         self._measurement: Measurement | None = None
         self._where: Where | None = None
         self._directions: Callable[..., dict[str, AtCoordinates]] | None = None
+        self._entries_at: Callable[..., Any] = entries_at
 
     @property
     def mode(self) -> str | None:
@@ -71,7 +72,9 @@ class LoopMeasurement:
         if self._measurement is None or where != self._where:
             self._where = where
             self._measurement = self._prepare(params, batch, where)
-        directions = lambda: self._at_coordinates(params, batch, optimizer_state, gradient, updates)
+        directions = lambda: self._at_coordinates(
+            params, batch, where, optimizer_state, gradient, updates
+        )
         return self._measurement(params, batch, directions)
 
     def _prepare(self, params, batch, where):
@@ -84,6 +87,11 @@ class LoopMeasurement:
         for chosen in self._coordinates.values():  # before the loss stumbles over what is missing
             jax.eval_shape(chosen.layer.leaves, params)
         params, batch = jax.eval_shape(lambda *both: both, params, batch)
+        if where.axis_name is None:
+            whole = NamedSharding(where.mesh, PartitionSpec())
+            self._entries_at = jax.jit(entries_at, out_shardings=whole)
+        else:
+            self._entries_at = entries_at
         context = Context(
             loss=loss,
             coordinates=self._coordinates,
@@ -103,13 +111,12 @@ class LoopMeasurement:
             self._directions = directions_at_coordinates(context, view)
         return Measurement(context, self._statistics)
 
-    def _at_coordinates(self, params, batch, optimizer_state, gradient, updates):
+    def _at_coordinates(self, params, batch, where, optimizer_state, gradient, updates):
         found: dict[str, AtCoordinates] = {}
         if self._directions is not None and optimizer_state is not None:
             check_trainable(params)
-            assert self._where is not None, "it is measured somewhere"
-            lies_in_shards = self._where.axis_name is None
-            state = (place_whole if lies_in_shards else place)(optimizer_state, self._where.mesh)
+            place_state = place_whole if where.axis_name is None else place
+            state = place_state(optimizer_state, where.mesh)
             try:
                 found = self._directions(params, state, batch)
             except Exception as error:  # an update of Optax raises what it stumbles over
@@ -127,9 +134,4 @@ class LoopMeasurement:
 
     def _entries_of(self, tree):
         """The entries of a gradient or an update, which lies where the params do."""
-        assert self._where is not None, "it is measured somewhere"
-        take = entries_at
-        if self._where.axis_name is None:
-            whole = NamedSharding(self._where.mesh, PartitionSpec())
-            take = jax.jit(entries_at, out_shardings=whole)
-        return jax.tree.map(np.asarray, take(tree, self._coordinates))
+        return jax.tree.map(np.asarray, self._entries_at(tree, self._coordinates))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import statistics
 from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +11,6 @@ import numpy as np
 
 from hgeo.arguments import check_key, check_whole
 from hgeo.statistics.entry_counts import checked
-from hgeo.statistics.student_t import t_quantile
 
 # The quantile of the magnitudes that stands over their median.
 STATISTICS = {"max_over_median": 1.0, "q95_over_median": 0.95}
@@ -205,6 +203,7 @@ def _quantile(ordered: np.ndarray, level: float) -> np.ndarray:
 
 def _enlargement(num: int, level: float) -> float:
     """By what the resampled repeats' deviations are too small (Hesterberg 2015, section 4.3)."""
+    from scipy.special import ndtri, stdtrit  # JAX brings it, and `import hgeo` does not need it
+
     upper = (1 + level) / 2
-    z = statistics.NormalDist().inv_cdf(upper)
-    return math.sqrt(num / (num - 1)) * t_quantile(upper, num - 1) / z
+    return math.sqrt(num / (num - 1)) * float(stdtrit(num - 1, upper) / ndtri(upper))

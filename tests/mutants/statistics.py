@@ -113,8 +113,8 @@ MUTANTS = (
         "few_repeats_not_enlarged",
         "the interval of few repeats is as short as the plain bootstrap makes it",
         RATIO,
-        "return math.sqrt(num / (num - 1)) * t_quantile(upper, num - 1) / z",
-        "return z / z",
+        "return math.sqrt(num / (num - 1)) * float(stdtrit(num - 1, upper) / ndtri(upper))",
+        "return 1.0",
         TESTS,
     ),
     Mutant(

@@ -1,15 +1,11 @@
 """A monitor in a loop of two processes, each with two CPU devices and half of the batch."""
 
 import csv
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.experiments import ROOT
-from tests.integration.parallel.test_processes import free_port
+from tests.integration.parallel.two_processes import last_words
 
 LOOP = """
 import sys, jax, jax.numpy as jnp, numpy as np
@@ -38,22 +34,7 @@ print(len(jax.devices()), both["hgeo/r_med/k"], one["hgeo/r_med/k"])
 
 @pytest.mark.slow
 def test_both_give_the_numbers_of_one_and_the_first_one_writes(tmp_path):
-    own = {"JAX_NUM_CPU_DEVICES": "2", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-    port = str(free_port())
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", LOOP, str(process), port, str(tmp_path)],
-            env={**os.environ, **own, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for process in (0, 1)
-    ]
-    said = [process.communicate(timeout=280) for process in processes]
-    for process, (output, errors) in zip(processes, said, strict=True):
-        assert process.returncode == 0, errors[-2000:]
-        devices, both, one = output.splitlines()[-1].split()
+    for devices, both, one in last_words(LOOP, 2, tmp_path):
         assert devices == "4"
         np.testing.assert_allclose(float(both), float(one), rtol=1e-5)
     with (tmp_path / "geometry.csv").open(newline="") as file:

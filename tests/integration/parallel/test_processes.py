@@ -1,7 +1,6 @@
 """Several processes, as on TPU VMs and GPU clusters, here two with two CPU devices each."""
 
 import os
-import socket
 import subprocess
 import sys
 
@@ -9,12 +8,7 @@ import numpy as np
 import pytest
 
 from tests.experiments import ROOT, load_config, rows, run
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("localhost", 0))
-        return listener.getsockname()[1]
+from tests.integration.parallel.two_processes import free_port, settings
 
 
 def start(workdir, process, port, *more):
@@ -25,14 +19,13 @@ def start(workdir, process, port, *more):
         "--config.probe.layers=(4,)",
         "--config.model.num_blocks=1",
     ]
-    own = {"JAX_NUM_CPU_DEVICES": "2", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
     return subprocess.Popen(
         arguments,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, **own},
+        env={**os.environ, **settings(2)},
     )
 
 

@@ -1,14 +1,9 @@
 """Params in shards over two processes, each with four CPU devices."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 
-from tests.experiments import ROOT
-from tests.integration.parallel.test_processes import free_port
+from tests.integration.parallel.two_processes import last_words
 
 LOOP = """
 import sys, warnings, jax, jax.numpy as jnp, numpy as np
@@ -42,22 +37,7 @@ print(len(jax.devices()), *(float(values.get(name, one[name]))
 
 @pytest.mark.slow
 def test_both_give_the_numbers_of_one_device(tmp_path):
-    own = {"JAX_NUM_CPU_DEVICES": "4", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-    port = str(free_port())
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", LOOP, str(process), port, str(tmp_path)],
-            env={**os.environ, **own, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for process in (0, 1)
-    ]
-    said = [process.communicate(timeout=280) for process in processes]
-    for process, (output, errors) in zip(processes, said, strict=True):
-        assert process.returncode == 0, errors[-2000:]
-        devices, *values = output.splitlines()[-1].split()
+    for devices, *values in last_words(LOOP, 4, tmp_path):
         assert devices == "8"
         both, host, one = np.asarray(values, float).reshape(3, 3)
         np.testing.assert_allclose(both, one, rtol=1e-4)
