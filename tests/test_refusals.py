@@ -60,7 +60,7 @@ MISTAKES = {
     ),
     "a loss that branches": (
         {"loss": lambda p, b: mean_square(p, b) if mean_square(p, b) > 0 else 0.0},
-        TypeError, "made of operations of JAX",
+        TypeError, "must use operations of JAX only",
     ),
     "a loss in NumPy": (
         {"loss": lambda p, b: np.mean(np.asarray(p["w"]))}, TypeError, "operations of JAX"
@@ -156,7 +156,7 @@ ARGUMENTS = {
         lambda: hgeo.Coordinates("w", jnp.array([0])), "must be one of hgeo.find_layers, not 'w'"
     ),
     "Coordinates: outside": (
-        lambda: hgeo.Coordinates(LAYER, jnp.array([6])), r"0 to 5; outside them: \[6\]"
+        lambda: hgeo.Coordinates(LAYER, jnp.array([6])), r"must lie in 0 to 5, not \[6\]"
     ),
     "Coordinates: two axes": (
         lambda: diagonal({"w": hgeo.Coordinates(LAYER, jnp.array([[0]]))}), "int32 of shape .1, 1"
@@ -192,7 +192,7 @@ ARGUMENTS = {
     ),
     "stochastic_diagonal: one sample": (
         lambda: hgeo.stochastic_diagonal(mean_square, PARAMS, BATCH, LAYERS, KEY, 1),
-        "num_samples must be at least 2 for an error bar, not 1",
+        "num_samples must be at least 2 for a standard error, not 1",
     ),
     "spectrum: a name": (
         lambda: hgeo.spectrum(mean_square, PARAMS, BATCH, "w", KEY), "mapping from names, not a str"
@@ -242,7 +242,7 @@ ARGUMENTS = {
     "r_med: NaN alone": (lambda: hgeo.r_med(jnp.array([jnp.nan])), "not one of the 1 entries"),
     "r_med: eps": (lambda: hgeo.r_med(jnp.ones(3), eps=-1.0), "must not be negative, but is -1.0"),
     "r_med_spread: a seed": (lambda: hgeo.r_med_spread(jnp.ones(3), 0), "PRNG key .* not 0"),
-    "r_med_spread: num": (lambda: hgeo.r_med_spread(jnp.ones(3), KEY, num=4), "1 to the 3 .* 4"),
+    "r_med_spread: num": (lambda: hgeo.r_med_spread(jnp.ones(3), KEY, num=4), "1 to 3, .* not 4"),
     "r_diag: no entries": (lambda: hgeo.r_diag(jnp.zeros(0)), "has none"),
     "alignment: lengths": (
         lambda: hgeo.alignment(jnp.ones(3), jnp.ones(3), jnp.ones(4)), r"one shape \(K,\)"

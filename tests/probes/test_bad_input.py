@@ -67,7 +67,7 @@ def test_a_selection_of_the_wrong_kind():
 
 def test_coordinates_outside_their_layer():
     layer = hgeo.find_layers(PARAMS)["kernel"]
-    with pytest.raises(ValueError, match=r"0 to 5; outside them: \[6, -1\]"):
+    with pytest.raises(ValueError, match=r"must lie in 0 to 5, not \[6, -1\]"):
         hgeo.Coordinates(layer, jnp.array([0, 6, -1]))
 
 
@@ -124,7 +124,7 @@ def test_microbatches_of_a_batch_that_disagrees_in_length():
 
 def test_a_total_weight_of_zero():
     loss = lambda p, b: hgeo.Weighted(_loss(p, b) * 0.0, jnp.zeros(()))
-    with pytest.raises(ValueError, match="total weight is 0"):
+    with pytest.raises(ValueError, match="total weight must not be 0"):
         _diagonal(loss)
     assert np.all(np.isnan(jax.jit(lambda: _diagonal(loss))()["kernel"]))
 

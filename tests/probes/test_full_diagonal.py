@@ -1,4 +1,4 @@
-"""Full diagonals against dense Hessians, and the proof on which the way by units rests."""
+"""Full diagonals against dense Hessians, and the proof of independence behind method units."""
 
 import functools
 
@@ -66,7 +66,7 @@ def test_equals_the_dense_hessian(family):
 
 @pytest.fixture(params=["bottleneck", "units"])
 def through(request, monkeypatch):
-    """Where a layer can be taken by units, by a bottleneck behind it or by its own products."""
+    """Where units apply to a layer, by a bottleneck behind it or by its products."""
     price = (lambda *_: 0.0) if request.param == "bottleneck" else (lambda *_: float("inf"))
     monkeypatch.setattr(unit_diagonals, "bottleneck_operations", price)
     return request.param
@@ -170,7 +170,7 @@ def test_is_right_whatever_the_examples_do(kind):
 
 def test_a_matrix_that_enters_more_than_once_is_taken_by_coordinates():
     for mix in REPEATED.values():
-        with pytest.raises(ValueError, match=r"'w' can't be taken by units: it enters the loss"):
+        with pytest.raises(ValueError, match=r"not apply to layer 'w': it enters the loss"):
             hgeo.full_diagonal(*_case(mix), method="units")
     check({name: _net(mix) for name, mix in REPEATED.items()}, *_drawn())
 
@@ -259,5 +259,5 @@ def test_bad_arguments():
     loss, params, batch, layers = _case(APART["mean"])
     with pytest.raises(ValueError, match=r"method must be one of .*, not 'magic'"):
         hgeo.full_diagonal(loss, params, batch, layers, method="magic")
-    with pytest.raises(ValueError, match="nothing to probe"):
+    with pytest.raises(ValueError, match="no layers were given"):
         hgeo.full_diagonal(loss, params, batch, {})

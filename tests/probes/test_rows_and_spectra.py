@@ -180,7 +180,7 @@ def test_bad_numbers_of_products_and_samples():
     ):
         with pytest.raises(ValueError, match=message):
             hgeo.spectrum(loss, params, None, layer, jax.random.key(0), **options)
-    with pytest.raises(ValueError, match=r"taken together share \['w'\]"):
+    with pytest.raises(ValueError, match=r"but these share \['w'\]"):
         hgeo.spectrum(loss, params, None, {"a": layer, "b": layer}, jax.random.key(0))
 
 

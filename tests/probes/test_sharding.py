@@ -142,11 +142,11 @@ REFUSED = {
     ),
     "no mesh": (
         lambda: (PARAMS, BATCH, {"coordinate_axis": "model"}),
-        "coordinate_axis='model' names axes of a mesh, but no array of the params lies in shards",
+        "coordinate_axis='model' names axes of a mesh, but the params are sharded on no mesh",
     ),
     "devices too": (
         lambda: (on(mesh_of()), BATCH, {"devices": jax.devices()[:2]}),
-        "were given, but params lie on a mesh, whose devices are used",
+        "can't be chosen for params on a mesh, whose devices are used",
     ),
     "another mesh": (
         lambda: (on(two_meshes()[0]), BATCH, {"mesh": two_meshes()[1]}),

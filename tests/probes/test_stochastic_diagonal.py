@@ -122,7 +122,7 @@ def test_bad_arguments():
         call(case.layers, 1)
     with pytest.raises(ValueError, match=r"method must be one of .* not 'guess'"):
         call(case.layers, 2, method="guess")
-    with pytest.raises(ValueError, match=r"num_samples must be at most 52"):
+    with pytest.raises(ValueError, match=r"num_samples of at most 52, .* not"):
         call(case.layers, 53, method="xdiag")
-    with pytest.raises(ValueError, match="nothing to probe"):
+    with pytest.raises(ValueError, match="no layers were given"):
         call({}, 2)
