@@ -222,9 +222,9 @@ class ScaleByAdamState(optax.ScaleByRssState):
 
 def test_a_state_of_somebody_elses_is_not_guessed():
     own = ScaleByAdamState(W)
-    with pytest.raises(ValueError, match=r"made of \['tests.*ScaleByAdamState'\]"):
+    with pytest.raises(ValueError, match=r"consists of \['tests.*ScaleByAdamState'\]"):
         hgeo.preconditioner(own)
-    with pytest.raises(ValueError, match=r"made of \['jaxlib.*Array"):
+    with pytest.raises(ValueError, match=r"consists of \['jaxlib.*Array"):
         hgeo.preconditioner({"nu": W})
     with pytest.raises(ValueError, match=r"kind must be one of adam, adamax, .* not 'adamm'"):
         hgeo.preconditioner(state_of(optax.adam(1.0)), kind="adamm")

@@ -108,7 +108,7 @@ NAN = jnp.full(3, jnp.nan)
         (lambda: hgeo.r_med(NAN), "r_med: not one of the 3 entries is finite"),
         (lambda: hgeo.r_med(jnp.ones(3), eps=-1.0), "eps must not be negative, but is -1"),
         (lambda: hgeo.r_med_spread(NAN, jax.random.key(0)), "not one of the 3"),
-        (lambda: hgeo.r_med_spread(jnp.ones(3), jax.random.key(0), num=4), "1 to the 3 .* not 4"),
+        (lambda: hgeo.r_med_spread(jnp.ones(3), jax.random.key(0), num=4), "1 to 3, .* not 4"),
         (
             lambda: hgeo.r_med_spread(jnp.ones(3), jax.random.key(0), num_draws=1),
             "num_draws must be at least 2, not 1",
