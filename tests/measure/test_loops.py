@@ -128,10 +128,10 @@ def test_a_plain_pytree_in_float64(batch):
             jnp.sum((jnp.tanh(batch[0] @ params[0]) @ params[1] - batch[1]) ** 2), len(batch[0])
         )
         batch = jax.tree.map(lambda x: jnp.asarray(x, "float64"), batch)
-        with pytest.warns(UserWarning, match=r"all are taken where there are fewer: 0 \(20\)"):
+        with pytest.warns(UserWarning, match=r"so all of them are taken: 0 \(20\)"):
             monitor = hgeo.Monitor(loss, hgeo.find_layers(params), devices=ONE)
         values = monitor(100, params, batch)
-        with pytest.warns(UserWarning, match="all are taken"):
+        with pytest.warns(UserWarning, match="all of them are taken"):
             coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), 200, KEY)
     assert_r_med(values, dense_r_med(loss, params, batch, coordinates), rtol=1e-9)
 

@@ -248,8 +248,8 @@ def test_bad_arguments_are_said_before_any_work(arguments, error, message):
 @pytest.mark.parametrize(
     ("arguments", "call", "message"),
     [
-        ({}, {}, "no batch was given, neither"),
-        ({"batch": BATCH}, {"batch": BATCH}, "both for all steps and for this one"),
+        ({}, {}, "no batch was given: give it in each call"),
+        ({"batch": BATCH}, {"batch": BATCH}, "has a batch for all steps"),
         ({}, {"batch": BATCH, "gradient": PARAMS}, "gradient and updates must be given together"),
         ({"statistics": ("alignment",)}, {"batch": BATCH}, "'alignment', which needs optimizer_st"),
         ({}, {"batch": BATCH, "params": {"first": PARAMS["first"]}}, "no leaf 'last/kernel'"),
@@ -303,7 +303,7 @@ def test_a_layer_that_is_not_trained_has_no_preconditioner_and_the_other_has():
     optimizer = optax.partition({"adam": optax.adam(0.1), "none": optax.set_to_zero()}, labels)
     values, said = monitored(optimizer, {"b2": 0.999})
     assert said == [
-        "no preconditioner, NaN in its place: first/kernel (the optimizer does not train it)"
+        "no preconditioner, so P is NaN: first/kernel (the optimizer does not train it)"
     ]
     assert np.isnan(values["hgeo/preconditioned_r_med/first/kernel"])
     assert np.isfinite(values["hgeo/preconditioned_r_med/last/kernel"])
