@@ -1,4 +1,4 @@
-"""What is refused: each mistake is one sentence, with the value given and what is allowed."""
+"""Bad input of public functions: each error has the value given and the values allowed."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ PROBES = {
     "Monitor": lambda loss, *given: monitor(loss=loss)(0, *given),
 }
 
-# What none of them takes: (the change, the error, what it says).
+# Bad input of all probes: (the change, the error, its message).
 MISTAKES = {
     "a loss that returns aux": (
         {"loss": lambda p, b: (mean_square(p, b), {})}, ValueError, "scalar or hgeo.Weighted.*tuple"

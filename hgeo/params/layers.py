@@ -156,7 +156,7 @@ def find_layers(
 ) -> "OrderedDict[str, Layer]":
     r"""Finds the layers of a params pytree, in order.
 
-    A layer ℓ is the block of weights w_ℓ whose Hessian ∂²L/∂w_ℓ² a probe looks at.
+    A layer ℓ is the block of weights w_ℓ of the Hessian ∂²L/∂w_ℓ² that a probe computes.
 
     Args:
       params: any pytree of arrays or of `jax.ShapeDtypeStruct`: nested dicts, `FrozenDict`,

@@ -1,4 +1,4 @@
-"""Gauss-Newton and Fisher matrices against dense ones made from Jacobians."""
+"""Gauss-Newton and Fisher matrices against dense matrices from Jacobians."""
 
 import functools
 

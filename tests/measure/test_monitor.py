@@ -70,7 +70,7 @@ def test_it_compiles_once_and_does_nothing_between():
         assert monitor(step, jax.tree.map(lambda x: x * 1.5, PARAMS), BATCH) is not None
     assert len(traces) == after_one > 0
     assert not compiled
-    # Anything that it looked at would fail.
+    # Any use of these arguments would fail.
     assert all(monitor(step, None, None) is None for step in range(1, 10))
     assert [step for step in range(21) if monitor.due(step)] == [0, 10, 20]
     with pytest.raises(TypeError, match=r"for a jax\.Array every call would have to wait"):

@@ -1,4 +1,4 @@
-"""What a monitor refuses: each mistake is one sentence, with the value and what is allowed."""
+"""A monitor's bad input: each error has the value given and the values allowed."""
 
 import optax
 import pytest

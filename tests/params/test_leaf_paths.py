@@ -1,4 +1,4 @@
-"""Names of leaves in trees with awkward keys: each value is that of its own leaf, or refused."""
+"""Paths of leaves in trees with awkward keys: each names its leaf, or an error is raised."""
 
 import collections
 import dataclasses
@@ -32,7 +32,7 @@ class Box:
 
 @jax.tree_util.register_pytree_node_class
 class Unnamed:
-    """A registered node without keys of its own."""
+    """A registered node without keys."""
 
     def __init__(self, *children):
         self.children = children
@@ -50,7 +50,7 @@ KEYS = st.one_of(NAMES, st.sampled_from([0, 1]))
 
 
 class Leaf:
-    """Where a leaf goes; a plain object, so that it is no tree."""
+    """The place of a leaf; a plain object, so that it is no pytree."""
 
 
 def nodes(children):

@@ -1,4 +1,4 @@
-"""Bad input: each an error that names the thing and what is allowed."""
+"""Bad input: each raises an error with the value given and the values allowed."""
 
 import jax
 import jax.numpy as jnp

@@ -32,7 +32,7 @@ def _float64():
 
 
 def check(losses, params, batch, layers, **options):
-    """Holds the full diagonals of several losses to dense Hessians, in one program."""
+    """Compares the full diagonals of several losses with dense Hessians, in one program."""
 
     def both(loss, params, batch):
         dense = jnp.diagonal(joint_hessian(loss, params, batch, layers))
@@ -47,7 +47,7 @@ def check(losses, params, batch, layers, **options):
 
 
 def check_family(family, seeds, layers, **options):
-    """The same for a family, whose one program serves several seeds."""
+    """The same for a family of models, compiled once for several seeds."""
     loss = wide_case(family).loss
     probe = quick(lambda p, b: hgeo.full_diagonal(loss, p, b, layers, **options))
     for seed in seeds:
@@ -93,7 +93,7 @@ def test_positions_that_depend_on_each_other(through):
 
 
 def _net(mix):
-    """A network of one probed matrix, whose examples meet as `mix` has it."""
+    """A network with one probed matrix, whose examples are mixed by `mix`."""
 
     def loss(params, batch):
         hidden = jnp.tanh(batch["x"] @ params["w"])
@@ -228,7 +228,7 @@ def test_takes_other_curvature():
 
 def test_a_cost_above_the_bound_is_said_with_the_way_out():
     loss, params, batch, layers = _case(APART["mean"])
-    with pytest.raises(ValueError, match=r"more than max_gradients=0; a larger max_gradients"):
+    with pytest.raises(ValueError, match=r"more than max_gradients=0; raise max_gradients"):
         hgeo.full_diagonal(loss, params, batch, layers, max_gradients=0.1)
 
 

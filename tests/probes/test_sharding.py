@@ -1,4 +1,4 @@
-"""Params in shards: they stay there, and what cannot work is one sentence."""
+"""Sharded params stay where they are; bad combinations of options raise an error."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Records that were cut short or spoilt, and caches of data."""
+"""Truncated and damaged records, and damaged caches of data."""
 
 import warnings
 
