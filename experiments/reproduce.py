@@ -4,7 +4,8 @@ Each writes ID.csv, ID.md and figures (PNG and SVG) into the work folder, ends w
 joins the folder's report.html. Runs that the folder already holds are not trained again, whichever
 experiment they were for. `--list` shows the ids. `verdicts` in the place of ids judges the results'
 files of the work folder (without one, the published files) by the rules of
-experiments/paper/verdict_rules.py; `step0` probes the initial weights in several settings and says
+experiments/paper/verdict_rules.py; `pages` writes the pages of results, the gallery and README's
+table from the published files; `step0` probes the initial weights in several settings and says
 which is closest to which of the paper's tables.
 """
 
@@ -44,6 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if options.names == ["verdicts"]:
         return _verdicts(options.workdir, console)
+    if options.names == ["pages"]:
+        return _pages(console)
     step0 = options.names == ["step0"]
     names = list(EXPERIMENTS) if options.names == ["all"] else options.names
     unknown = [name for name in names if name not in EXPERIMENTS]
@@ -118,6 +121,16 @@ def _verdicts(workdir: str | None, console: Console) -> int:
         return fail(f"{folder} is no folder, so that it has no results to judge")
     table = verdict_table(folder)
     console.print(table.markdown(), highlight=False, markup=False)
+    return 0
+
+
+def _pages(console: Console) -> int:
+    from experiments.paper.pages import write_pages
+
+    changed = write_pages()
+    for path in changed:
+        console.print(f"wrote {path}", highlight=False, markup=False)
+    console.print(f"{len(changed)} file(s) changed", highlight=False)
     return 0
 
 

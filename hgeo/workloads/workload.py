@@ -103,6 +103,16 @@ def in_projection_parts(paths: Iterable[str], width: int) -> dict[str, dict[str,
     }
 
 
+def head_parts(path: str, num_classes: int) -> dict[str, dict[str, LeafSlice]]:
+    """A head's columns by frequency, where classes are numbered by it: ranks 1-10, 11-100, ..."""
+    parts, first = {}, 0
+    while first < num_classes:
+        last = min(max(10, 10 * first), num_classes)
+        parts[f"ranks {first + 1}-{last}"] = LeafSlice(path, first, 1, last - first)
+        first = last
+    return {path: parts}
+
+
 def apply_model(model: Any, variables: PyTree, batch: PyTree, *inputs: Any) -> Any:
     """A Flax model's outputs, with dropout where the batch has a `dropout_key`."""
     key = batch.get("dropout_key")
