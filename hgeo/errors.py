@@ -1,4 +1,4 @@
-"""Errors that are told apart from others: what a run can't start with, what has no P."""
+"""Errors that callers distinguish: bad input, and optimizers without a P."""
 
 
 class InputError(ValueError):

@@ -1,8 +1,8 @@
-"""Optimizers by name, with the definitions that the paper's runs (PyTorch) have.
+"""Optimizers by name, as PyTorch, which the paper used, defines them.
 
 An update is w ← w − η_t d, with d the direction that the optimizer makes of the gradient g and
-η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w takes the place
-of g, but for AdamW, which adds λ w to d. Where Optax's own definition differs, it is said below.
+η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w replaces g,
+except in AdamW, which adds λ w to d. Each docstring names the differences from Optax.
 """
 
 import inspect
@@ -38,16 +38,16 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
 
 
 def amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
-    """AMSGrad: Adam with the largest v so far in the place of v.
+    """AMSGrad: Adam with the largest v so far in place of v.
 
-    The largest is taken of the raw v and corrected afterwards, as PyTorch does; `optax.amsgrad`
-    takes it of the corrected one.
+    The maximum is taken of the raw v and corrected afterwards, as in PyTorch; `optax.amsgrad`
+    takes the maximum of the corrected v.
 
     Reference: Reddi, Kale, Kumar. On the Convergence of Adam and Beyond. 2018.
     """
 
     def init(params):
-        # Three arrays each, not one three times: the train loop donates their buffers.
+        # Three arrays each, not the same array three times: the train loop donates their buffers.
         mu, nu, largest = (optax.tree.zeros_like(params) for _ in range(3))
         return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), mu, nu, largest)
 
@@ -97,11 +97,11 @@ def rmsprop(decay: float = 0.99, momentum: float = 0.0, eps: float = 1e-8) -> Di
 
 
 class Definition(NamedTuple):
-    """An optimizer of ours.
+    """An optimizer that hgeo defines.
 
     Attributes:
       label: its name in tables and figures.
-      direction: makes the direction from its own arguments.
+      direction: makes the direction from the optimizer's arguments.
       decoupled: whether its weight decay is added to the direction and not to the gradient.
     """
 
@@ -147,12 +147,12 @@ def make_optimizer(
 
     Args:
       name: one of `OPTIMIZERS`, or of `optax` or `optax.contrib`, which then define it.
-      arguments: `learning_rate`, `weight_decay` (0 if absent) and its own.
+      arguments: `learning_rate`, `weight_decay` (0 if absent) and those of the direction.
       factor: of the learning rate at each step, from 0.
-      max_gradient_norm: gradients longer than this (in the norm over all params) are scaled to it
-        first, before weight decay; 0, none.
-      block: the config block's name, where it isn't the optimizer's, for messages.
-      rate: in the place of `learning_rate`, and unchecked, so that it may be traced.
+      max_gradient_norm: gradients whose norm over all params is larger are scaled to it, before
+        weight decay; 0 for no clipping.
+      block: the config block's name for messages, if it isn't the optimizer's.
+      rate: replaces `learning_rate`, without a check, so that it may be traced.
 
     Raises:
       InputError: an unknown name, an argument that it doesn't take, a rate that isn't positive.
@@ -189,7 +189,7 @@ def make_optimizer(
 
 
 def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `hgeo.preconditioner` takes besides an optimizer's state; `None` for SGD."""
+    """The arguments of `hgeo.preconditioner` besides an optimizer's state; `None` for SGD."""
     if name in ("sgd", "sgdm"):
         return None
     ours = OPTIMIZERS.get(name)

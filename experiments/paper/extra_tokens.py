@@ -35,19 +35,19 @@ def run(context: ReproductionContext) -> Result:
     ]
     note = f"Geometric means over {rows[0]['repeats']} repeat(s), with 95% intervals."
     last = [row for row in rows if row["step"] == max(row["step"] for row in rows)]
-    told = []
+    summary = []
     for side in SIDES:
         whole, *parts = (row for row in last if row["optimizer"] == side.optimizer)
         within = [format_number(row["r_med"]) for row in parts]
         apart = parts[0]["median_abs"] / parts[-1]["median_abs"]
-        told.append(
+        summary.append(
             f"under {label(side.optimizer)} R_med of the whole head is "
             f"{format_number(whole['r_med'])}, of its columns by rank {', '.join(within)}, and the "
             f"median entry of the most frequent words is {format_number(apart)} times that of the "
             "rarest"
         )
     table = Table("The head by the words' frequency", header, cells, [note])
-    return Result(rows, table, {"extra_tokens": _figure(rows)}, "; ".join(told))
+    return Result(rows, table, {"extra_tokens": _figure(rows)}, "; ".join(summary))
 
 
 def _rows(side: Side, context: ReproductionContext) -> list[dict[str, Any]]:

@@ -122,12 +122,12 @@ def interval_of_mean(row: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def plain_ticks(axis) -> None:
-    """Plain numbers at a log axis's ticks, and between them the more the fewer these are."""
+    """Plain numbers at a log axis's major ticks, and at minor ticks where these are few."""
 
     def minor(value: float, _) -> str:
         low, high = axis.get_view_interval()
-        told = "25" if high < 100 * low else ""
-        return f"{value:.4g}" if high < 3 * low or f"{value:e}"[0] in told else ""
+        labelled = "25" if high < 100 * low else ""
+        return f"{value:.4g}" if high < 3 * low or f"{value:e}"[0] in labelled else ""
 
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_formatter(minor)

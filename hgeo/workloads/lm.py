@@ -1,4 +1,4 @@
-"""Language modelling: the next word of a text, or random integers in its place."""
+"""Language modelling: the next word of a text, or random integers in place of it."""
 
 import jax
 import jax.numpy as jnp

@@ -19,8 +19,8 @@ PARTS = 100
 class Workload:
     """A task: model, data and loss.
 
-    Variables are what Flax calls so: `{"params": ..., ...}`, where other collections hold what
-    training updates without a gradient (`batch_stats`).
+    Variables are Flax's: `{"params": ..., ...}`. Training updates the other collections
+    (`batch_stats`) without a gradient.
 
     Attributes:
       init: key -> variables.
@@ -37,7 +37,7 @@ class Workload:
       held_out: the same for the held-out examples; empty where there are none.
       dropout: whether training batches need a `dropout_key`.
       sha256: digest of all data.
-      notes: what a person should be told about data or model.
+      notes: warnings about data or model.
     """
 
     init: Callable[[jax.Array], PyTree]
