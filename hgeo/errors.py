@@ -1,4 +1,4 @@
-"""Errors that hgeo tells from others: bad input of a run, no second moment, no preconditioner."""
+"""Errors that callers distinguish: bad input, and optimizers without a P."""
 
 
 class InputError(ValueError):

@@ -82,9 +82,11 @@ def call_loss(loss: Loss, params: PyTree, batch: PyTree) -> Any:
             f"number or a NumPy array (float(), if, np.…): {first}"
         ) from error
     except Exception as error:
-        text = ", ".join(f"{path or 'it'}: {shape}" for path, shape in list(shapes.items())[:4])
+        shapes_text = ", ".join(
+            f"{path or 'it'}: {shape}" for path, shape in list(shapes.items())[:4]
+        )
         if not any(note.startswith(_CALLED) for note in getattr(error, "__notes__", ())):
-            error.add_note(f"{_CALLED} {type(batch).__name__} ({text})")
+            error.add_note(f"{_CALLED} {type(batch).__name__} ({shapes_text})")
         raise
 
 

@@ -47,7 +47,7 @@ def amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
     """
 
     def init(params):
-        # Three separate arrays: the train loop donates their buffers.
+        # Three arrays each, not the same array three times: the train loop donates their buffers.
         mu, nu, largest = (optax.tree.zeros_like(params) for _ in range(3))
         return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), mu, nu, largest)
 
