@@ -277,7 +277,7 @@ def test_what_looks_like_a_mistake_and_is_none(tmp_path):
     assert steps == sorted(steps), "steps that go back stand in their place"
     with pytest.warns(UserWarning, match=r"not finite: the loss \(nan\)"):
         own(6, PARAMS, BATCH * jnp.nan)
-    with pytest.warns(UserWarning, match=r"all are taken where there are fewer: w \(6\)"):
+    with pytest.warns(UserWarning, match=r"so all of them are taken: w \(6\)"):
         assert hgeo.sample_coordinates(LAYERS, 300, KEY)["w"].indices.shape == (6,)
     half = {"w": PARAMS["w"].astype(jnp.float16)}
     with jax.numpy_dtype_promotion("standard"):

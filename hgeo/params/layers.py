@@ -199,7 +199,7 @@ def find_layers(
             path: str(getattr(leaf, "dtype", type(leaf).__name__))
             for path, leaf in list(everything.items())[:4]
         }
-        raise ValueError(f"params must have a floating leaf to be a layer; they have {has}")
+        raise ValueError(f"params have no floating leaf, which a layer must be; they have {has}")
 
     named: list[tuple[str, tuple[LeafSpec, ...]]]
     if isinstance(select, Mapping):

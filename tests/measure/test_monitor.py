@@ -251,7 +251,7 @@ def test_bad_arguments_are_said_before_any_work(arguments, error, message):
         ({}, {}, "no batch was given: give it in each call"),
         ({"batch": BATCH}, {"batch": BATCH}, "has a batch for all steps"),
         ({}, {"batch": BATCH, "gradient": PARAMS}, "gradient and updates must be given together"),
-        ({"statistics": ("alignment",)}, {"batch": BATCH}, "'alignment', which needs optimizer_st"),
+        ({"statistics": ("alignment",)}, {"batch": BATCH}, "'alignment', which needs optimizer= of"),
         ({}, {"batch": BATCH, "params": {"first": PARAMS["first"]}}, "no leaf 'last/kernel'"),
         (
             {"statistics": ("full",), "max_gradients": 0.1},
@@ -283,7 +283,7 @@ def monitored(optimizer, constants, **more):
 @pytest.mark.parametrize(
     ("optimizer", "constants", "reason"),
     [
-        (optax.lion(0.1), {}, r"made of \['ScaleByLionState'"),
+        (optax.lion(0.1), {}, r"consists of \['ScaleByLionState'"),
         (optax.adamax(0.1), {"b2": 0.999}, "does not divide by the P that its state gives"),
         (optax.adam(0.1, eps=1e-3), {"b2": 0.999}, "does not divide by the P that its state gives"),
     ],

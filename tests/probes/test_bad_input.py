@@ -118,7 +118,7 @@ def test_a_memory_budget_below_one_coordinate_gives_both_numbers(mode):
 
 def test_microbatches_of_a_batch_that_disagrees_in_length():
     batch = BATCH | {"y": jnp.ones(5)}
-    with pytest.raises(ValueError, match=r"one number of examples.*\[4, 5\]"):
+    with pytest.raises(ValueError, match=r"same number of examples.*\[4, 5\]"):
         _diagonal(batch=batch, microbatch_size=2)
 
 

@@ -97,7 +97,7 @@ def test_coordinates_of_whole_params_use_another_axis():
 
 
 def test_a_whole_batch_is_told_of(coordinates, expected):
-    with pytest.warns(UserWarning, match=r'all of it; to split it give batch_spec="data"'):
+    with pytest.warns(UserWarning, match=r'all of it; to split it, give batch_spec="data"'):
         check(hgeo.make_probe(loss, coordinates)(on(mesh_of()), BATCH), expected)
 
 
