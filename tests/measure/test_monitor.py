@@ -251,7 +251,7 @@ def test_bad_arguments_are_said_before_any_work(arguments, error, message):
         ({}, {}, "no batch was given: give it in each call"),
         ({"batch": BATCH}, {"batch": BATCH}, "has a batch for all steps"),
         ({}, {"batch": BATCH, "gradient": PARAMS}, "gradient and updates must be given together"),
-        ({"statistics": ("alignment",)}, {"batch": BATCH}, "'alignment', which needs optimizer= of"),
+        ({"statistics": ("alignment",)}, {"batch": BATCH}, "which needs optimizer= of"),
         ({}, {"batch": BATCH, "params": {"first": PARAMS["first"]}}, "no leaf 'last/kernel'"),
         (
             {"statistics": ("full",), "max_gradients": 0.1},

@@ -226,7 +226,7 @@ def test_what_the_condition_number_refuses():
     with pytest.raises(ValueError, match=r"'w' has 200 weights, more than max_size=100"):
         hgeo.condition_number(loss, params, None, layer, max_size=100)
     narrow = lambda params, batch: jnp.sum(params["w"].astype(jnp.float32) ** 3)
-    with pytest.raises(ValueError, match="is float32, not float64"):
+    with pytest.raises(ValueError, match="returns float32 for float64 params"):
         hgeo.condition_number(narrow, params, None, layer)
     infinite = lambda params, batch: jnp.sum(jnp.sqrt(params["w"] - 1.0))
     with pytest.raises(ValueError, match="of 40000 entries of the Hessian are not finite"):

@@ -115,7 +115,7 @@ NAN = jnp.full(3, jnp.nan)
         ),
         (lambda: hgeo.r_med_spread(jnp.ones((2, 3)), jax.random.key(0)), r"shape \(K,\)"),
         (lambda: hgeo.r_diag(NAN), "r_diag needs .* not one of the 3"),
-        (lambda: hgeo.alignment(NAN, jnp.ones(3), jnp.ones(3)), "alignment needs .* not one of the 3"),
+        (lambda: hgeo.alignment(NAN, jnp.ones(3), jnp.ones(3)), "alignment needs .* of the 3"),
         (lambda: hgeo.alignment(jnp.ones(3), jnp.ones(2), jnp.ones(3)), r"\[\(3,\), \(2,\)"),
         (lambda: hgeo.alignment(*[jnp.ones(1)] * 3), "K of at least 2"),
         (lambda: hgeo.low_rank(jnp.ones((2, 2)), 0.0), r"share must lie in \(0, 1\], not 0"),
