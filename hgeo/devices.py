@@ -25,6 +25,12 @@ SHARDED = PartitionSpec(AXIS)
 # in 26 s with this search and in 3.6 s without, and runs in 3 ms instead of 4.
 PROBES_ON_GPU = {"xla_gpu_enable_triton_gemm": False}
 
+# By default XLA orders a CPU's operations for concurrency, which keeps arrays alive for longer: a
+# probe of all layers took 1.5 times the memory, in the same time.
+PROBES_ON_CPU = {"xla_cpu_scheduler_type": "CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED"}
+
+_PROBE_OPTIONS = {"cpu": PROBES_ON_CPU, "gpu": PROBES_ON_GPU}
+
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
     """A mesh of one axis, `AXIS`, over the given devices; `None`: all devices."""
@@ -114,8 +120,7 @@ def compiler_options(mesh: Mesh, arguments: Sequence[PyTree]) -> dict[str, Any] 
     JAX takes options for a whole program only, so a probe that is traced into another has none.
     """
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
-    on_gpu = mesh.devices.flat[0].platform == "gpu"
-    return PROBES_ON_GPU if on_gpu and not traced else None
+    return None if traced else _PROBE_OPTIONS.get(mesh.devices.flat[0].platform)
 
 
 def batch_specs(batch: PyTree, mesh: Mesh) -> PyTree:

@@ -11,6 +11,7 @@ import jax
 import hgeo
 from experiments.benchmarks import machine
 from experiments.benchmarks.cases import Case, language_model
+from hgeo.devices import compiler_options, make_mesh
 
 MODES = ("adjoint_weighted", "forward_over_reverse", "forward_over_forward")
 
@@ -82,8 +83,10 @@ def probe_bytes(case: Case, mode: str, chunk: int | str, layers: str, **options:
 
 
 def temporaries(function: Callable[..., Any], case: Case) -> int:
-    """Bytes of temporaries of a compiled function of params and batch."""
-    compiled: Any = jax.jit(function).lower(case.params, case.batch).compile()
+    """Bytes of temporaries of a function of params and batch, compiled as `make_probe` does."""
+    options = compiler_options(make_mesh(jax.devices()[:1]), ())
+    jitted = jax.jit(function, compiler_options=options)
+    compiled: Any = jitted.lower(case.params, case.batch).compile()
     return int(compiled.memory_analysis().temp_size_in_bytes)
 
 

@@ -10,6 +10,7 @@ import pytest
 import hgeo
 from hgeo.devices import (
     AXIS,
+    PROBES_ON_CPU,
     PROBES_ON_GPU,
     REPLICATED,
     compiler_options,
@@ -97,7 +98,7 @@ def test_a_probe_under_pmap(workload):
 
 def test_compiler_options_of_probes():
     mesh = make_mesh(jax.devices()[:1])
-    assert compiler_options(mesh, [1.0]) is None
+    assert compiler_options(mesh, [1.0]) == PROBES_ON_CPU
     gpu = types.SimpleNamespace(devices=np.array([types.SimpleNamespace(platform="gpu")]))
     assert compiler_options(gpu, [1.0]) == PROBES_ON_GPU
     within = []
@@ -108,3 +109,29 @@ def test_compiler_options_of_probes():
         lambda x: 2 * x, mesh, (REPLICATED,), REPLICATED, compiler_options=PROBES_ON_GPU
     )
     assert program(jnp.float32(3.0)) == 6.0
+
+
+def test_a_compiled_probe_under_a_wide_head_takes_less_memory_on_a_cpu():
+    names = ("first", "second", "third", "head")
+    keys = dict(zip(names, jax.random.split(jax.random.key(0), len(names)), strict=True))
+    params = {
+        name: jax.random.normal(key, (16, 512 if name == "head" else 16)) / 4
+        for name, key in keys.items()
+    }
+    batch = jnp.ones((256, 16))
+
+    def loss(params, batch):
+        for name in names[:-1]:
+            batch = jnp.tanh(batch @ params[name])
+        logits = batch @ params["head"]
+        return jnp.mean(jax.nn.logsumexp(logits, axis=1) - logits[:, 0])
+
+    coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), 6, jax.random.key(1))
+    plain = jax.jit(lambda params, batch: hgeo.sampled_diagonal(loss, params, batch, coordinates))
+    probe = hgeo.make_probe(loss, coordinates, devices=jax.devices()[:1])
+    sizes = [
+        program.lower(params, batch).compile().memory_analysis().temp_size_in_bytes
+        for program in (probe, plain)
+    ]
+    assert sizes[0] < 0.9 * sizes[1], sizes
+    jax.tree.map(np.testing.assert_array_equal, probe(params, batch), plain(params, batch))
