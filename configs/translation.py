@@ -9,8 +9,8 @@ with `--config.sgdm.learning_rate=0.015 --config.adam.learning_rate=5e-5`);
 `--config.{sgdm,adam}.weight_decay=0.001` adds weight decay.
 
 Every sentence is padded to `data.max_length` tokens (no length buckets); pairs with a longer
-sentence are left out of training, and counted. The held-out split keeps all pairs; BLEU is that of tokenised
-text. Tokenised arrays are cached in `cache_dir`.
+sentence are left out of training, and counted. The held-out split keeps all pairs; BLEU is that of
+tokenised text. Tokenised arrays are cached in `cache_dir`.
 
 Scales: `paper`, the tutorial's model (width 512), 1,800 updates of 960 pairs = 60 epochs, dropout
 0.1 as in the tutorial; `cpu`, width 128, the 6,000 most frequent words, 600 updates of 128 pairs,
