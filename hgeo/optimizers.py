@@ -1,8 +1,8 @@
-"""Optimizers by name, as PyTorch, which the paper used, defines them.
+"""Optimizers by name, with PyTorch's definitions, which the paper's runs use.
 
-An update is w ← w − η_t d, with d the direction that the optimizer makes of the gradient g and
-η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w replaces g,
-except in AdamW, which adds λ w to d. Each docstring names the differences from Optax.
+An update is w ← w − η_t d, with d the direction that the optimizer computes from the gradient g and
+η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w replaces g;
+AdamW adds λ w to d instead. A docstring names each difference from Optax's definition.
 """
 
 import inspect
@@ -38,10 +38,10 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
 
 
 def amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
-    """AMSGrad: Adam with the largest v so far in place of v.
+    """AMSGrad: Adam with the maximum of v over all steps in place of v.
 
-    The maximum is taken of the raw v and corrected afterwards, as in PyTorch; `optax.amsgrad`
-    takes the maximum of the corrected v.
+    The maximum is over the raw v, and then bias-corrected, as in PyTorch; `optax.amsgrad` takes the
+    maximum of the bias-corrected v.
 
     Reference: Reddi, Kale, Kumar. On the Convergence of Adam and Beyond. 2018.
     """
@@ -101,8 +101,8 @@ class Definition(NamedTuple):
 
     Attributes:
       label: its name in tables and figures.
-      direction: makes the direction from the optimizer's arguments.
-      decoupled: whether its weight decay is added to the direction and not to the gradient.
+      direction: maps the optimizer's arguments to its direction.
+      decoupled: whether weight decay is added to the direction instead of the gradient.
     """
 
     label: str
@@ -127,7 +127,7 @@ def label(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raises an InputError unless `name` is a known optimizer's."""
+    """Raises an InputError unless `name` names a known optimizer."""
     if name not in OPTIMIZERS and _from_optax(name) is None:
         raise InputError(
             f"unknown optimizer {name!r}; known are {', '.join(OPTIMIZERS)} and those of Optax "
@@ -143,34 +143,35 @@ def make_optimizer(
     block: str = "",
     rate: jax.Array | None = None,
 ) -> optax.GradientTransformation:
-    """The optimizer of a name and its config block.
+    """Builds the optimizer from its name and its config block.
 
     Args:
-      name: one of `OPTIMIZERS`, or of `optax` or `optax.contrib`, which then define it.
-      arguments: `learning_rate`, `weight_decay` (0 if absent) and those of the direction.
-      factor: of the learning rate at each step, from 0.
-      max_gradient_norm: gradients whose norm over all params is larger are scaled to it, before
-        weight decay; 0 for no clipping.
-      block: the config block's name for messages, if it isn't the optimizer's.
-      rate: replaces `learning_rate`, without a check, so that it may be traced.
+      name: one of `OPTIMIZERS`, or an optimizer of `optax` or `optax.contrib`.
+      arguments: `learning_rate`, `weight_decay` (0 if absent) and the optimizer's arguments.
+      factor: maps a step, from 0, to the factor of its learning rate.
+      max_gradient_norm: a gradient of a larger norm (over all params) is scaled to this norm before
+        weight decay; 0: no limit.
+      block: the config block's name in messages; empty: `name`.
+      rate: replaces `learning_rate`; not checked, so that it may be traced.
 
     Raises:
-      InputError: an unknown name, an argument that it doesn't take, a rate that isn't positive.
+      InputError: an unknown name, an unknown argument, a rate that isn't positive, another argument
+        out of its range.
     """
     check_name(name)
     block = block or name
     ours = OPTIMIZERS.get(name)
     function: Any = _from_optax(name) if ours is None else ours.direction
-    own = [key for key in inspect.signature(function).parameters if key != "learning_rate"]
+    specific = [key for key in inspect.signature(function).parameters if key != "learning_rate"]
     common = ["learning_rate"] if ours is None else ["learning_rate", "weight_decay"]
-    unknown = sorted(set(arguments) - set(common) - set(own))
+    unknown = sorted(set(arguments) - set(common) - set(specific))
     if unknown:
-        raise InputError(f"config.{block} has {unknown}, but takes only {[*common, *own]}")
+        raise InputError(f"config.{block} has {unknown}, but takes only {[*common, *specific]}")
     given = arguments.get("learning_rate")
     if not isinstance(given, (int, float)) or not 0 < given < math.inf:
         raise InputError(f"config.{block}.learning_rate must be a positive number, not {given!r}")
     rate = jnp.asarray(given) if rate is None else rate  # weakly typed, so float64 keeps its digits
-    chosen = {key: value for key, value in arguments.items() if key in own}
+    chosen = {key: value for key, value in arguments.items() if key in specific}
     clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
     schedule = lambda step: rate * factor(step)
     if ours is None:

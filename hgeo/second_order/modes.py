@@ -36,7 +36,7 @@ class ModeChoice(NamedTuple):
         and "reverse_over_reverse".
       reason: why, in words.
       vmapped: whether the coordinates of a chunk are computed together. If not, an operation of the
-        loss can't be vmapped, and each coordinate takes a pass of its own.
+        loss can't be vmapped, and each coordinate takes a separate pass.
 
     Example:
       >>> hgeo.ModeChoice("forward_over_reverse", "it was asked for").mode
@@ -122,7 +122,7 @@ def _choice(mode: str, reason: str, alone: Sequence[str]) -> ModeChoice:
     return ModeChoice(
         mode,
         f"{reason}; what can't be vmapped there is {', '.join(alone)}, so each coordinate takes a "
-        "pass of its own, and no chunk of them shares any work",
+        "separate pass, and chunks share no work",
         vmapped=False,
     )
 

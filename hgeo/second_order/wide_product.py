@@ -2,7 +2,7 @@
 
 Where z = x·W is wide (a vocabulary) and its tangent ż = ẋ·W enters only
 
-- the weights of its own square, Σ_v w_v ż_v²  = ẋ G ẋᵀ,  G = W diag(w) Wᵀ, one d×d matrix a token;
+- the weights of its square, Σ_v w_v ż_v²  = ẋ G ẋᵀ,  G = W diag(w) Wᵀ, one d×d matrix a token;
 - sums over v, Σ_v c_v ż_v = ẋ·(W c);
 - entries picked by an index y for each token, ż_y = ẋ·W[:, y],
 - equations that move whole tokens (flatten, shift), whose outputs then enter only such terms,
