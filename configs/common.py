@@ -1,6 +1,6 @@
 """What the experiments' configs share: every default, once.
 
-A config file gives what is its own, and `make_config` adds the rest:
+A config file gives only what differs, and `make_config` adds the rest:
 
     make_config("lm", {"steps": 600, "data": {...}, "probe": {"steps": (0, 600), ...}, ...})
 """
@@ -25,7 +25,7 @@ def optimizer(learning_rate: float, **settings: float) -> dict[str, Any]:
 
     Args:
       learning_rate: η. `learning_rate_from`, a `tuning.json` of `hgeo.tune`, takes its place.
-      settings: of this optimizer (`momentum`, `b1`, `eps`, …); `weight_decay` is 0 else.
+      settings: of this optimizer (`momentum`, `b1`, `eps`, …); `weight_decay` is 0 by default.
     """
     return {
         "learning_rate": learning_rate,
@@ -36,13 +36,13 @@ def optimizer(learning_rate: float, **settings: float) -> dict[str, Any]:
 
 
 def check_scale(file: str, scale: str, scales: Collection[str]) -> None:
-    """Raises a ValueError unless a config file has a scale."""
+    """Raises a ValueError if a config file lacks a scale."""
     if scale not in scales:
         raise ValueError(f"unknown scale {scale!r}; configs/{file}.py has {', '.join(scales)}")
 
 
 def make_config(workload: str, given: Mapping[str, Any]) -> ConfigDict:
-    """The config of a workload: what is given, and for every other key its default."""
+    """The config of a workload: the given keys, and the default of every other key."""
     return ConfigDict(_merged({"workload": workload, **_defaults()}, given))
 
 

@@ -3,16 +3,16 @@
     python -m experiments.reproduce theorem1 corollary1 theorem2 --workdir=runs/linear
     python -m experiments.reproduce linear_limits --workdir=runs/linear
 
-(`experiments.reproduce` reads it; `--scale` picks the scale, `cpu` if it isn't given.) L(W) =
+(`experiments.reproduce` reads this file; `--scale` picks the scale, by default `cpu`.) L(W) =
 ½‖W₂W₁ − A‖² with W₁ d×d, W₂ 1×d, targets A_j uniform in (target.low, target.high), initial weights
 Gaussian. A number that depends on d is `scale · d^power`. `noise_variance` is the σ² of assumption
 3 (the batch's input covariance and targets); 0 is the full batch.
 
-Scales: `cpu`, d from 16 to 1,024, 200 seeds at d = 16 and 20 at 1,024; `paper`, up to 4,096, the
-same else, meant for a large machine; `smoke`, d of 8 and 16, in seconds.
+Scales: `cpu`, d from 16 to 1,024, 200 seeds at d = 16 and 20 at 1,024; `paper`, up to 4,096,
+otherwise the same, meant for a large machine; `smoke`, d of 8 and 16, in seconds.
 
 Hardware: 2 CPU cores. Time at `cpu`: 2 min 22 s for the first command; 1 min 51 s for the second,
-on cores that other work kept busy.
+on busy cores.
 Expected: R_med of SGD+M near 3.5 log d in the median, Adam's within 1.02 for d ≥ 64.
 
 Adam's rate is d^(−3/4): with √d times it constant, R_med − 1 would be constant too.
@@ -96,7 +96,7 @@ def get_config(scale: str = "cpu") -> ConfigDict:
                 "dim": at["limits_dim"],
                 "num_seeds": at["limits_seeds"],
                 "depths": (2, 3) if smoke else (2, 3, 4),
-                # Standard deviations times √d; 1 is what keeps the size of signals.
+                # Standard deviations times √d; 1 keeps the size of signals.
                 "initial_stds": (0.1, 1.0) if smoke else (0.01, 0.1, 0.3, 1.0),
                 "learning_rate_factors": (1.0, 100.0) if smoke else (1.0, 3.0, 10.0, 15.0, 30.0),
                 "steps": 500 if smoke else 3000,

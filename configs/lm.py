@@ -2,9 +2,9 @@
 
     python -m hgeo.main --config=configs/lm.py:cpu --config.data_dir=DIR --workdir=runs/lm
 
-DIR holds `wikitext-2/wiki.{train,valid,test}.tokens`; `data.split` is the one that trains, and
-`data.held_out_split` the one that it is evaluated on. `--config.data.random_targets_seed=0` puts
-random words in the place of the targets.
+DIR holds `wikitext-2/wiki.{train,valid,test}.tokens`; `data.split` is the training split, and
+`data.held_out_split` the evaluation split. `--config.data.random_targets_seed=0` replaces
+the targets by random words.
 
 Scales: `paper`, the tutorial's width 200 on the train split, 9,120 steps of 256 sequences = 40
 epochs of 228 (58,571 sequences of 35), probed at epochs 0, 1, 20 and 40 at 200 coordinates, meant
@@ -23,13 +23,13 @@ Expected: the adaptive methods' losses lower; R_med of SGD above Adagrad's in mo
 SGD+M above Adam's in most layers at step 600.
 
 Learning rates at `cpu`, by mean training loss of the last 50 of 600 steps (seed 0); SGD and SGD+M
-have the best of their grids, Adagrad and Adam one under which they are faster:
+have the best of their grids, Adagrad and Adam a rate at which their loss is lower:
 SGD 0.1: 5.44, **0.2: 5.25**, 0.5: 5.77, 0.7: 5.79, 1: diverged;
 SGD+M 0.02: 5.26, 0.05: 4.92, **0.1: 4.60**, 0.2: diverged;
 Adam 5e-4: 4.34, **1e-3: 3.88**, 2e-3: 3.33;
 Adagrad 0.005: 4.42, 0.01: 3.98, **0.02: 3.62**, 0.03: 4.40, 0.05: 5.71.
 Each is one run of the command above with, say, `--config.optimizers="('sgd',)"
---config.compare="()" --config.sgd.learning_rate=0.1` and its own work folder.
+--config.compare="()" --config.sgd.learning_rate=0.1` and a separate work folder.
 """
 
 from ml_collections import ConfigDict

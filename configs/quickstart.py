@@ -5,18 +5,18 @@
 
 A Transformer language model (2 blocks, width 128, 2,000 words) on `pydoc_data.topics`, trained by
 SGD with momentum and by Adam from the same weights; 8 layers, probed at steps 0, 100, 200, 300.
-The text differs a little between Python versions, and so do the numbers.
+The text, and so the numbers, differ a little between Python versions.
 
 Hardware: 2 CPU cores. Time: 1 min 59 s on an AMD EPYC, compilation included; `smoke`: seconds.
-Expected: Adam's loss the lower one; R_med of SGD+M above that of Adam in at least 5 of 8 layers at
+Expected: Adam's loss is lower; R_med of SGD+M above that of Adam in at least 5 of 8 layers at
 step 300.
 
 Learning rates, by mean training loss of the last 25 of 300 steps (seed 0, Python 3.11):
 SGD+M 0.01: 4.52, 0.02: 4.24, 0.05: 3.81, 0.1: 3.44, **0.2: 3.19**, 0.5: diverged;
 Adam 5e-4: 3.42, 1e-3: 2.95, **2e-3: 2.45**, 5e-3: 2.11. SGD+M has the best of its grid; Adam, as
-in the paper, one under which it is faster than that. Each is one run of the command above with,
+in the paper, a rate at which its loss is lower. Each is one run of the command above with,
 say, `--config.optimizers="('sgdm',)" --config.compare="()" --config.sgdm.learning_rate=0.1
---config.probe.steps="()"` and its own work folder.
+--config.probe.steps="()"` and a separate work folder.
 """
 
 from ml_collections import ConfigDict

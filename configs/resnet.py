@@ -1,19 +1,19 @@
-"""A small ResNet on CIFAR-10, where Adam is not expected to be the more uniform one.
+"""A small ResNet on CIFAR-10, where Adam is not expected to be more uniform.
 
     python -m hgeo.main --config=configs/resnet.py:cpu --config.data_dir=DIR --workdir=runs/resnet
 
 DIR holds `tfds/cifar10`. BatchNorm: `probe.batch_norm` says whether the probed loss takes the probe
-batch's own statistics (`train`, in which examples act on each other) or the running ones
-(`evaluation`). No augmentation: the loss must be one and the same function at every probe.
+batch's statistics (`train`, in which examples act on each other) or the running statistics
+(`evaluation`). No augmentation: the loss must be the same function at every probe.
 
 Scales: `paper`, 2,050 updates of 1,000 images = 41 epochs, probed at epochs 0, 10, 20 and 40;
 `cpu`, 400 updates of 128 images, probed at 100 coordinates of each of the 10 layers on 256 images;
 `smoke`, seconds, 64 images and fewer channels.
 
-Hardware: 2 CPU cores. Time at `cpu`: 9 min 30 s, on a machine that did other things too. Expected
-at `cpu` (seed 0): loss of the probe batch 0.99 under Adam, 1.07 under SGD+M; Adam is not the more
-uniform one: its R_med is the smaller in 3, 4 and 4 of 10 layers at steps 100, 200 and 400; about
-45% of the test images right under both.
+Hardware: 2 CPU cores. Time at `cpu`: 9 min 30 s, on a busy machine.
+Expected at `cpu` (seed 0): loss of the probe batch 0.99 under Adam, 1.07 under SGD+M; Adam is not
+more uniform: its R_med is smaller in 3, 4 and 4 of 10 layers at steps 100, 200 and 400; test
+accuracy about 45% under both.
 
 At `paper`, from the compiled programs (`python -m hgeo.footprint --config=configs/resnet.py:paper
 --config.probe.num_coordinates=1 --config.probe.chunk_size=1`, one CPU device): 98,522 parameters;

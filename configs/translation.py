@@ -4,23 +4,23 @@
 
 DIR holds `multi30k/{train,val,test_2016_flickr}.{de,en}.gz`. Other comparisons of the paper:
 `--config.optimizers="('sgdm','rmsprop','amsgrad')" --config.compare="(('sgdm','rmsprop'),)"`;
-`--config.data.random_targets_seed=0` puts random words in the place of the targets (paper scale:
+`--config.data.random_targets_seed=0` replaces the targets by random words (at scale `paper`
 with `--config.sgdm.learning_rate=0.015 --config.adam.learning_rate=5e-5`);
 `--config.{sgdm,adam}.weight_decay=0.001` adds weight decay.
 
-Every sentence is padded to `data.max_length` tokens (no length buckets); pairs with a longer one
-are left out of training, and counted. The held-out split keeps all pairs; BLEU is that of tokenised
-text. Tokenised arrays are cached in `cache_dir`.
+Every sentence is padded to `data.max_length` tokens (no length buckets); pairs with a longer
+sentence are left out of training, and counted. The held-out split keeps all pairs; BLEU is that of
+tokenised text. Tokenised arrays are cached in `cache_dir`.
 
 Scales: `paper`, the tutorial's model (width 512), 1,800 updates of 960 pairs = 60 epochs, dropout
 0.1 as in the tutorial; `cpu`, width 128, the 6,000 most frequent words, 600 updates of 128 pairs,
 50 coordinates of each of 30 layers on 64 pairs, no dropout; `smoke`, seconds. The paper's AMSGrad
-betas are lost: Adam's are taken.
+betas are lost: hgeo takes Adam's.
 
-Hardware: 2 CPU cores. Time at `cpu`: 13 min 11 s, on a machine that did other things too.
+Hardware: 2 CPU cores. Time at `cpu`: 13 min 11 s, on a busy machine.
 Expected at `cpu`, over three repeats: mean training loss of the last 5% 2.74 to 2.77 under SGD+M,
 1.77 to 1.78 under Adam; BLEU of the test split 15.6 to 17.4 and 28.8 to 29.8 (greedy); Adam's R_med
-the smaller in 21 to 23 of 30 layers at step 200, in 13 to 18 at 400.
+is smaller in 21 to 23 of 30 layers at step 200, in 13 to 18 at 400.
 
 At `paper`, from the compiled programs (`python -m hgeo.footprint
 --config=configs/translation.py:paper --steps=0 --config.probe.num_coordinates=1

@@ -1,7 +1,8 @@
 """Benchmarks by name: `python -m experiments.benchmark probes --out=probes.csv`.
 
 Each runs all sides in one process, on the same weights and batch, in the same dtype and with the
-same threads; prints a table with the hardware and ratios last; and writes a CSV if asked to.
+same threads. It prints the hardware and a table whose last columns are ratios, and writes a CSV if
+`--out` is given.
 """
 
 import argparse

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 import zlib
 
-# Runs of one config compile the same programs, also in processes that the tests start.
+# Runs of the same config compile the same programs, also in processes that the tests start.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="hgeo-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
@@ -25,7 +25,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-# The same cases every time, and none that a slow machine fails for its time.
+# The same cases every time, without a deadline that a slow machine could miss.
 hypothesis.settings.register_profile("hgeo", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("hgeo")
 
@@ -99,7 +99,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Marks what lies below tests/integration and is not slow; leaves out other shares."""
+    """Marks tests below tests/integration that are not slow; deselects other shares."""
     for item in items:
         if item.path.is_relative_to(INTEGRATION) and not item.get_closest_marker("slow"):
             item.add_marker(pytest.mark.integration)

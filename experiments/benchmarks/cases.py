@@ -1,4 +1,4 @@
-"""Models at initialisation on one batch of random tokens: what the probes are timed on."""
+"""Models at initialisation on one batch of random tokens, on which probes are timed."""
 
 import dataclasses
 from collections import OrderedDict
@@ -46,7 +46,7 @@ class Case:
 def language_model(
     scale: str, batch_size: int, num_coordinates: int, *, length: int = 0, **shape: Any
 ) -> Case:
-    """The model of `configs/lm.py` at a scale, but for what is given."""
+    """The model of `configs/lm.py` at a scale, with changes."""
     config: Any = lm.get_config(scale)
     size, length = config.data.vocabulary_size, length or config.data.sequence_length
     model = LanguageModel(size, **{**config.model, **shape})

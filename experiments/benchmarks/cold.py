@@ -75,7 +75,7 @@ def _ratio(row: dict) -> float:
 
 
 def one_start(began: float, sizes: tuple[str, int, int], share: Any) -> None:
-    """What the process does; prints the seconds of each phase as JSON."""
+    """Runs in the started process; prints the seconds of each phase as JSON."""
     marks = [began, time.time()]
 
     import jax

@@ -168,7 +168,7 @@ def spread_line(diagonal: np.ndarray) -> str:
 
 
 def paper_line(rate: float, smoke: bool) -> str:
-    """What the first feed-forward layer of the translation model would take at `paper`."""
+    """The expected time of the translation model's first feed-forward layer at `paper`."""
     config: Any = translation.get_config("smoke" if smoke else "paper")
     examples, length = config.probe.microbatch_size or config.batch_size, config.data.max_length
     # The vocabularies of Multi30k's train split with the tutorial's tokeniser.

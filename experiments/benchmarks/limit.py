@@ -12,8 +12,8 @@ from jax.extend import core
 from experiments.benchmarks.timing import measure
 from hgeo.second_order.memory import bodies
 
-# Those of one shape that one program makes, from operands of their own, so that the call's own
-# cost hardly counts; fewer where the operands are large.
+# Products of one shape in one program, each with its operands, so that the call's overhead hardly
+# counts; fewer where the operands are large.
 MOST, MOST_ELEMENTS = 16, 3e7
 
 
@@ -71,7 +71,7 @@ Heavy = Product | Convolution
 
 
 class Limit(NamedTuple):
-    """Operations, the seconds that they take by themselves, and those of the call they are of."""
+    """Operations, the seconds that they take alone, and the seconds of the call that has them."""
 
     operations: float
     seconds: float

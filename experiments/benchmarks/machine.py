@@ -1,4 +1,4 @@
-"""The machine and the libraries that a measurement was made with."""
+"""The machine and the libraries of a measurement."""
 
 import importlib.metadata
 import os
@@ -25,7 +25,7 @@ def describe() -> str:
 
 
 def load() -> str:
-    """The machine's load averages; above its number of threads, others were computing on it."""
+    """The machine's load averages; above its number of threads, other processes compute on it."""
     return "load " + ", ".join(f"{load:.1f}" for load in os.getloadavg())
 
 

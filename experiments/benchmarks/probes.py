@@ -141,7 +141,7 @@ def diagonal(
 
 
 def torch_probes(case: Case, ways: Sequence[str]) -> dict[Key, Callable[[int], Probe]]:
-    """Some of PyTorch's ways on each layer; none where it is missing."""
+    """Some of PyTorch's ways on each layer; none if PyTorch is not installed."""
     if importlib.util.find_spec("torch") is None:
         print("PyTorch is not installed: its columns are left out")
         return {}

@@ -1,4 +1,4 @@
-"""Time of an update of several repeats as one vmapped program, against one after another."""
+"""Time of an update of several repeats in one vmapped program, against one after another."""
 
 import argparse
 import csv
@@ -20,7 +20,7 @@ ADAM = "adam"
 def main(arguments: Sequence[str]) -> None:
     """Runs the benchmark from its command line."""
     parser = argparse.ArgumentParser(prog="experiments.benchmark repeats", description=__doc__)
-    parser.add_argument("--data_dir", help="where the workloads' data lie")
+    parser.add_argument("--data_dir", help="folder of the workloads' data")
     parser.add_argument("--workloads", nargs="+", default=["lm", "translation"])
     parser.add_argument("--repeats", type=int, nargs="+", default=[4, 8])
     parser.add_argument("--updates", type=int, default=3, help="in a round")

@@ -113,7 +113,7 @@ def exchanged_bytes(program: str) -> int:
 
 
 def operations_in(compiled: Any) -> float:
-    """Floating-point operations on a device as XLA counts them: what stands in a loop, once."""
+    """Floating-point operations on a device as XLA counts them: a loop's body once."""
     return float(compiled.cost_analysis()["flops"])
 
 

@@ -1,4 +1,4 @@
-"""What a probe of params in shards costs each device, read from the compiled programs.
+"""The cost on each device of a probe of sharded params, read from the compiled programs.
 
 A decoder LM as a plain pytree is laid over the devices as FSDP, tensor parallelism and both lay it
 (`hgeo.make_probe`, virtual devices). Per device and times their number, against

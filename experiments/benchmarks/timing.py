@@ -16,7 +16,7 @@ class Timing(NamedTuple):
 
 
 def measure(calls: Mapping[Key, Callable[[], Any]], rounds: int) -> dict[Key, Timing]:
-    """Times every call once in each round, in turns, so that all meet the same machine.
+    """Times every call once in each round, in turns, so that all see the same load of the machine.
 
     Each call must have run before (compiled, caches warm) and must wait for its own result.
     """

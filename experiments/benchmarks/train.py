@@ -45,12 +45,14 @@ TOLERANCE, TF32_TOLERANCE = 1e-3, 1e-2
 def main(arguments: Sequence[str]) -> None:
     """Runs the benchmark from its command line."""
     parser = argparse.ArgumentParser(prog="experiments.benchmark train", description=__doc__)
-    parser.add_argument("--data_dir", help="where the workloads' data lie")
+    parser.add_argument("--data_dir", help="folder of the workloads' data")
     parser.add_argument("--workloads", nargs="+", default=WORKLOADS)
     parser.add_argument("--updates", type=int, default=4, help="in a round")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--no_compile", action="store_true", help="leave torch.compile out")
-    parser.add_argument("--loop", default="lm", help="whose train loop is timed; empty for none")
+    parser.add_argument(
+        "--loop", default="lm", help="workload whose train loop is timed; empty: none"
+    )
     parser.add_argument("--out", help="CSV file to write")
     parser.add_argument("--smoke", action="store_true", help="a tiny model, in seconds")
     options = parser.parse_args(arguments)
@@ -150,7 +152,7 @@ def hgeo_products(resources: SharedResources, plan: RunPlan, indices: np.ndarray
 
 
 def loop_line(name: str, scale: str, options: argparse.Namespace) -> str:
-    """What the train loop takes beside its updates."""
+    """The time that the train loop takes beside its updates."""
     config = config_of(name, scale, options.data_dir)
     config.steps, config.checkpoint_every = 4 * MAX_BLOCK, 0
     config.probe.steps, config.evaluation.steps = (), ()
@@ -175,10 +177,10 @@ def loop_line(name: str, scale: str, options: argparse.Namespace) -> str:
 
 
 class Blocks(Progress):
-    """Keeps what an update took in each block of them."""
+    """Keeps the seconds of an update in each block of updates."""
 
     def __init__(self, console: Console):
-        """Starts with none."""
+        """Starts without a block."""
         super().__init__(console)
         self.seconds: list[float] = []
 

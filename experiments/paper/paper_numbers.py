@@ -59,7 +59,7 @@ def ratio(
 ) -> tuple[float | None, float | None]:
     """The first series' R_med over the second's, and its standard deviation.
 
-    The paper's own mean ratio where it gives one, else the ratio of its two numbers.
+    The paper's mean ratio where it is given, else the ratio of the paper's two numbers.
     """
     own = table.get((checkpoint, layer, "/".join(pair)))
     if own is not None:

@@ -23,7 +23,7 @@ class Result:
       rows: the numbers, one mapping a row, all with the same keys.
       table: those worth reading.
       figures: by file name without a suffix.
-      verdict: one line: what is claimed and what was found; the outcome comes before it.
+      verdict: one line: the claim and the result; the outcome comes before it.
     """
 
     rows: Sequence[Mapping[str, Any]]

@@ -105,7 +105,7 @@ def _gain(gain: float) -> RunSet:
 
 
 def _size(width: int, depth: int) -> RunSet:
-    """A language model of another size; `smoke` keeps its own, but for the depth."""
+    """A language model of another size; `smoke` keeps its own, except the depth."""
     layers = tuple(range(1, 4 * depth + 1))
     changes = {**_PAIR, "model.num_blocks": depth, "probe.layers": layers}
     sizes = {"model.width": width, "model.ffn_width": width}
@@ -286,7 +286,7 @@ def load_config(name: str, scale: str, repeats: int | None = None) -> Config:
     Args:
       name: one of `RUN_SETS`.
       scale: `paper`, `cpu` or `smoke`.
-      repeats: in the place of the set's own number.
+      repeats: instead of the set's number.
 
     Raises:
       InputError: an unknown scale.

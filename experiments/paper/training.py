@@ -26,7 +26,7 @@ class ReproductionContext:
       scale: `paper`, `cpu` or `smoke`.
       console: for messages.
       data_dir: the data sets' root; empty, where the environment says.
-      repeats: of every run set; `None`, each set's own number.
+      repeats: of every run set; `None`: each set's number.
     """
 
     folder: epath.Path

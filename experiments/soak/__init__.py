@@ -1,1 +1,1 @@
-"""`python -m experiments.soak`: runs that are killed, damaged and continued for long."""
+"""`python -m experiments.soak`: long series of runs that are killed, damaged and continued."""

@@ -1,14 +1,14 @@
-"""Runs that are killed and damaged again and again, and one that goes on for long.
+"""Runs that are killed and damaged again and again, and one long run.
 
     python -m experiments.soak --kills=200 --workdir=D
     python -m experiments.soak --steps=10000 --probes=100 --workdir=D
 
-The first trains the quickstart's smoke model, kills it by `kill -9` at random moments until it is
-done, damages a checkpoint or a record between some of the starts, and begins again in a new folder
-until there were that many kills; every finished folder must hold the records and the last
+The first trains the quickstart's smoke model and kills it by `kill -9` at random moments until it
+is done. It damages a checkpoint or a record between some of the starts, and repeats this in new
+folders up to the given number of kills. Every finished folder must hold the records and the last
 checkpoint's arrays of an undisturbed run, bit for bit. The second measures the process's memory and
-the number of compiled programs along one run. Both write what they found to D/soak.json, and exit
-with 1 where a difference was found.
+the number of compiled programs along one run. Both write their results to D/soak.json, and exit
+with 1 if a finished folder differs.
 """
 
 import argparse
@@ -35,8 +35,8 @@ from hgeo.training.checkpoints import Checkpoints, digest
 STEPS = 20
 FILES = ("losses.csv", "geometry.csv", "evaluation.csv", "iterates.csv")
 
-# No process is started anew, which takes seconds: a fork of one that has imported all but made no
-# use of JAX yet is as good.
+# A new process takes seconds to start. A fork of this process, which has imported all but not used
+# JAX yet, is as good.
 _fork = multiprocessing.get_context("fork")
 
 
@@ -54,9 +54,9 @@ def soak_config():
 
 
 def soak(workdir: pathlib.Path, kills: int, seed: int) -> dict[str, Any]:
-    """Kills and damages runs until there were `kills`; returns counts and differences."""
+    """Kills and damages runs up to a number of kills; returns counts and differences."""
     draw = random.Random(seed)
-    # Filled by the undisturbed run, and only read by the others.
+    # The undisturbed run fills it, and the others only read it.
     jax.config.update("jax_compilation_cache_dir", str(workdir / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     _finish(_start(workdir / "calm"))
@@ -82,8 +82,8 @@ def soak(workdir: pathlib.Path, kills: int, seed: int) -> dict[str, Any]:
             line.count("is damaged") + line.count("ended in half")
             for line in (folder / "said.txt").read_text().splitlines()
         )
-        found = _result(folder)
-        differences += [f"{folder}: {name}" for name in expected if found[name] != expected[name]]
+        result = _result(folder)
+        differences += [f"{folder}: {name}" for name in expected if result[name] != expected[name]]
         differences += [f"{folder}: {path} is left over" for path in folder.rglob("*.partial")]
         print(f"{done}, {len(differences)} differences", flush=True)
     return done | {"differences": differences}
@@ -105,11 +105,11 @@ def _run(folder: pathlib.Path) -> None:
 def _finish(process) -> None:
     process.join()
     if process.exitcode:
-        raise RuntimeError(f"a run that nobody disturbed ended with {process.exitcode}")
+        raise RuntimeError(f"an undisturbed run failed with exit code {process.exitcode}")
 
 
 def _killed(process, folder: pathlib.Path, delay: float) -> bool:
-    """Kills a run `delay` seconds after it took its lock; false where it had finished."""
+    """Kills a run `delay` seconds after it took its lock; false if it had finished."""
     lock = folder / "runs" / "sgdm" / "repeat_0" / ".lock"
     while process.is_alive() and not (lock.exists() and f" {process.pid} " in lock.read_text()):
         time.sleep(0.005)
@@ -117,17 +117,17 @@ def _killed(process, folder: pathlib.Path, delay: float) -> bool:
     if process.exitcode == 0:
         return False
     if process.exitcode is not None:
-        raise RuntimeError(f"a run went wrong by itself, with exit code {process.exitcode}")
+        raise RuntimeError(f"a run failed before it was killed, with exit code {process.exitcode}")
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     return True
 
 
 def _damage(folder: pathlib.Path, draw: random.Random) -> int:
-    """Spoils an unfinished run's newest checkpoint, or cuts a record's end off; 1 if it could."""
+    """Damages an unfinished run's newest checkpoint or cuts a record's end off; 1 if possible."""
     run = draw.choice(sorted((folder / "runs").glob("*/repeat_0")))
     steps = sorted((int(p.name), p) for p in (run / "checkpoints").glob("*") if p.name.isdigit())
-    going = steps and steps[-1][0] < STEPS  # or nothing would look at its checkpoints again
+    going = steps and steps[-1][0] < STEPS  # a finished run reads no checkpoint
     losses = run / "losses.csv"
     if draw.random() < 0.5 and going and len(steps) > 1:
         for path in steps[-1][1].rglob("d/*"):
@@ -143,11 +143,11 @@ def _damage(folder: pathlib.Path, draw: random.Random) -> int:
 
 
 def _result(folder: pathlib.Path) -> dict[str, Any]:
-    """What a finished folder holds: the records' bytes and the last checkpoints' digests."""
+    """The records' bytes and the last checkpoints' digests of a finished folder."""
     receive, send = _fork.Pipe(duplex=False)
     process = _fork.Process(target=_digests, args=(folder, send))
     process.start()
-    send.close()  # or nobody would see that the process ended without an answer
+    send.close()  # so that `recv` raises if the process ends without an answer
     digests = receive.recv()
     process.join()
     return {name: (folder / name).read_bytes() for name in FILES} | digests
@@ -155,13 +155,13 @@ def _result(folder: pathlib.Path) -> dict[str, Any]:
 
 def _digests(folder: pathlib.Path, send) -> None:
     """Sends the digests of the last checkpoints' arrays as they can be restored."""
-    resources, found = build_resources(resolve(soak_config())), {}
+    resources, result = build_resources(resolve(soak_config())), {}
     for plan in resources.resolved.plans:
         own = Checkpoints(folder / "runs" / plan.name / "repeat_0" / "checkpoints")
-        found[plan.name] = digest(own.restore(STEPS, initial_state(resources, plan)))
-        found[f"{plan.name}: steps"] = own.steps()
+        result[plan.name] = digest(own.restore(STEPS, initial_state(resources, plan)))
+        result[f"{plan.name}: steps"] = own.steps()
         own.close()
-    send.send(found)
+    send.send(result)
 
 
 def main() -> int:
@@ -173,18 +173,18 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.kills < 1 and options.steps < 1:
-        parser.error("give --kills or --steps, 1 or more")
+        parser.error("give --kills or --steps, at least 1")
     options.workdir.mkdir(parents=True, exist_ok=True)
-    began, found = time.perf_counter(), {}
+    began, result = time.perf_counter(), {}
     if options.kills:
-        found |= soak(options.workdir.absolute(), options.kills, options.seed)
+        result |= soak(options.workdir.absolute(), options.kills, options.seed)
     if options.steps:
-        found |= long_run(options.workdir / "long", options.steps, options.probes)
-    found["seconds"] = round(time.perf_counter() - began)
-    text = json.dumps(found, indent=2)
+        result |= long_run(options.workdir / "long", options.steps, options.probes)
+    result["seconds"] = round(time.perf_counter() - began)
+    text = json.dumps(result, indent=2)
     (options.workdir / "soak.json").write_text(text + "\n")
     print(text)
-    return 1 if found.get("differences") else 0
+    return 1 if result.get("differences") else 0
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ PAGE_KIB = 4
 
 
 class _Watch(io.StringIO):
-    """What a run says, with the memory and the programs at each of its probes."""
+    """Reads a run's output; samples memory and programs at each of its probes."""
 
     def __init__(self):
         super().__init__()
@@ -33,7 +33,7 @@ class _Watch(io.StringIO):
 
 
 def long_run(workdir: pathlib.Path, steps: int, probes: int) -> dict[str, Any]:
-    """Trains the quickstart's smoke model for long, with that many probes on the way.
+    """Trains the quickstart's smoke model for `steps`, with `probes` probes on the way.
 
     Returns:
       Resident memory in MiB and compiled programs at a fifth of the run, in its middle and at its

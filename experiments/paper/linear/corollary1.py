@@ -14,7 +14,7 @@ from hgeo.report.tables import Table, format_number
 
 
 def run(scale: str, folder: epath.Path, console: Console) -> Result:
-    """Trains what is missing (the runs of theorem 1) and sums up."""
+    """Trains the missing runs (those of theorem 1) and summarises them."""
     config = load_config(scale)
     runs = main_runs(config)
     found = dict(zip(runs, trained(config, list(runs.values()), folder, console), strict=True))

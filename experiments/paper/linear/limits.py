@@ -38,7 +38,7 @@ class Case:
 
 
 def run(scale: str, folder: epath.Path, console: Console) -> Result:
-    """Trains what is missing and sums up."""
+    """Trains the missing runs and summarises them."""
     config = load_config(scale)
     runs = _runs(config)
     found = dict(zip(runs, trained(config, list(runs.values()), folder, console), strict=True))

@@ -1,4 +1,4 @@
-"""What is recorded of a linear network along its training, from the weights and their last update.
+"""Quantities recorded along a linear network's training, from the weights and their last update.
 
 A measure is a pure function `(weights, updates, target) -> {name: array}`.
 """
@@ -33,9 +33,9 @@ def r_med_of_layers(weights: Weights, updates: Weights, target: jax.Array) -> di
 
 
 def mechanism(weights: Weights, updates: Weights, target: jax.Array) -> dict[str, jax.Array]:
-    """R_med, and what brings it about: W_1 of nearly rank one, and how alike its rows are.
+    """R_med and its mechanism: how near W_1 is to rank one, and how alike its rows are.
 
-    With v = (W_L ⋯ W_1)ᵀ normalised, the direction of the network's own map (one output), and
+    With v = (W_L ⋯ W_1)ᵀ normalised, the direction of the network's map (one output), and
     u = W_1 v:
 
     Returns:

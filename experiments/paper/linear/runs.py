@@ -1,4 +1,4 @@
-"""The linear networks' runs of a config: trained where the work folder lacks them, then read."""
+"""The linear networks' runs of a config: trains those that are missing, then reads all."""
 
 import dataclasses
 import io
@@ -105,7 +105,9 @@ def setup(config: Config, optimizer: str, width: int, measure: str, **changes) -
 def main_runs(config: Config) -> dict[tuple[str, int], Run]:
     """The runs of theorem 1 and corollary 1, by optimizer and width."""
     if len(config.dims) != len(config.num_seeds):
-        raise InputError(f"num_seeds must name one for each of dims {config.dims}")
+        raise InputError(
+            f"num_seeds must have a number for each of dims {config.dims}, not {config.num_seeds}"
+        )
     return {
         (optimizer, width): Run(
             f"{optimizer}_d{width}", setup(config, optimizer, width, "mechanism"), num_seeds

@@ -19,7 +19,7 @@ ADAM_MARK, ADAM_FROM, CORRELATION_MARK = 1.02, 64, 0.95
 
 
 def run(scale: str, folder: epath.Path, console: Console) -> Result:
-    """Trains what is missing and sums up."""
+    """Trains the missing runs and summarises them."""
     config = load_config(scale)
     runs = main_runs(config)
     found = dict(zip(runs, trained(config, list(runs.values()), folder, console), strict=True))

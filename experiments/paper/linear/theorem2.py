@@ -17,7 +17,7 @@ from hgeo.report.tables import Table, format_number
 
 
 def run(scale: str, folder: epath.Path, console: Console) -> Result:
-    """Trains what is missing and sums up."""
+    """Trains the missing runs and summarises them."""
     config = load_config(scale)
     runs = {
         (optimizer, width): _run(config, optimizer, width)

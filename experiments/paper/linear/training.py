@@ -12,7 +12,7 @@ from experiments.paper.linear.networks import Weights, gradient_factors, initial
 from experiments.paper.linear.updates import Rule
 from hgeo.errors import InputError
 
-# Weights that are trained at once: more would leave the processor's caches.
+# Weights that are trained at once: more would not fit into the processor's caches.
 WEIGHTS_AT_ONCE = 2**18
 
 

@@ -30,7 +30,7 @@ def config(**changes):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts a file system of its own; gives a function that sets its options anew."""
+    """Mounts a file system; gives a function that remounts it with other options."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o"]

@@ -1,4 +1,4 @@
-"""A run that is no longer finite is marked with its step and layer; the others go on."""
+"""A run that is no longer finite is marked with its step and layer; the others continue."""
 
 import json
 
@@ -15,7 +15,7 @@ ONE = {"probe__layers": (4,), "probe__num_coordinates": 2, "probe__steps": (0, 6
 
 
 def spoiled(monkeypatch, at, change):
-    """Every run's own state is changed before its update number `at`."""
+    """Every run's state is changed before its update number `at`."""
     original = Updates.__call__
 
     def call(self, packed, examples, rows, rates):

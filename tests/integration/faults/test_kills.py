@@ -1,4 +1,4 @@
-"""`kill -9` at random moments, in processes of their own."""
+"""`kill -9` at random moments, each in a separate process."""
 
 import json
 import subprocess

@@ -40,7 +40,7 @@ def params_from(module, paths):
 
 
 def check_structure(model, params, *inputs):
-    """The model's own params have the very paths and shapes of the copied ones."""
+    """The model's params have the paths and shapes of the copied params."""
     own = jax.eval_shape(lambda: model.init(jax.random.key(0), *inputs))["params"]
     assert jax.tree.map(jnp.shape, params) == jax.tree.map(lambda leaf: leaf.shape, own)
 

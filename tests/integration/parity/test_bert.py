@@ -109,7 +109,7 @@ def test_classifier_with_random_weights():
 
 @pytest.mark.parametrize("whole", [True, False])
 def test_reads_what_hugging_face_saved(tmp_path, whole):
-    """With its classifier, or as a bare encoder: then our own classifier stays as it was."""
+    """With its classifier, or as a bare encoder: then our classifier stays unchanged."""
     pytest.importorskip("safetensors")
     torch.manual_seed(1)
     module, model = hugging_face(), tiny()

@@ -100,5 +100,5 @@ def test_an_interrupted_watch_goes_on_from_its_last_checkpoint(tmp_path, monkeyp
 
     monkeypatch.setattr(loop, "_update_until", noted)
     run(config, tmp_path / "stopped")
-    assert starts[0] == 4, "it goes on where it stopped, though earlier checkpoints were dropped"
+    assert starts[0] == 4, "it continues where it stopped, though earlier checkpoints were dropped"
     assert records(tmp_path / "stopped") == records(tmp_path / "calm")

@@ -63,7 +63,7 @@ def test_repeats_equal_those_trained_one_after_another(calm, tmp_path):
         run(smoke(**ADAMS, runs_together=size), tmp_path / str(size))
         assert_close(calm, tmp_path / str(size))
     losses = {row["loss"] for row in rows(calm, "losses") if row["step"] == "3"}
-    assert len(losses) == 3, "repeats see the data in orders of their own"
+    assert len(losses) == 3, "repeats see the data in different orders"
 
 
 @pytest.mark.slow
@@ -184,7 +184,7 @@ def test_one_that_diverges_leaves_the_others_alone(tmp_path):
     ]
     assert len(diverged[0]) == len(diverged[1]) < 6
     assert "diverged" in console.file.getvalue()
-    # Each rate is its own: the same program serves all.
+    # The rates differ: the same program serves all.
     losses = {row["loss"] for row in rows(tmp_path / "3", "losses") if row["step"] == "2"}
     assert len(losses) >= 2
 

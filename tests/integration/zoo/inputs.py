@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def draws(key):
-    """A function of a shape that draws a normal array, each time with a key of its own.
+    """A function of a shape that draws a normal array, each time with another key.
 
     Divided by the root of the first size, as weights are; in the dtype that is the default.
     """

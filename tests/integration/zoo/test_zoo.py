@@ -66,7 +66,7 @@ EXPECTED = {
     },
 }
 
-# A part of these computes in float32 whatever the inputs are: JAX's own attention its softmax,
+# A part of these computes in float32 for any inputs: JAX's own attention its softmax,
 # Keras its norms and its recurrent state.
 SINGLE = {("sequence", "grouped_queries"), *(("keras", model) for model in EXPECTED["keras"])}
 
