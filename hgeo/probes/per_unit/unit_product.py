@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from hgeo.probes.per_unit.independence import mixing
 from hgeo.second_order.chunking import mapped
 from hgeo.second_order.jaxpr import FLAT, Equation, Program, moving, reaching
+from hgeo.second_order.sweep.placement import PLACEMENTS
 
-# Operations that put the entries of W in another shape or order and leave each as it is.
+# Operations that put the entries of W in another shape, order or place and leave each as it is.
 _RESHAPES = {"reshape", "squeeze", "transpose", "convert_element_type", "copy", "copy_p"}
+_RESHAPES |= PLACEMENTS
 
 
 class Sizes(NamedTuple):
