@@ -1,11 +1,14 @@
 """The paper's experiments by id: `python -m experiments.reproduce table2a --workdir=DIR`.
 
 Each writes ID.csv, ID.md and figures (PNG and SVG) into the work folder, ends with a verdict, and
-joins the folder's report.html. Runs that the folder already holds are not trained again, whichever
-experiment they were for. `--list` shows the ids. `verdicts` in the place of ids judges the results'
-files of the work folder (without one, the published files) by the rules of
-experiments/paper/verdict_rules.py; `step0` probes the initial weights in several settings and says
-which is closest to which of the paper's tables.
+adds its section to the folder's report.html. Experiments share runs: a run that the folder holds is
+not trained again. `--list` shows the ids. Three words replace the ids:
+
+    verdicts  judges the results' files of the work folder, or without one the published files, by
+              the rules of experiments/paper/verdict_rules.py
+    pages     writes the pages of results, the gallery and README's table from the published files
+    step0     probes the initial weights in several settings, and prints which is closest to which
+              of the paper's tables
 """
 
 import argparse
@@ -26,14 +29,16 @@ from hgeo.training.preemption import Preempted
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the experiments that are named; returns the exit code."""
+    """Runs the named experiments; returns the exit code."""
     parser = argparse.ArgumentParser(prog="experiments.reproduce", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="ID", help="experiments, in this order; or all")
     parser.add_argument("--workdir", help="where runs and results are kept")
     parser.add_argument("--scale", default="cpu", help="the configs' scale: paper, cpu or smoke")
     parser.add_argument("--data_dir", default="", help="the data sets' root")
-    parser.add_argument("--repeats", type=int, help="of every run, in the place of their own")
-    parser.add_argument("--list", action="store_true", help="show the ids and end")
+    parser.add_argument(
+        "--repeats", type=int, help="repeats of every run set, instead of its default"
+    )
+    parser.add_argument("--list", action="store_true", help="list the ids")
     options = parser.parse_args(arguments)
     # After the arguments: it takes seconds.
     from experiments.paper.registry import EXPERIMENTS
@@ -44,6 +49,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     if options.names == ["verdicts"]:
         return _verdicts(options.workdir, console)
+    if options.names == ["pages"]:
+        return _pages(console)
     step0 = options.names == ["step0"]
     names = list(EXPERIMENTS) if options.names == ["all"] else options.names
     unknown = [name for name in names if name not in EXPERIMENTS]
@@ -56,10 +63,10 @@ def main(arguments: Sequence[str]) -> int:
     try:
         return (_step0 if step0 else _run_all)(names, options, console)
     except KeyboardInterrupt:
-        console.print("stopped; the same command goes on after the last finished run")
+        console.print("stopped; the same command continues after the last finished run")
         return INTERRUPTED
     except Preempted as event:
-        console.print(f"stopped by {event} and saved; the same command goes on from here")
+        console.print(f"stopped by {event} and saved; the same command continues from here")
         return event.exit_code
 
 
@@ -115,9 +122,19 @@ def _verdicts(workdir: str | None, console: Console) -> int:
 
     folder = RESULTS if workdir is None else Path(workdir)
     if not folder.is_dir():
-        return fail(f"{folder} is no folder, so that it has no results to judge")
+        return fail(f"{folder} is not a folder: give the folder of results")
     table = verdict_table(folder)
     console.print(table.markdown(), highlight=False, markup=False)
+    return 0
+
+
+def _pages(console: Console) -> int:
+    from experiments.paper.pages import write_pages
+
+    changed = write_pages()
+    for path in changed:
+        console.print(f"wrote {path}", highlight=False, markup=False)
+    console.print(f"{len(changed)} file(s) changed", highlight=False)
     return 0
 
 

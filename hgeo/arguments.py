@@ -1,4 +1,4 @@
-"""What several functions ask of a number or a key that they are given."""
+"""Checks of numbers, keys and functions that several public functions take."""
 
 import operator
 from typing import Any
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 
 def check_whole(name: str, value: Any) -> None:
-    """Raises a TypeError unless it is a whole number."""
+    """Raises a TypeError unless the value is a whole number."""
     try:
         operator.index(value)
     except TypeError as error:
@@ -16,7 +16,7 @@ def check_whole(name: str, value: Any) -> None:
 
 
 def check_key(key: Any) -> None:
-    """Raises a TypeError unless it is one PRNG key, of `jax.random.key` or the older kind."""
+    """Raises a TypeError unless `key` is a PRNG key, of `jax.random.key` or the older kind."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and shape is not None and len(shape) == 1):
@@ -24,6 +24,6 @@ def check_key(key: Any) -> None:
 
 
 def check_function(name: str, value: Any) -> None:
-    """Raises a TypeError unless it can be called."""
+    """Raises a TypeError unless the value can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be a function, not {value!r}")

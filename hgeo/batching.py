@@ -1,4 +1,4 @@
-"""Sums and means over a batch: what is linear in the loss, by microbatch and over devices."""
+"""Means over a batch of functions linear in the loss, by microbatch and over devices."""
 
 import contextlib
 from collections.abc import Callable
@@ -27,7 +27,7 @@ def averaged(
     precision: str | None = "highest",
     axis_name: str | None = None,
 ) -> PyTree:
-    """`function` of the mean loss, from its values for the parts of a batch.
+    """Computes `function` of the mean loss from its values for the pieces of a batch.
 
         Σ_p function(total_p) / Σ_p weight_p,   p the pieces of the batch on all devices
 
@@ -37,10 +37,10 @@ def averaged(
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: its first argument.
       batch: its second argument.
-      microbatch_size: examples in a piece; `None`, the whole batch is one.
-      precision: of matrix products, as `jax.default_matmul_precision` takes it; `None` leaves the
-        ambient one.
-      axis_name: the devices' axis, over which all is summed; or `None`.
+      microbatch_size: examples in a piece; `None`: the whole batch is one piece.
+      precision: of matrix products, as in `jax.default_matmul_precision`; `None`: the precision
+        that is set outside.
+      axis_name: the devices' axis, over which results and weights are summed; `None`: no axis.
 
     Raises:
       ValueError: a loss that is not scalar, a bad `microbatch_size`, a total weight of zero.
@@ -65,7 +65,7 @@ def first_piece(
     microbatch_size: int | None,
     axis_name: str | None,
 ) -> Any:
-    """What a function says of the first of the pieces that `averaged` gives it; computes nothing.
+    """The result of a function for the first piece of `averaged`, by tracing alone.
 
     Args:
       function: as in `averaged`, but it may return anything.
@@ -73,23 +73,23 @@ def first_piece(
       params: any pytree of arrays or of `jax.ShapeDtypeStruct`.
       batch: the same.
       microbatch_size: as in `averaged`.
-      axis_name: the same; to be called where that axis is bound.
+      axis_name: the same; call the function where that axis is bound.
     """
-    found = []
+    results = []
 
     def look(total, params, piece):
-        found.append(function(total, params, piece))
+        results.append(function(total, params, piece))
         return jnp.zeros(())
 
     traced = lambda params, batch: averaged(
         look, loss, params, batch, microbatch_size=microbatch_size, axis_name=axis_name
     )
     jax.eval_shape(traced, params, batch)
-    return found[0]
+    return results[0]
 
 
 def divided(results: PyTree, weight: jax.Array, axis_name: str | None) -> PyTree:
-    """Sums over the devices, divided by the sum of their weights.
+    """Results summed over the devices, divided by the sum of the devices' weights.
 
     Raises:
       ValueError: the total weight is zero.
@@ -97,12 +97,12 @@ def divided(results: PyTree, weight: jax.Array, axis_name: str | None) -> PyTree
     if axis_name is not None:
         results, weight = jax.lax.psum((results, weight), axis_name)
     if not isinstance(weight, Tracer) and np.asarray(weight) == 0:
-        raise ValueError("the batch's total weight is 0, so its mean loss is undefined")
+        raise ValueError("the batch's total weight must not be 0: its mean loss is undefined")
     return jax.tree.map(lambda x: x / weight.astype(x.dtype), results)
 
 
 def matmul_precision(precision: str | None) -> contextlib.AbstractContextManager:
-    """The precision of matrix products that are traced within; `None` leaves the ambient one."""
+    """Sets the precision of matrix products traced in the context; `None` changes nothing."""
     try:
         return jax.default_matmul_precision(precision) if precision else contextlib.nullcontext()
     except ValueError as error:
@@ -115,14 +115,14 @@ def matmul_precision(precision: str | None) -> contextlib.AbstractContextManager
 def sum_over_microbatches(
     function: Callable[[PyTree, float], PyTree], batch: PyTree, size: int | None
 ) -> PyTree:
-    """Σ over the pieces of `batch` of `function(piece, number of its examples)`.
+    """Sums `function(piece, number of its examples)` over the pieces of `batch`.
 
     Args:
-      function: gives a pytree of arrays, to be added up.
-      batch: arrays with the examples along their leading axis; arrays without axes (a dropout
-        key, a temperature) go whole to every piece.
-      size: examples in a piece, the last of which may hold fewer; `None`, the batch in one piece,
-        whose number of examples is then taken as 1.
+      function: returns a pytree of arrays.
+      batch: arrays with the examples along their leading axis; scalars (a dropout key, a
+        temperature) belong to every piece.
+      size: examples in a piece; the last piece may hold fewer. `None`: the batch is one piece, and
+        its number of examples counts as 1.
 
     Raises:
       ValueError: `size` is below 1, or the arrays disagree on the number of examples.
@@ -136,14 +136,14 @@ def sum_over_microbatches(
     lengths = {jnp.shape(leaf)[0] for leaf in leaves if jnp.ndim(leaf) > 0}
     if len(lengths) != 1:
         raise ValueError(
-            "with microbatch_size, every array of the batch must have one number of examples along "
-            f"its leading axis; they have {sorted(lengths) or 'none'}"
+            "with microbatch_size, all arrays of the batch must have the same number of examples "
+            f"along their leading axis; they have {sorted(lengths) or 'none'}"
         )
     (length,) = lengths
     pieces, rest = divmod(length, size)
 
-    # Of a batch that lies in shards each piece takes examples of every share, where pieces of
-    # neighbours would lie on one device after the other.
+    # If the batch is sharded, each piece takes examples of every share. A piece of neighbouring
+    # examples would lie on a single device.
     is_spread = any(jnp.ndim(leaf) and shares_of(leaf) > 1 for leaf in leaves)
 
     def cut_out(leaf, start, count):

@@ -1,4 +1,4 @@
-"""What the commands share: the flag `--config`, one line for bad input, and the exit codes."""
+"""Shared by the commands: the flag `--config`, one line for bad input, and the exit codes."""
 
 import difflib
 import re
@@ -25,15 +25,19 @@ CONFIG = config_flags.DEFINE_config_file(
 flags.mark_flag_as_required("config")
 
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "Be one of several processes; JAX finds the others on TPU VMs and SLURM."
+    "distributed",
+    False,
+    "Run as one of several processes; JAX finds the others on TPU VMs and SLURM.",
 )
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "Elsewhere: HOST:PORT of process 0.")
-_PROCESSES = flags.DEFINE_integer("num_processes", None, "Elsewhere: how many there are.")
-_PROCESS = flags.DEFINE_integer("process_id", None, "Elsewhere: which this one is, from 0.")
+_PROCESSES = flags.DEFINE_integer("num_processes", None, "Elsewhere: the number of processes.")
+_PROCESS = flags.DEFINE_integer(
+    "process_id", None, "Elsewhere: the number of this process, from 0."
+)
 
 
 def parse_flags(argv: list[str]) -> list[str]:
-    """Parses flags; an unknown key, scale or flag ends in one line that suggests the right one."""
+    """Parses flags; an unknown key, scale or flag gives one line that suggests the right name."""
     try:
         for given in _config_files(argv):
             _check_keys(argv, _read(given))
@@ -61,23 +65,23 @@ def _config_files(argv: Sequence[str]) -> Iterator[str]:
 
 
 def _read(given: str) -> Config:
-    """The config of a file and scale; an InputError lists the file's neighbours if it isn't there.
+    """The config of a file and scale; if the file is absent, an InputError lists its neighbours.
 
-    `config_flags` reads it again, and would then tell an unknown key without its section.
+    `config_flags` reads the file again, and would report an unknown key without its section.
     """
     path = Path(given.partition(":")[0])
     if not path.is_file():
         near = sorted(str(other) for other in path.parent.glob("*.py") if other.stem != "common")
         there = f"there are {', '.join(near)}" if near else f"{path.parent}/ has none"
         raise InputError(f"no config file {str(path)!r}; {there}")
-    # A config imports the defaults beside it as `configs.common`, wherever the command is given.
+    # A config imports its defaults as `configs.common`, from any current folder.
     sys.path.append(str(path.resolve().parent.parent))
     parser: Any = flags.FLAGS["config"].parser
     return parser.parse(given)
 
 
 def _check_keys(argv: Sequence[str], config: Config) -> None:
-    """Raises an InputError with the likeliest keys where one is set that the config lacks."""
+    """Raises an InputError with the likeliest keys if a flag sets a key that the config lacks."""
     keys = dict(_keys(config))
     for argument in argv[1:]:
         key = argument.lstrip("-").partition("=")[0]
@@ -102,10 +106,10 @@ def _keys(config: Config, prefix: str = "config") -> Iterator[tuple[str, bool]]:
 
 
 def make_console() -> Console:
-    """Joins the other processes where there are any; a console on which the first one speaks.
+    """Joins the other processes, if any; gives a console that prints in the first process alone.
 
     Raises:
-      InputError: they can't be found.
+      InputError: the other processes can't be found.
     """
     if _DISTRIBUTED.value:
         try:

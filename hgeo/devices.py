@@ -1,8 +1,8 @@
-"""Devices: the one place where a per-device function becomes one program over all of them.
+"""Compiles a per-device function to one program over all devices.
 
-Functions are written as under `pmap`: they see their device's share of the batch and name the
-axis (`AXIS`) in collectives. Here they are wrapped by `jax.shard_map`, which `pmap` itself has
-become; the same functions run under `jax.pmap(function, axis_name=AXIS)`.
+Functions are written as for `pmap`: they see their device's share of the batch and name the axis
+(`AXIS`) in collectives. This module wraps them in `jax.shard_map`; they also run under
+`jax.pmap(function, axis_name=AXIS)`.
 """
 
 import math
@@ -21,13 +21,13 @@ RUNS = "runs"
 REPLICATED = PartitionSpec()
 SHARDED = PartitionSpec(AXIS)
 
-# XLA's search for the best of Triton's matrix products, one by one, made a probe of one layer
-# compile for 26 s in the place of 3.6 on an H200, and run for 3 ms in the place of 4.
+# XLA times several Triton kernels for each matrix product. On an H200 a probe of one layer compiles
+# in 26 s with this search and in 3.6 s without, and runs in 3 ms instead of 4.
 PROBES_ON_GPU = {"xla_gpu_enable_triton_gemm": False}
 
 
 def make_mesh(devices: Sequence[Any] | None = None) -> Mesh:
-    """A mesh of one axis, `AXIS`, over the given devices, by default all."""
+    """A mesh of one axis, `AXIS`, over the given devices; `None`: all devices."""
     if devices is not None and (
         not isinstance(devices, Sequence)
         or not devices
@@ -58,12 +58,12 @@ def data_parallel(
     """Compiles a per-device function to run on every device of `mesh` at once.
 
     Args:
-      function: what one device does; the named axis is `AXIS`.
+      function: the computation of one device; the named axis is `AXIS`.
       mesh: from `make_mesh`.
       in_specs: for each argument `REPLICATED`, or a `PartitionSpec` naming the axis to split.
       out_specs: the same for the outputs.
-      donate_argnums: arguments whose buffers may be used again for the outputs.
-      compiler_options: XLA's, for this program alone.
+      donate_argnums: arguments whose buffers may be reused for the outputs.
+      compiler_options: XLA's options for this program.
     """
     mapped = jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
     return jax.jit(mapped, donate_argnums=tuple(donate_argnums), compiler_options=compiler_options)
@@ -72,13 +72,13 @@ def data_parallel(
 class OverBatch:
     """A function of a batch, compiled to run on every device with its share of the batch.
 
-    Arrays of the batch are split over the devices along their leading axis; arrays without axes (a
-    dropout key, a temperature) and all other arguments go whole to each. There is one program for
-    each structure of the batch.
+    Arrays of the batch are split over the devices along their leading axis. Scalars of the batch (a
+    dropout key, a temperature) and all other arguments are replicated. Each structure of the batch
+    has its program.
     """
 
     def __init__(self, function: Callable[..., Any], mesh: Mesh):
-        """Takes what one device does, with the batch as its last argument."""
+        """Takes the computation of one device, with the batch as its last argument."""
         self._function, self._mesh = function, mesh
         self._compiled: dict[Any, Any] = {}
 
@@ -87,7 +87,7 @@ class OverBatch:
         return self.program(arguments)(*arguments)
 
     def program(self, arguments: Sequence[PyTree]) -> Any:
-        """The jitted function for arguments such as these.
+        """The jitted function for arguments of this structure.
 
         Raises:
           ValueError: the batch does not divide over the devices.
@@ -109,9 +109,9 @@ class OverBatch:
 
 
 def compiler_options(mesh: Mesh, arguments: Sequence[PyTree]) -> dict[str, Any] | None:
-    """XLA's options for a probe on the devices of `mesh`; `None`, those of whoever compiles it.
+    """XLA's options for a probe on the devices of `mesh`; `None` for the defaults.
 
-    JAX takes them for a whole program alone, not for a part of one that is being traced.
+    JAX takes options for a whole program only, so a probe that is traced into another has none.
     """
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(arguments))
     on_gpu = mesh.devices.flat[0].platform == "gpu"
@@ -119,26 +119,26 @@ def compiler_options(mesh: Mesh, arguments: Sequence[PyTree]) -> dict[str, Any] 
 
 
 def batch_specs(batch: PyTree, mesh: Mesh) -> PyTree:
-    """For each array of a batch `SHARDED`, or `REPLICATED` where it has no axes.
+    """For each array of a batch `SHARDED`, or `REPLICATED` for a scalar.
 
     Raises:
       ValueError: the batch does not divide over the devices.
     """
 
-    def of(leaf):
+    def spec(leaf):
         if not jnp.ndim(leaf):
             return REPLICATED
         check_divides("the batch's number of examples", jnp.shape(leaf)[0], mesh)
         return SHARDED
 
-    return jax.tree.map(of, batch)
+    return jax.tree.map(spec, batch)
 
 
 def in_turn(result: PyTree) -> PyTree:
-    """`result`, on CPU devices once it is there.
+    """Returns `result`; on several CPU devices it waits until the result is computed.
 
-    These share one pool of threads, in which programs in flight together can wait for each other's
-    collectives for ever; XLA then aborts the process.
+    CPU devices share a pool of threads. Programs that run at the same time can wait for each
+    other's collectives for ever, and XLA then aborts the process.
     """
     several_on_cpu = jax.device_count() > 1 and jax.default_backend() == "cpu"
     return jax.block_until_ready(result) if several_on_cpu else result
@@ -151,33 +151,33 @@ def check_divides(name: str, number: int, mesh: Mesh) -> None:
 
 
 def place(tree: PyTree, mesh: Mesh, spec: PartitionSpec = REPLICATED) -> PyTree:
-    """Puts a pytree of arrays on the devices of `mesh`, whole on each or split by `spec`."""
+    """Puts a pytree of arrays on the devices of `mesh`, split by `spec` or replicated."""
     return jax.device_put(tree, NamedSharding(mesh, spec))
 
 
 def place_batch(batch: PyTree, mesh: Mesh) -> PyTree:
-    """Puts a batch on the devices of `mesh` as `OverBatch` takes it."""
+    """Puts a batch on the devices of `mesh`, split as for `OverBatch`."""
     shardings = jax.tree.map(lambda spec: NamedSharding(mesh, spec), batch_specs(batch, mesh))
     return jax.device_put(batch, shardings)
 
 
 def automatic_axes(array: Any) -> tuple[AbstractMesh | None, tuple[str, ...]]:
-    """The mesh on which a traced array lies, and those of its axes that XLA divides arrays over."""
+    """The mesh of a traced array, and its automatic axes of more than one device."""
     mesh = jax.typeof(array).sharding.mesh
     names = tuple(name for name in mesh.auto_axes if mesh.shape[name] > 1)
     return (mesh, names) if names else (None, ())
 
 
 def shares_of(array: Any) -> int:
-    """Over how many devices XLA may divide what is computed of a traced array."""
+    """The number of devices over which XLA may split computations with a traced array."""
     mesh, names = automatic_axes(array)
     return math.prod(mesh.shape[name] for name in names) if mesh else 1
 
 
 def pin(array: Any, names: tuple[str, ...]) -> Any:
-    """A traced array split along its leading axis over some mesh axes, and no others.
+    """Constrains a traced array's leading axis to be split over exactly the named mesh axes.
 
-    XLA carries what is asked of a value back to what it is made of; it stops at what is pinned.
+    XLA propagates the sharding of a result back to its operands; this constraint stops it.
     """
     mesh = jax.typeof(array).sharding.mesh
     if array.shape[0] % math.prod(mesh.shape[name] for name in names):
@@ -187,9 +187,9 @@ def pin(array: Any, names: tuple[str, ...]) -> Any:
 
 
 def spread(array: Any, axis: int = 0) -> Any:
-    """A traced array split along one axis over all devices on which it lies, if it divides.
+    """Splits a traced array along one axis over all its devices, if the axis is divisible.
 
-    Left to itself, XLA repeats on every device what follows from a sum over them.
+    Without it, XLA repeats on every device the computations behind a sum over the devices.
     """
     mesh, names = automatic_axes(array)
     if mesh is None or array.shape[axis] % shares_of(array):

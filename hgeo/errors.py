@@ -1,22 +1,22 @@
-"""Errors that are told apart from others: what a run can't start with, what has no P."""
+"""Errors that callers distinguish: bad input, and optimizers without a P."""
 
 
 class InputError(ValueError):
-    """What the person who starts a run can put right; shown without a traceback."""
+    """Bad input that the user can correct; commands print it without a traceback."""
 
 
 class NoSecondMomentError(ValueError):
-    """An optimizer's state from which no preconditioner can be read."""
+    """An optimizer's state holds no second moment to compute a preconditioner from."""
 
 
 class NoPreconditionerError(ValueError):
-    """A derivative in preconditioned coordinates by a leaf that has no preconditioner.
+    """A preconditioned loss is differentiated in a leaf that has no preconditioner.
 
     Attributes:
-      path: the leaf's.
+      path: the leaf's path.
     """
 
     def __init__(self, path: str, message: str):
-        """Takes the path and the sentence that a person reads."""
+        """Takes the path and the message."""
         super().__init__(message)
         self.path = path

@@ -1,4 +1,4 @@
-"""What a config will need, read from its compiled programs before it is launched.
+"""The operations and memory that a config needs, read from its compiled programs.
 
     python -m hgeo.footprint --config=configs/NAME.py[:SCALE] [--steps=2]
 

@@ -1,4 +1,4 @@
-"""Losses: what a probe or a training step differentiates, and how parts of a batch add up."""
+"""Losses: scalar or `Weighted`, and their means over pieces of a batch and over devices."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,14 +21,15 @@ _NOT_TRACEABLE = (
 
 
 class Weighted(NamedTuple):
-    """A loss as a sum and the weight that the sum is to be divided by.
+    """A mean loss as a sum and the weight to divide it by: `total / weight`.
 
-    The loss that is meant is `total / weight`. Parts of a batch (microbatches, devices, ragged or
-    padded batches) add up exactly: mean = Σ total / Σ weight, where a mean of means would not.
+    Pieces of a batch (microbatches, devices, ragged or padded batches) add up exactly: the mean is
+    Σ total / Σ weight, which differs from the mean of the pieces' means.
 
     Attributes:
-      total: scalar, the sum of the examples' (or tokens') losses; depends on the parameters.
-      weight: scalar, their number or the sum of their weights; must not depend on the parameters.
+      total: scalar, the sum of the examples' (or tokens') losses; depends on the params.
+      weight: scalar, the number of examples or the sum of their weights; must not depend on the
+        params.
 
     Example:
       >>> import jax.numpy as jnp, hgeo
@@ -43,14 +44,13 @@ class Weighted(NamedTuple):
 
 
 def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) -> Weighted:
-    """Evaluates `loss` and gives its value as a `Weighted` one.
+    """Evaluates `loss` and returns its value as a `Weighted`.
 
     Args:
       loss: `loss(params, batch)`, a scalar (the batch's mean) or a `Weighted`.
       params: its first argument.
       batch: its second argument.
-      weight: what a scalar (a mean) counts for beside other parts of the batch; not used where the
-        loss gives its own weight.
+      weight: the weight of a scalar loss (a mean); ignored if the loss returns a `Weighted`.
 
     Raises:
       ValueError: the loss is neither a real scalar nor a `Weighted` of two scalars; the batch has
@@ -61,7 +61,7 @@ def as_weighted(loss: Loss, params: PyTree, batch: PyTree, weight: float = 1.0) 
 
 
 def call_loss(loss: Loss, params: PyTree, batch: PyTree) -> Any:
-    """What the loss returns; an error of its own says which batch it was called with.
+    """Calls the loss; an error in the loss gets a note with the batch's type and shapes.
 
     Raises:
       ValueError: the batch has no examples.
@@ -78,13 +78,15 @@ def call_loss(loss: Loss, params: PyTree, batch: PyTree) -> Any:
     except _NOT_TRACEABLE as error:
         first = str(error).splitlines()[0]
         raise TypeError(
-            "the loss must be made of operations of JAX, but it takes a traced array for a number "
-            f"of Python or an array of NumPy (float(), if, np.…): {first}"
+            "the loss must use operations of JAX only, but it converts a traced array to a Python "
+            f"number or a NumPy array (float(), if, np.…): {first}"
         ) from error
     except Exception as error:
-        told = ", ".join(f"{path or 'it'}: {shape}" for path, shape in list(shapes.items())[:4])
+        shapes_text = ", ".join(
+            f"{path or 'it'}: {shape}" for path, shape in list(shapes.items())[:4]
+        )
         if not any(note.startswith(_CALLED) for note in getattr(error, "__notes__", ())):
-            error.add_note(f"{_CALLED} {type(batch).__name__} ({told})")
+            error.add_note(f"{_CALLED} {type(batch).__name__} ({shapes_text})")
         raise
 
 
@@ -93,41 +95,41 @@ def _is_array(leaf: Any) -> bool:
 
 
 def to_weighted(value: Any, weight: float = 1.0) -> Weighted:
-    """What a loss returned as a `Weighted`; arguments and errors as in `as_weighted`."""
+    """A loss's value as a `Weighted`; arguments and errors as in `as_weighted`."""
     if isinstance(value, Weighted):
         if value.total is None or value.weight is None:
             raise ValueError(f"hgeo.Weighted must hold a total and a weight, not {value}")
-        total, mass = jnp.asarray(value.total), jnp.asarray(value.weight)
+        total, divisor = jnp.asarray(value.total), jnp.asarray(value.weight)
     else:
         if not hasattr(value, "dtype"):
             what = f"the number {value!r}" if isinstance(value, (int, float)) else type(value)
             raise ValueError(
-                f"a loss must return a scalar or hgeo.Weighted(total, weight), arrays of JAX that "
+                f"the loss must return a scalar or hgeo.Weighted(total, weight), JAX arrays that "
                 f"depend on the params, not {what}"
             )
         mean = jnp.asarray(value)
-        mass = jnp.asarray(weight, dtype=mean.dtype)
-        total = mean * mass
-    for name, part in (("value", total), ("weight", mass)):
+        divisor = jnp.asarray(weight, dtype=mean.dtype)
+        total = mean * divisor
+    for name, part in (("value", total), ("weight", divisor)):
         if part.shape != ():
             raise ValueError(f"the loss must be a scalar; its {name} has shape {part.shape}")
     if not jnp.issubdtype(total.dtype, jnp.floating):
         raise ValueError(f"the loss must be a real floating scalar; its dtype is {total.dtype}")
-    return Weighted(total, jax.lax.stop_gradient(mass).astype(total.dtype))
+    return Weighted(total, jax.lax.stop_gradient(divisor).astype(total.dtype))
 
 
 def varying_axes(aval: Any) -> frozenset[str]:
     """The named axes of a `shard_map` over which a variable differs between devices."""
-    # Releases of JAX keep it under different names.
+    # The attribute's name depends on the release of JAX.
     axes = getattr(aval, "vma", None)
     return getattr(getattr(aval, "mat", None), "varying", frozenset()) if axes is None else axes
 
 
 def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
-    """Marks replicated params as each device's own, where a named axis is in use.
+    """Marks replicated params as varying over the devices of a named axis.
 
-    The gradient of a device's own loss with respect to *replicated* values would be summed over
-    the devices by the transpose rule alone, and then once more by whoever sums the results.
+    JAX sums the gradient of a device's loss in *replicated* params over the devices. hgeo sums the
+    results as well, which would count each device's gradient several times.
     """
     if axis_name is None:
         return params
@@ -143,7 +145,7 @@ def over_devices(params: PyTree, axis_name: str | None) -> PyTree:
 
 
 def mean_over_devices(part: Weighted, axis_name: str | None) -> jax.Array:
-    """Σ_d total_d / Σ_d weight_d over the devices along a named axis; `None`, there are none."""
+    """Σ_d total_d / Σ_d weight_d over the devices along a named axis; `None`: a single device."""
     sums: Any = part if axis_name is None else jax.lax.psum(part, axis_name)
     return sums.total / sums.weight
 
@@ -156,8 +158,8 @@ def value_and_grad(
 ) -> tuple[jax.Array, PyTree, PyTree]:
     """The mean loss of a batch over all devices of a named axis, its gradient, and the loss's aux.
 
-    value = Σ_d total_d / Σ_d weight_d, with d the devices along `axis_name`; the gradient is that
-    value's with respect to `params`. Both come back replicated.
+    value = Σ_d total_d / Σ_d weight_d, with d the devices along `axis_name`. The gradient is that
+    of the value in `params`. Both are replicated.
 
     Args:
       loss: `loss(params, batch) -> (value, aux)`, the value a scalar or a `Weighted`.

@@ -7,14 +7,14 @@ Configs: quickstart lm translation bert resnet, each at the scales paper, cpu an
 default and smoke). Each key of a config is a flag, and its file shows them all: --config.steps=600
 --config.adam.learning_rate=1e-3 --config.optimizers="('sgdm','adam')".
 
-The work folder ends with report.html, table.md, geometry.csv and losses.csv. The same command goes
-on after a stop (Ctrl-C, SIGTERM, a kill) and prints the tables of a finished folder. All devices
-that JAX sees are used.
+The run writes report.html, table.md, geometry.csv and losses.csv into the work folder. After a stop
+(Ctrl-C, SIGTERM, a kill) the same command continues; on a finished folder it prints the tables. It
+uses all devices that JAX sees.
 
-Exit codes: 0 all went well, 2 bad input (one line says what), 3 an inf or NaN was met, 130 stopped
-by Ctrl-C, 143 by SIGTERM.
+Exit codes: 0 all went well, 2 bad input (one line says what), 3 an inf or NaN in a loss, a state or
+a Hessian entry, 130 stopped by Ctrl-C, 143 by SIGTERM.
 
-Beside it: python -m hgeo.tune finds a learning rate, python -m hgeo.footprint tells operations and
+See also: python -m hgeo.tune finds a learning rate, python -m hgeo.footprint prints operations and
 memory before a long run, python -m experiments.reproduce --list shows the paper's experiments.
 """
 
@@ -49,10 +49,10 @@ def main(_: list[str]) -> int:
     except InputError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint")
+        print("stopped; the same command continues from the last checkpoint")
         return INTERRUPTED
     except Preempted as event:
-        print(f"stopped by {event} and saved; the same command goes on from here")
+        print(f"stopped by {event} and saved; the same command continues from here")
         return event.exit_code
     return 0 if finite else DIVERGED
 

@@ -1,8 +1,8 @@
-"""Optimizers by name, with the definitions that the paper's runs (PyTorch) have.
+"""Optimizers by name, with PyTorch's definitions, which the paper's runs use.
 
-An update is w ← w − η_t d, with d the direction that the optimizer makes of the gradient g and
-η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w takes the place
-of g, but for AdamW, which adds λ w to d. Where Optax's own definition differs, it is said below.
+An update is w ← w − η_t d, with d the direction that the optimizer computes from the gradient g and
+η_t = learning_rate × the schedule's factor. `weight_decay` λ is PyTorch's: g + λ w replaces g;
+AdamW adds λ w to d instead. A docstring names each difference from Optax's definition.
 """
 
 import inspect
@@ -38,16 +38,16 @@ def adam(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
 
 
 def amsgrad(b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8) -> Direction:
-    """AMSGrad: Adam with the largest v so far in the place of v.
+    """AMSGrad: Adam with the maximum of v over all steps in place of v.
 
-    The largest is taken of the raw v and corrected afterwards, as PyTorch does; `optax.amsgrad`
-    takes it of the corrected one.
+    The maximum is over the raw v, and then bias-corrected, as in PyTorch; `optax.amsgrad` takes the
+    maximum of the bias-corrected v.
 
     Reference: Reddi, Kale, Kumar. On the Convergence of Adam and Beyond. 2018.
     """
 
     def init(params):
-        # Three arrays each, not one three times: the train loop donates their buffers.
+        # Three arrays each, not the same array three times: the train loop donates their buffers.
         mu, nu, largest = (optax.tree.zeros_like(params) for _ in range(3))
         return optax.ScaleByAmsgradState(jnp.zeros((), jnp.int32), mu, nu, largest)
 
@@ -97,12 +97,12 @@ def rmsprop(decay: float = 0.99, momentum: float = 0.0, eps: float = 1e-8) -> Di
 
 
 class Definition(NamedTuple):
-    """An optimizer of ours.
+    """An optimizer that hgeo defines.
 
     Attributes:
       label: its name in tables and figures.
-      direction: makes the direction from its own arguments.
-      decoupled: whether its weight decay is added to the direction and not to the gradient.
+      direction: maps the optimizer's arguments to its direction.
+      decoupled: whether weight decay is added to the direction instead of the gradient.
     """
 
     label: str
@@ -127,7 +127,7 @@ def label(name: str) -> str:
 
 
 def check_name(name: str) -> None:
-    """Raises an InputError unless `name` is a known optimizer's."""
+    """Raises an InputError unless `name` names a known optimizer."""
     if name not in OPTIMIZERS and _from_optax(name) is None:
         raise InputError(
             f"unknown optimizer {name!r}; known are {', '.join(OPTIMIZERS)} and those of Optax "
@@ -143,34 +143,35 @@ def make_optimizer(
     block: str = "",
     rate: jax.Array | None = None,
 ) -> optax.GradientTransformation:
-    """The optimizer of a name and its config block.
+    """Builds the optimizer from its name and its config block.
 
     Args:
-      name: one of `OPTIMIZERS`, or of `optax` or `optax.contrib`, which then define it.
-      arguments: `learning_rate`, `weight_decay` (0 if absent) and its own.
-      factor: of the learning rate at each step, from 0.
-      max_gradient_norm: gradients longer than this (in the norm over all params) are scaled to it
-        first, before weight decay; 0, none.
-      block: the config block's name, where it isn't the optimizer's, for messages.
-      rate: in the place of `learning_rate`, and unchecked, so that it may be traced.
+      name: one of `OPTIMIZERS`, or an optimizer of `optax` or `optax.contrib`.
+      arguments: `learning_rate`, `weight_decay` (0 if absent) and the optimizer's arguments.
+      factor: maps a step, from 0, to the factor of its learning rate.
+      max_gradient_norm: a gradient of a larger norm (over all params) is scaled to this norm before
+        weight decay; 0: no limit.
+      block: the config block's name in messages; empty: `name`.
+      rate: replaces `learning_rate`; not checked, so that it may be traced.
 
     Raises:
-      InputError: an unknown name, an argument that it doesn't take, a rate that isn't positive.
+      InputError: an unknown name, an unknown argument, a rate that isn't positive, another argument
+        out of its range.
     """
     check_name(name)
     block = block or name
     ours = OPTIMIZERS.get(name)
     function: Any = _from_optax(name) if ours is None else ours.direction
-    own = [key for key in inspect.signature(function).parameters if key != "learning_rate"]
+    specific = [key for key in inspect.signature(function).parameters if key != "learning_rate"]
     common = ["learning_rate"] if ours is None else ["learning_rate", "weight_decay"]
-    unknown = sorted(set(arguments) - set(common) - set(own))
+    unknown = sorted(set(arguments) - set(common) - set(specific))
     if unknown:
-        raise InputError(f"config.{block} has {unknown}, but takes only {[*common, *own]}")
+        raise InputError(f"config.{block} has {unknown}, but takes only {[*common, *specific]}")
     given = arguments.get("learning_rate")
     if not isinstance(given, (int, float)) or not 0 < given < math.inf:
         raise InputError(f"config.{block}.learning_rate must be a positive number, not {given!r}")
     rate = jnp.asarray(given) if rate is None else rate  # weakly typed, so float64 keeps its digits
-    chosen = {key: value for key, value in arguments.items() if key in own}
+    chosen = {key: value for key, value in arguments.items() if key in specific}
     clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
     schedule = lambda step: rate * factor(step)
     if ours is None:
@@ -189,7 +190,7 @@ def make_optimizer(
 
 
 def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What `hgeo.preconditioner` takes besides an optimizer's state; `None` for SGD."""
+    """The arguments of `hgeo.preconditioner` besides an optimizer's state; `None` for SGD."""
     if name in ("sgd", "sgdm"):
         return None
     ours = OPTIMIZERS.get(name)

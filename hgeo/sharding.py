@@ -1,7 +1,7 @@
-"""Params that lie in shards over a mesh: where they lie, and a program that runs there.
+"""Params that are sharded over a mesh: finds the mesh, and compiles programs that run on it.
 
-Whose params lie on a mesh by `NamedSharding` keeps them there: the program is JAX's own (`jax.jit`
-of a function of whole arrays), the loss is a global one, and no axis has a name in the code.
+Params with a `NamedSharding` stay where they are: the program is `jax.jit` of a function of global
+arrays, and uses no named axis.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ BatchSpec = PartitionSpec | str | Sequence[str] | None
 
 
 def mesh_of_params(params: PyTree, mesh: Mesh | None = None) -> Mesh | None:
-    """The mesh on which params lie in shards; `None` where none of them does.
+    """The mesh on which params are sharded; `None` if no array of them is.
 
     Args:
       params: a pytree of arrays.
-      mesh: one that was asked for; params count as lying there, whatever they are.
+      mesh: the mesh to run on, also for params that are not sharded.
 
     Raises:
-      ValueError: they lie on two meshes of different devices, or on another than `mesh`.
+      ValueError: params lie on meshes of different devices, or on other devices than `mesh`.
     """
     found: dict[Any, tuple[str, Any]] = {}
     is_split = False
@@ -58,25 +58,25 @@ def mesh_of_params(params: PyTree, mesh: Mesh | None = None) -> Mesh | None:
 
 
 def lies_in_shards(tree: PyTree) -> bool:
-    """Whether an array of a tree lies in shards by a `NamedSharding`."""
+    """Whether an array of a tree is sharded by a `NamedSharding`."""
     shardings = map(_named_sharding, jax.tree.leaves(tree))
     return any(sharding and not sharding.is_fully_replicated for sharding in shardings)
 
 
 class OverMesh:
-    """A function of params, a batch last, and what is between them, compiled for where they lie.
+    """A function of params, other arguments and a batch, compiled for the params' mesh.
 
-    Params and batch keep their own shardings; what lies on no mesh, goes whole to every device. The
-    outputs are numbers that lie whole on every device.
+    Params and batch keep their shardings; arrays that lie on no mesh are replicated. The outputs
+    are replicated numbers.
     """
 
     def __init__(self, function: Callable[..., Any], mesh: Mesh, batch_spec: BatchSpec = None):
-        """Takes a function of whole arrays.
+        """Takes a function of global arrays.
 
         Args:
-          function: traced with the arguments' own shardings.
+          function: traced with the shardings of its arguments.
           mesh: from `mesh_of_params`.
-          batch_spec: how arrays of the batch that lie on no mesh are split.
+          batch_spec: how to split arrays of the batch that lie on no mesh.
         """
         self._mesh, self._batch_spec = mesh, batch_spec
         whole = NamedSharding(mesh, PartitionSpec())
@@ -86,13 +86,13 @@ class OverMesh:
         self._alone, self._traced = compile_with(compiler_options(mesh, ())), compile_with(None)
 
     def __call__(self, *arguments: PyTree) -> Any:
-        """The function's outputs, whole on every device."""
+        """The function's outputs, replicated on every device."""
         arguments = self._placed(arguments)
         with _mesh_context(self._mesh, arguments):
             return self._program(arguments)(*arguments)
 
     def lower(self, *arguments: PyTree) -> Any:
-        """The program for such arguments, as `jax.jit(...).lower` gives it.
+        """Lowers the program for these arguments, as `jax.jit(...).lower` does.
 
         Only the batch's arrays are put on the mesh, whose devices may be those of a topology.
         """
@@ -102,7 +102,7 @@ class OverMesh:
             return self._program(arguments).lower(*arguments)
 
     def _program(self, arguments: Sequence[PyTree]) -> Any:
-        # JAX takes a compiler's options for a whole program alone, not for a part that is traced.
+        # JAX takes compiler options for a whole program only, not for a traced part.
         return self._traced if _is_traced(arguments) else self._alone
 
     def _placed(self, arguments: Sequence[PyTree]) -> tuple[PyTree, ...]:
@@ -117,7 +117,7 @@ class OverMesh:
 
 
 def place_whole(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The tree with arrays that lie on no mesh put whole on every device; others stay."""
+    """The tree with arrays that lie on no mesh replicated on every device; others stay."""
     whole = NamedSharding(mesh, PartitionSpec())
 
     def of(leaf):
@@ -128,10 +128,10 @@ def place_whole(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def place_batch_on(batch: PyTree, mesh: Mesh, batch_spec: BatchSpec = None) -> PyTree:
-    """A batch on the mesh of the params: arrays that lie there stay, others go by `batch_spec`.
+    """A batch on the params' mesh: arrays that lie there stay, others are split by `batch_spec`.
 
     Raises:
-      ValueError: an array lies on other devices, or does not divide by `batch_spec`.
+      ValueError: an array lies on other devices, or is not divisible as `batch_spec` says.
     """
     spec = _leading(batch_spec)
     num_shares, is_whole = _num_shares(mesh, spec), True
@@ -166,8 +166,8 @@ def place_batch_on(batch: PyTree, mesh: Mesh, batch_spec: BatchSpec = None) -> P
     if is_whole and batch_spec is None and mesh.size > 1 and has_examples:
         axis = mesh.axis_names[0]
         warnings.warn(
-            f"the batch lies whole on each of the {mesh.size} devices, each of which computes all "
-            f'of it; to split it give batch_spec="{axis}", or put it there with jax.device_put('
+            f"the batch lies whole on each of the {mesh.size} devices, so each computes all of it; "
+            f'to split it, give batch_spec="{axis}", or take jax.device_put('
             f'batch, NamedSharding(mesh, PartitionSpec("{axis}")))',
             stacklevel=2,
         )
@@ -175,33 +175,33 @@ def place_batch_on(batch: PyTree, mesh: Mesh, batch_spec: BatchSpec = None) -> P
 
 
 def check_no_devices(devices: Any) -> None:
-    """Raises a ValueError where devices are given beside a mesh."""
+    """Raises a ValueError if devices are given for params on a mesh."""
     if devices is not None:
         raise ValueError(
-            f"devices={devices!r} were given, but params lie on a mesh, whose devices are used: "
+            f"devices={devices!r} can't be chosen for params on a mesh, whose devices are used: "
             "leave devices out"
         )
 
 
 def check_split_options(coordinate_axis: str | None, batch_spec: BatchSpec) -> None:
-    """Raises a ValueError where an option that needs a mesh is given for params on none."""
+    """Raises a ValueError if an option that needs a mesh is given for params on no mesh."""
     for name, value in (("coordinate_axis", coordinate_axis), ("batch_spec", batch_spec)):
         if value is not None:
             raise ValueError(
-                f"{name}={value!r} names axes of a mesh, but no array of the params lies in shards "
-                "on one: give mesh=, or put the params on a mesh"
+                f"{name}={value!r} names axes of a mesh, but the params are sharded on no mesh: "
+                "give mesh=, or put the params on a mesh"
             )
 
 
 def batch_axes_of(batch: PyTree, batch_spec: BatchSpec) -> tuple[str, ...] | None:
-    """The mesh axes over which a batch is split along its leading axis; `None` for none."""
+    """The mesh axes over which a batch's leading axis is split; `None` if it is not split."""
     shardings = filter(None, map(_named_sharding, jax.tree.leaves(batch)))
     specs = [*(sharding.spec for sharding in shardings), _leading(batch_spec)]
     return next(filter(None, map(_first_axes, specs)), None)
 
 
 def whole_array(array: Any) -> Any:
-    """One array, whole on every device that holds a part of it."""
+    """An array, replicated on every device that holds a part of it."""
     sharding = _named_sharding(array)
     if sharding is None or sharding.is_fully_replicated:
         return array
@@ -245,7 +245,7 @@ def _devices(mesh: Any) -> tuple[Any, ...]:
 
 
 def _said(mesh: Any) -> str:
-    """A mesh as an error says it."""
+    """A mesh in words, for an error."""
     axes = ", ".join(f"{name}:{size}" for name, size in mesh.shape.items())
     numbers = [device.id for device in _devices(mesh)]
     which = f"{numbers[0]} to {numbers[-1]}" if len(numbers) > 1 else f"{numbers[0]}"
@@ -253,7 +253,7 @@ def _said(mesh: Any) -> str:
 
 
 def _mesh_context(mesh: Mesh, arguments: Sequence[PyTree]) -> contextlib.AbstractContextManager:
-    """The mesh for a loss that names its axes, unless one is set already or it is being traced."""
+    """Sets the mesh, for a loss that names its axes, unless a mesh is set or the loss is traced."""
     is_set = not jax.sharding.get_abstract_mesh().empty
     skipped = is_set or _is_traced(arguments)
     return contextlib.nullcontext() if skipped else jax.set_mesh(mesh)

@@ -3,10 +3,10 @@
     python -m hgeo.tune --config=configs/NAME.py[:SCALE] --optimizer=sgdm
         --learning_rates=0.05,0.1,0.2 --workdir=DIR
 
-Trains a run for each rate, all from the config's initial weights; the best is the one with the
-lowest mean training loss over the last `--last` of the steps, and those that diverged are marked.
-DIR then holds `tuning.json`, which `--config.sgdm.learning_rate_from=DIR/tuning.json` takes, the
-curve (`figures/tuning.png`, and in `report.html`) and the runs.
+Trains a run for each rate from the config's initial weights. The best rate has the lowest mean
+training loss over the last `--last` of the steps; diverged runs are marked. The command writes
+`tuning.json`, which `--config.sgdm.learning_rate_from=DIR/tuning.json` reads, the curve
+(`figures/tuning.png`, and in `report.html`) and the runs into DIR.
 """
 
 import json
@@ -42,7 +42,7 @@ def tune(
     console: Console,
     command: str = "",
 ) -> None:
-    """Trains the grid, and writes what came of it; the report says `command`.
+    """Trains the grid and writes the result; the report shows `command`.
 
     Raises:
       InputError: bad settings, or every rate diverged.
@@ -109,10 +109,10 @@ def main(_: list[str]) -> int:
     except InputError as error:
         return fail(str(error))
     except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint")
+        print("stopped; the same command continues from the last checkpoint")
         return INTERRUPTED
     except Preempted as event:
-        print(f"stopped by {event} and saved; the same command goes on from here")
+        print(f"stopped by {event} and saved; the same command continues from here")
         return event.exit_code
     return 0
 

@@ -1,4 +1,4 @@
-"""What is refused: each mistake is one sentence, with the value given and what is allowed."""
+"""Bad input of public functions: each error has the value given and the values allowed."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ PROBES = {
     "Monitor": lambda loss, *given: monitor(loss=loss)(0, *given),
 }
 
-# What none of them takes: (the change, the error, what it says).
+# Bad input of all probes: (the change, the error, its message).
 MISTAKES = {
     "a loss that returns aux": (
         {"loss": lambda p, b: (mean_square(p, b), {})}, ValueError, "scalar or hgeo.Weighted.*tuple"
@@ -60,7 +60,7 @@ MISTAKES = {
     ),
     "a loss that branches": (
         {"loss": lambda p, b: mean_square(p, b) if mean_square(p, b) > 0 else 0.0},
-        TypeError, "made of operations of JAX",
+        TypeError, "must use operations of JAX only",
     ),
     "a loss in NumPy": (
         {"loss": lambda p, b: np.mean(np.asarray(p["w"]))}, TypeError, "operations of JAX"
@@ -156,7 +156,7 @@ ARGUMENTS = {
         lambda: hgeo.Coordinates("w", jnp.array([0])), "must be one of hgeo.find_layers, not 'w'"
     ),
     "Coordinates: outside": (
-        lambda: hgeo.Coordinates(LAYER, jnp.array([6])), r"0 to 5; outside them: \[6\]"
+        lambda: hgeo.Coordinates(LAYER, jnp.array([6])), r"must lie in 0 to 5, not \[6\]"
     ),
     "Coordinates: two axes": (
         lambda: diagonal({"w": hgeo.Coordinates(LAYER, jnp.array([[0]]))}), "int32 of shape .1, 1"
@@ -192,7 +192,7 @@ ARGUMENTS = {
     ),
     "stochastic_diagonal: one sample": (
         lambda: hgeo.stochastic_diagonal(mean_square, PARAMS, BATCH, LAYERS, KEY, 1),
-        "num_samples must be at least 2 for an error bar, not 1",
+        "num_samples must be at least 2 for a standard error, not 1",
     ),
     "spectrum: a name": (
         lambda: hgeo.spectrum(mean_square, PARAMS, BATCH, "w", KEY), "mapping from names, not a str"
@@ -242,7 +242,7 @@ ARGUMENTS = {
     "r_med: NaN alone": (lambda: hgeo.r_med(jnp.array([jnp.nan])), "not one of the 1 entries"),
     "r_med: eps": (lambda: hgeo.r_med(jnp.ones(3), eps=-1.0), "must not be negative, but is -1.0"),
     "r_med_spread: a seed": (lambda: hgeo.r_med_spread(jnp.ones(3), 0), "PRNG key .* not 0"),
-    "r_med_spread: num": (lambda: hgeo.r_med_spread(jnp.ones(3), KEY, num=4), "1 to the 3 .* 4"),
+    "r_med_spread: num": (lambda: hgeo.r_med_spread(jnp.ones(3), KEY, num=4), "1 to 3, .* not 4"),
     "r_diag: no entries": (lambda: hgeo.r_diag(jnp.zeros(0)), "has none"),
     "alignment: lengths": (
         lambda: hgeo.alignment(jnp.ones(3), jnp.ones(3), jnp.ones(4)), r"one shape \(K,\)"
@@ -277,7 +277,7 @@ def test_what_looks_like_a_mistake_and_is_none(tmp_path):
     assert steps == sorted(steps), "steps that go back stand in their place"
     with pytest.warns(UserWarning, match=r"not finite: the loss \(nan\)"):
         own(6, PARAMS, BATCH * jnp.nan)
-    with pytest.warns(UserWarning, match=r"all are taken where there are fewer: w \(6\)"):
+    with pytest.warns(UserWarning, match=r"so all of them are taken: w \(6\)"):
         assert hgeo.sample_coordinates(LAYERS, 300, KEY)["w"].indices.shape == (6,)
     half = {"w": PARAMS["w"].astype(jnp.float16)}
     with jax.numpy_dtype_promotion("standard"):

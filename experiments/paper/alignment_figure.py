@@ -17,12 +17,12 @@ from hgeo.report.tables import Table
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """What is drawn.
+    """What a figure shows.
 
     Attributes:
       title: of the figure.
-      sides: without, and with, adaptivity.
-      layer: by the paper's number, where the model has it; else the last but one that was probed.
+      sides: the optimizer without adaptivity, and the adaptive one.
+      layer: the paper's number; if the model lacks it, the last but one probed layer is drawn.
     """
 
     title: str
@@ -48,7 +48,7 @@ SETTINGS = {
 
 
 def run(name: str, context: ReproductionContext) -> Result:
-    """Draws |g| and |u| of one layer, sorted by |H_ii|, and sums up ρ of all layers."""
+    """Draws |g| and |u| of a layer, sorted by |H_ii|, and summarises ρ of all layers."""
     setting = SETTINGS[name]
     rows, cells, medians = [], [], {}
     figure = Figure(figsize=(8.6, 5.4), layout="constrained")

@@ -33,7 +33,7 @@ class Side:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """What is set beside one of the paper's tables.
+    """A comparison with a table of the paper.
 
     Attributes:
       table: the paper's, as in `tables.csv`.
@@ -42,8 +42,8 @@ class Comparison:
       checkpoints: the paper's checkpoints, each with its share of training (numerator,
         denominator), or with its place (from 0) in `same_loss.losses` of the runs.
       matches: the scales at which the layers are the paper's, by number.
-      setting: what tells it apart from others in the same table.
-      statistic: the one that is compared.
+      setting: distinguishes it from other comparisons of the same table.
+      statistic: the compared statistic.
     """
 
     table: str
@@ -119,7 +119,7 @@ def _steps(moment: Moment | int, trained: Trained, side: Side) -> At:
 
 
 def _ours_of(moment: Moment | int, trained: Trained) -> str:
-    """What stands in the place of the paper's checkpoint."""
+    """The name of our checkpoint that is paired with the paper's."""
     config = trained.config
     if not isinstance(moment, int):
         return f"step {round(config.steps * moment[0] / moment[1])} of {config.steps}"
@@ -143,10 +143,10 @@ def whole_layers(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def agreement(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """How far rows agree with the paper.
+    """How well rows agree with the paper.
 
-    Rows at which both optimizers have the same numbers (the common start) say nothing about a
-    ratio; they count for R_med alone.
+    Rows at which both optimizers have the same numbers (the common start) have no ratio; they count
+    for R_med alone.
 
     Returns:
       `agree` of `compared` ratios on the same side of 1; `above` of `known` ratios of ours above 1

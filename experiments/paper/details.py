@@ -1,4 +1,4 @@
-"""Numbers of experiments/README.md that no table holds: `python -m experiments.paper.details D`.
+"""Numbers of the documentation that no table holds: `python -m experiments.paper.details D`.
 
 D is the work folder in which `experiments.reproduce` has trained translation at `cpu` scale, with
 three repeats, and with weight decay.
@@ -29,7 +29,7 @@ def main(workdir: Path) -> None:
 
 
 def after_first_checkpoint(table: str) -> None:
-    """On which side of 1 the ratios are, ours and the paper's."""
+    """The side of 1 of the ratios, ours and the paper's."""
     own = [r for r in _rows(table) if r["paper_ratio"] and r["checkpoint"] != "epoch 1"]
     ours, paper = ([float(row[key]) > 1 for row in own] for key in ("ours_ratio", "paper_ratio"))
     same = sum(a == b for a, b in zip(ours, paper, strict=True))

@@ -1,4 +1,4 @@
-"""Effects, their intervals and tests: what a verdict is made of."""
+"""The effects, intervals and tests of which a verdict is made."""
 
 import dataclasses
 import itertools
@@ -24,8 +24,8 @@ class Part:
       effect: positive where the claim holds.
       low: the lower end of its 95% interval; `None` for no interval.
       high: the upper end.
-      p: of no effect, two-sided; `None` where it can't be known.
-      repeats: that it rests on.
+      p: two-sided p-value against no effect; `None` where it can't be computed.
+      repeats: their number.
       covers: what the interval covers.
     """
 
@@ -60,9 +60,9 @@ def of_repeats(name: str, effects: np.ndarray) -> Part:
 
 
 def label_swap(effects: np.ndarray) -> float | None:
-    """p of a mean as large over all exchanges of the two labels within repeats.
+    """p of a mean at least as large, over all exchanges of the two labels within repeats.
 
-    Where a repeat's effect is infinite, of as many repeats of one sign.
+    If a repeat's effect is infinite, p of at least as many repeats of one sign.
     """
     if len(effects) < 2:
         return None
@@ -78,7 +78,7 @@ def label_swap(effects: np.ndarray) -> float | None:
 
 
 def sign_test(positive: int, total: int) -> float:
-    """p of as uneven a number of signs, two-sided."""
+    """Two-sided p of a number of signs at least as uneven."""
     return float(binomtest(positive, total).pvalue)
 
 
@@ -106,7 +106,7 @@ def over_layers(name: str, rows: Sequence[Row]) -> Part:
 def of_moments(name: str, means: Iterable[float], stds: Iterable[float], repeats: int) -> Part:
     """From each layer's mean and deviation over repeats, as of a lognormal variable.
 
-    The layers' intervals are taken to move together, which makes the median's the longest.
+    It assumes that the layers' deviations move together, which gives the longest interval.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         mean, std = (np.array(list(values), float) for values in (means, stds))

@@ -38,11 +38,11 @@ def optimizers(context: ReproductionContext) -> Result:
     """R_med of AdamW, Lion and Muon beside SGD+M and Adam."""
     rows = gap_rows([*_KNOWN, *_LM, *_MT], context)
     last = _last(rows)
-    told = ", ".join(
+    summary = ", ".join(
         f"{row['setting']} {label(row['second'])} {row['above_1']} of {row['layers']} layers"
         for row in last
     )
-    verdict = f"at the last common step SGD+M's R_med is above that of: {told}"
+    verdict = f"at the last common step SGD+M's R_med is above that of: {summary}"
     figure = scatter(rows, [label(row["second"]) for row in rows])
     title = "Newer optimizers: R_med of SGD+M over theirs"
     return Result(rows, gap_table(title, rows), {"extra_optimizers": figure}, verdict)
@@ -62,7 +62,7 @@ def preconditioned(context: ReproductionContext) -> Result:
     layers = sum(row["layers"] for row in _told(seen))
     verdict = (
         f"the adaptive optimizer sees a more uniform diagonal than H's in {fewer} of {len(plain)} "
-        "(setting, step), by the median over layers; SGD sees H itself; where a speed is told, "
+        "(setting, step), by the median over layers; SGD sees H itself; where both have a speed, "
         f"SGD's R_med over the adaptive one's is above 1 in {above} of {layers} (layer, step) as "
         f"they see it, in {of_h} for H"
     )
@@ -74,11 +74,11 @@ def preconditioned(context: ReproductionContext) -> Result:
 def size(context: ReproductionContext) -> Result:
     """The ratio of R_med against width and depth of the language model."""
     rows = gap_rows(SIZES, context)
-    told = "; ".join(
+    summary = "; ".join(
         f"{row['setting']}: {row['ratio_median']:.2f} ({row['above_1']} of {row['layers']} above 1)"
         for row in _last(rows)
     )
-    verdict = f"SGD+M's R_med over Adam's at the last step, median over layers: {told}"
+    verdict = f"SGD+M's R_med over Adam's at the last step, median over layers: {summary}"
     figure = scatter(rows, [row["setting"] for row in rows])
     return Result(rows, gap_table("R_med against size", rows), {"extra_size": figure}, verdict)
 
@@ -90,13 +90,13 @@ def weight_decay(context: ReproductionContext) -> Result:
     cases = [
         row["setting"] for row in last if (row["speed_ratio"] or 0) > 1 and row["ratio_median"] < 1
     ]
-    told = "; ".join(
+    summary = "; ".join(
         f"{row['setting']}: {row['ratio_median']:.2f} at {number(row['speed_ratio'])}× the speed"
         for row in last
     )
     verdict = (
         "the paper saw cases under large decay where Adam is faster and not more uniform; ours "
-        f"at the last step, SGD+M's R_med over Adam's, median over layers: {told}; such cases: "
+        f"at the last step, SGD+M's R_med over Adam's, median over layers: {summary}; such cases: "
         f"{', '.join(cases) or 'none'}"
     )
     figure = scatter(rows, [row["setting"] for row in rows])
@@ -104,7 +104,7 @@ def weight_decay(context: ReproductionContext) -> Result:
 
 
 def _told(rows):
-    """Those behind a whole window of losses."""
+    """The rows after a whole window of losses."""
     return [row for row in rows if row["speed_ratio"] is not None]
 
 

@@ -32,10 +32,10 @@ def run(context: ReproductionContext) -> Result:
         text: [last < first for (own, *_), (first, last) in ends.items() if own == text]
         for text in STATISTICS.values()
     }
-    told = ", ".join(f"{text} in {sum(f)} of {len(f)}" for text, f in falls.items())
+    summary = ", ".join(f"{text} in {sum(f)} of {len(f)}" for text, f in falls.items())
     verdict = (
         "the paper claims that mean and median fall over time under both; "
-        f"from step {steps[0]} to {steps[-1]} ours fall in (optimizer, layer): {told}"
+        f"from step {steps[0]} to {steps[-1]} ours fall in (optimizer, layer): {summary}"
     )
     header = ["#", "layer", "optimizer", "r_diag", *(f"step {step}" for step in steps)]
     table = Table("Figure 14: r_diag of BERT's layers", header, table_rows(rows, steps), [])

@@ -24,7 +24,7 @@ def run(context: ReproductionContext) -> Result:
     header = ["#", "layer", "optimizer", "statistic", *(f"step {step}" for step in steps)]
     table = Table("Figure 1(b): mean R_med over time", header, table_rows(shown, steps), [])
     verdict = (
-        "the paper claims that SGD+M's R_med is above Adam's but in the first layers; ours (means "
-        f"over {rows[0]['repeats']} repeat(s)) is in {', '.join(counts)}"
+        "the paper claims that SGD+M's R_med is above Adam's but in the first layers; ours, means "
+        f"over {rows[0]['repeats']} repeat(s): above it in {', '.join(counts)}"
     )
     return Result(rows, table, {"figure1b": panels_over_time(shown, "R_med")}, verdict)

@@ -77,7 +77,7 @@ def uniformity_gap(
 
     Args:
       first: by layer, the first optimizer's statistic by repeat.
-      second: the second's; what counts are the repeats that both have in all layers.
+      second: the second's; only repeats that both have in all layers count.
     """
     shared = [set(values) for values in (*first, *second)]
     repeats = sorted(set.intersection(*shared)) if shared else []
@@ -116,11 +116,11 @@ def _median(values: np.ndarray) -> float:
 def speed_gap(
     first: Sequence[RunRecords], second: Sequence[RunRecords], step: int, window: int
 ) -> float | None:
-    """How many times more steps the first needs to the loss that both have reached by a step.
+    """The first's steps over the second's, to the loss that both have reached by a step.
 
-    That is the higher of their two lowest smoothed losses up to the step; the geometric mean over
-    the repeats. `None` where a run has no losses, and before a whole window of them, where a step
-    or two would decide.
+    That loss is the higher of their two lowest smoothed losses up to the step. The ratio is the
+    geometric mean over the repeats. `None` if a run has no losses, and before a whole window of
+    losses, where few steps would decide.
     """
     if step < window:
         return None

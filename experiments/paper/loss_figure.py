@@ -26,9 +26,9 @@ class Panel:
 
     Attributes:
       title: above them.
-      baseline: whose final loss the others are to reach.
-      others: the others.
-      since_start: counts steps from each run's own first one.
+      baseline: gives the final loss that the others are to reach.
+      others: the other optimizers.
+      since_start: whether steps count from each run's first step.
     """
 
     title: str
@@ -94,8 +94,8 @@ def loss_figure(
         f"At `{context.scale}` scale; losses are means over a window of steps; the baseline is the "
         "first run of each panel."
     )
-    told = "; ".join(lines)
-    verdict = f"{claim}; ours, in times the baseline's speed: {told}"
+    summary = "; ".join(lines)
+    verdict = f"{claim}; ours, in times the baseline's speed: {summary}"
     return Result(found, Table(title, header, table_rows, [note]), {name: figure}, verdict)
 
 
@@ -116,13 +116,12 @@ def speed_ratio(
     window: int,
     since_start: bool = False,
 ) -> float | None:
-    """How many times fewer steps the other needs to come to the baseline's final loss.
+    """The baseline's steps over the other's, to the baseline's final loss.
 
-    The geometric mean over the repeats, of the steps of the baseline over those of the other, to
-    the larger of both runs' lowest smoothed losses; below 1 where the other is slower. Both count
-    from the later of their two starts, so that a run that another one's iterate begins is set
-    beside what that one did from there on; with `since_start`, each from its own. `None` where
-    there is nothing to compare.
+    The geometric mean over the repeats, to the larger of both runs' lowest smoothed losses; below 1
+    where the other is slower. Both count from the later of their two starts, so that a run that
+    starts at another run's iterate is compared with that run from there on. With `since_start` each
+    counts from its own start. `None` where there is nothing to compare.
     """
     logs = []
     for first, second in zip(baseline, other, strict=False):

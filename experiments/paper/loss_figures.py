@@ -27,7 +27,7 @@ FIGURES: dict[str, tuple[str, tuple[Panel, ...], str]] = {
                 since_start=True,
             ),
         ),
-        "the paper claims that SGD+M goes on faster from Adam's iterate",
+        "the paper claims that SGD+M is faster from Adam's iterate",
     ),
     "figure2": ("Figure 2: BERT on IMDB", (_pair("BERT", "bert"),), _FASTER),
     "figure3a": ("Figure 3(a): translation", (_pair("translation", "translation"),), _FASTER),

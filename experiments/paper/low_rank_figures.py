@@ -33,7 +33,7 @@ def _singular_values(record: RunRecords, step: int, layer: str) -> np.ndarray:
 
 
 def summary(context: ReproductionContext) -> tuple[list[dict[str, Any]], str]:
-    """A row for each layer at the last probed step, over the repeats; and what they say."""
+    """A row for each layer at the last probed step, over the repeats; and the verdict."""
     trained = train("translation", context)
     records = {side.optimizer: trained.of(side.optimizer) for side in SIDES}
     step = max(trained.config.probe.steps)

@@ -1,13 +1,15 @@
-"""A statistic of two optimizers over time, layer by layer."""
+"""A statistic of two optimizers over time, layer by layer, with 95% intervals over repeats."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
+from experiments.paper.effects import by_repeat as by_repeat_of
+from experiments.paper.effects import number, of_moments, of_repeats
 from experiments.paper.pairing import by_repeat
 from experiments.paper.training import ReproductionContext, Trained, train
 from hgeo.optimizers import label
@@ -52,7 +54,7 @@ def _rows(
 
 
 def panels_over_time(rows: Sequence[dict[str, Any]], ylabel: str, log: bool = True) -> Figure:
-    """A panel for each layer, a line for each (optimizer, statistic)."""
+    """A panel for each layer, a line for each (optimizer, statistic) in its 95% interval."""
     layers = dict.fromkeys((row["layer"], row["name"]) for row in rows)
     lines = list(dict.fromkeys((row["optimizer"], row["statistic"]) for row in rows))
     names = len({statistic for _, statistic in lines})
@@ -67,19 +69,18 @@ def panels_over_time(rows: Sequence[dict[str, Any]], ylabel: str, log: bool = Tr
             own = [r for r in own if r["layer"] == layer and np.isfinite(r["mean"])]
             which = optimizers.index(optimizer)
             text = label(optimizer) + (f", {statistic}" if names > 1 else "")
-            mean = np.array([r["mean"] for r in own])
-            std = np.array([r["std"] or 0.0 for r in own])
-            bars = np.array([np.minimum(std, 0.9 * mean) if log else std, std])
-            axes.errorbar(
-                [r["step"] for r in own],
-                mean,
-                bars if std.any() else None,
+            steps, color = [r["step"] for r in own], COLORS[which % len(COLORS)]
+            center, low, high = np.array([interval_of_mean(r) for r in own]).T.reshape(3, -1)
+            axes.plot(
+                steps,
+                center,
                 linestyle=("-", "--", ":")[(k // len(optimizers)) % 3 if names > 1 else 0],
-                color=COLORS[which % len(COLORS)],
+                color=color,
                 marker=MARKERS[which % len(MARKERS)],
                 label=text,
                 **STYLE,
             )
+            axes.fill_between(steps, low, high, color=color, alpha=0.2, linewidth=0)
         if log:
             axes.set_yscale("log")
             plain_ticks(axes.yaxis)
@@ -88,6 +89,8 @@ def panels_over_time(rows: Sequence[dict[str, Any]], ylabel: str, log: bool = Tr
         axes.set_title(f"{layer}: {name}", fontsize=8)
     for axes in panels[len(layers) :]:
         axes.set_visible(False)
+    for axes in panels[max(0, len(layers) - columns) : len(layers)]:
+        axes.tick_params(labelbottom=True)
     figure.supxlabel("step (updates)", fontsize=9)
     figure.supylabel(ylabel + (" (log scale)" if log else ""), fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()
@@ -102,13 +105,29 @@ def panels_over_time(rows: Sequence[dict[str, Any]], ylabel: str, log: bool = Tr
     return figure
 
 
+def interval_of_mean(row: Mapping[str, Any]) -> tuple[float, float, float]:
+    """The geometric mean over repeats with the ends of its 95% interval.
+
+    From the values by repeat; from mean and deviation, as of a lognormal variable, where a file has
+    these alone. With one repeat both ends are the mean.
+    """
+    values = by_repeat_of(row.get("by_repeat"))
+    repeats, mean, std = (number(row[key]) for key in ("repeats", "mean", "std"))
+    if len(values) and (values > 0).all():
+        part = of_repeats("", np.log(values))
+    else:
+        part = of_moments("", [mean], [std], int(repeats))
+    low, high = (part.effect if end is None else end for end in (part.low, part.high))
+    return math.exp(part.effect), math.exp(low), math.exp(high)
+
+
 def plain_ticks(axis) -> None:
-    """Plain numbers at a log axis's ticks, and between them the more the fewer these are."""
+    """Plain numbers at a log axis's major ticks, and at minor ticks where these are few."""
 
     def minor(value: float, _) -> str:
         low, high = axis.get_view_interval()
-        told = "25" if high < 100 * low else ""
-        return f"{value:.4g}" if high < 3 * low or f"{value:e}"[0] in told else ""
+        labelled = "25" if high < 100 * low else ""
+        return f"{value:.4g}" if high < 3 * low or f"{value:e}"[0] in labelled else ""
 
     axis.set_major_formatter(lambda value, _: f"{value:g}")
     axis.set_minor_formatter(minor)

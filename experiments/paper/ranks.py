@@ -1,4 +1,4 @@
-"""Spearman's rank correlation, and how sure it is."""
+"""Spearman's rank correlation and its bootstrap."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any

@@ -55,7 +55,7 @@ def ratio_table(
 
 
 def _shown(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows that the paper has too, with their parts; all where it has none of these layers."""
+    """The rows of the paper's layers and their parts; all rows if the paper has none of them."""
     both = {row["layer"] for row in found if row["paper_first"] is not None}
     return [row for row in found if not both or {row["layer"], row["layer"] // PARTS} & both]
 
@@ -83,8 +83,8 @@ def _header(settings: Sequence[str]) -> list[str]:
 
 def _cells(row: Mapping[str, Any], settings: Sequence[str]) -> list[str]:
     steps = dict.fromkeys((row["step"], row["step_of_second"]))
-    told = agreement([row])
-    same = "–" if not told["compared"] else "yes" if told["agree"] else "no"
+    agreed = agreement([row])
+    same = "–" if not agreed["compared"] else "yes" if agreed["agree"] else "no"
     return [
         str(row["layer"]),
         row["name"],
@@ -155,18 +155,20 @@ def _name(optimizer: str) -> str:
 
 
 def _verdict(found: Sequence[Mapping[str, Any]], setting: str) -> str:
-    told = agreement(found)
-    counted = f"{told['above']} of {told['known']} (layer, checkpoint), median {told['median']:.2f}"
+    agreed = agreement(found)
+    counted = (
+        f"{agreed['above']} of {agreed['known']} (layer, checkpoint), median {agreed['median']:.2f}"
+    )
     parts = [f"ours are above 1 in {counted}"]
-    if told["paper_known"]:
-        counted = f"{told['paper_above']} of {told['paper_known']}"
-        parts.append(f"the paper's in {counted}, median {told['paper_median']:.2f}")
-    if told["compared"]:
-        parts.append(f"the same side of 1 in {told['agree']} of {told['compared']}")
+    if agreed["paper_known"]:
+        counted = f"{agreed['paper_above']} of {agreed['paper_known']}"
+        parts.append(f"the paper's in {counted}, median {agreed['paper_median']:.2f}")
+    if agreed["compared"]:
+        parts.append(f"the same side of 1 in {agreed['agree']} of {agreed['compared']}")
         parts.append(
             "Spearman's ρ with the paper's over layers and checkpoints: "
-            f"{told['first']:.2f} (first's R_med), {told['second']:.2f} (second's), "
-            f"{told['ratio']:.2f} (ratio)"
+            f"{agreed['first']:.2f} (first's R_med), {agreed['second']:.2f} (second's), "
+            f"{agreed['ratio']:.2f} (ratio)"
         )
     else:
         parts.append("the model's layers are not the paper's, so that no layer is compared")

@@ -9,7 +9,9 @@ from pathlib import Path
 from experiments.paper import (
     alignment_figure,
     claim,
+    extra_classes,
     extra_full,
+    extra_tokens,
     extras,
     figure1b,
     figure14,
@@ -152,6 +154,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         functools.partial(_linear, "limits"),
         minutes=2,
     ),
+    "extra_classes": Experiment(
+        "R_med at the initial weights against the number of classes", extra_classes.run, minutes=10
+    ),
     "extra_full": Experiment(
         "R_med of whole layers against sampled coordinates",
         extra_full.run,
@@ -164,6 +169,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         ("lm_uniform", "lm_adam", "translation"),
     ),
     "extra_size": Experiment("R_med against width and depth", extras.size, _runs_of(extras.SIZES)),
+    "extra_tokens": Experiment(
+        "R_med of the head by the words' frequency", extra_tokens.run, ("lm_adam", "lm_tokens")
+    ),
     "extra_weight_decay": Experiment(
         "Section 4.4: large weight decay", extras.weight_decay, _runs_of(extras.DECAYS)
     ),

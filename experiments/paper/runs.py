@@ -258,6 +258,14 @@ RUN_SETS = {
         moments=((0, 40), (1, 40), (20, 40), (40, 40)),
         probes_of="lm_uniform",
     ),
+    "lm_tokens": RunSet(
+        "lm",
+        "the language model's head, its columns by the words' frequency",
+        {"probe.statistics": ("r_med",), "probe.layers": (9, 901, 902, 903, 904)},
+        {"cpu": {"probe.num_coordinates": 200}, "smoke": {"probe.layers": (9, 901, 902)}},
+        moments=((0, 40), (20, 40), (40, 40)),
+        probes_of="lm_adam",
+    ),
     "lm_new": _lm("xavier_uniform", 1.0, "language model under AdamW, Lion and Muon", **_NEW),
     "translation_new": RunSet(
         "translation",

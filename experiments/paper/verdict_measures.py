@@ -221,6 +221,32 @@ def _sampled(rows: Sequence[Row], rule) -> list[Part]:
     return [Part("all", median(np.array(logs)), None, None, None, 1, "none kept")]
 
 
+def _classes(rows: Sequence[Row], rule) -> list[Part]:
+    parts = []
+    for targets, own in groups(rows, "targets").items():
+        for which, head in (("head", True), ("other layers", False)):
+            lines = groups((row for row in own if (row["name"] == "head") == head), "name").values()
+            logs = [
+                np.log(by_repeat(line[-1]["by_repeat"])) - np.log(by_repeat(line[0]["by_repeat"]))
+                for line in (sorted(line, key=lambda row: int(row["classes"])) for line in lines)
+            ]
+            effects = np.array([median(column) for column in np.transpose(logs)])
+            parts.append(of_repeats(f"{which}, {targets}", effects))
+    return parts
+
+
+def _tokens(rows: Sequence[Row], rule) -> list[Part]:
+    last = max(int(row["step"]) for row in rows)
+    parts = []
+    for optimizer, own in groups((r for r in rows if int(r["step"]) == last), "optimizer").items():
+        logs = {int(row["layer"]): np.log(by_repeat(row["r_med_by_repeat"])) for row in own}
+        whole = next(values for number, values in logs.items() if number < PARTS)
+        ranges = [values for number, values in logs.items() if number >= PARTS]
+        effects = np.array([median(column) for column in np.transpose(whole - np.array(ranges))])
+        parts.append(of_repeats(optimizer, effects))
+    return parts
+
+
 MEASURES: dict[str, Callable[[Sequence[Row], Any], list[Part]]] = {
     "ratio": _ratio,
     "switch": _switch,
@@ -237,4 +263,6 @@ MEASURES: dict[str, Callable[[Sequence[Row], Any], list[Part]]] = {
     "theorem2": linear.theorem2,
     "limits": linear.limits,
     "sampled": _sampled,
+    "classes": _classes,
+    "tokens": _tokens,
 }

@@ -231,6 +231,16 @@ _RULES = (
         "none: medians of seeds alone are kept",
     ),
     Rule(
+        "extra_classes",
+        "(beyond the paper) R_med at the initial weights is larger with more classes",
+        "classes",
+        "log ratio of R_med, most over fewest classes",
+        "0",
+        "the head, and the median of the others",
+        _FACTOR,
+        "sign change over seeds",
+    ),
+    Rule(
         "extra_full",
         "(beyond the paper) the sampled R_med is below the layer's",
         "sampled",
@@ -257,6 +267,16 @@ _RULES = (
         (("sgdm", "adam"), ("sgd", "adagrad")),
     ),
     _gaps("extra_size", "(beyond the paper) R_med of sgdm is above adam's at each size", "adam"),
+    Rule(
+        "extra_tokens",
+        "(beyond the paper) R_med of the head is above that of its columns of like frequency",
+        "tokens",
+        "log ratio of R_med, whole head over columns",
+        "last",
+        "the head; median over ranges of frequency",
+        _FACTOR,
+        "sign change over repeats",
+    ),
     _gaps(
         "extra_weight_decay",
         "R_med of sgdm is not above adam's under weight decay",

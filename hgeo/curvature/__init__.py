@@ -1,1 +1,1 @@
-"""Curvature besides the Hessian's: losses whose Hessian is the matrix that is asked for."""
+"""Losses whose Hessian is another curvature matrix: Gauss-Newton, Fisher, preconditioned."""

@@ -1,4 +1,4 @@
-"""Fisher matrices, as the Hessians of losses that every probe takes."""
+"""Fisher matrices as Hessians of losses, for every probe."""
 
 import math
 from collections.abc import Callable
@@ -25,13 +25,13 @@ def fisher(
     num_samples: int = 1,
     example_axes: int = 1,
 ) -> Loss:
-    """A loss whose Hessian is a Fisher matrix of a model and its head.
+    """Builds a loss whose Hessian is a Fisher matrix of a model and its head.
 
         F = (1/N) Σ_n g_n g_nᵀ,   g_n = ∂ℓ_n/∂w
 
-    with the batch's own targets (empirical), or with targets drawn from the model, averaged over
-    the draws (an unbiased estimate of the Fisher matrix, which for softmax cross-entropy and
-    squared errors is the Gauss-Newton matrix). Give it to any probe in place of the loss.
+    With the batch's targets it is the empirical Fisher matrix. With targets drawn from the model,
+    averaged over the draws, it is an unbiased estimate of the Fisher matrix, which equals the
+    Gauss-Newton matrix for softmax cross-entropy and squared errors. Any probe takes this loss.
 
     Args:
       model: `model(params, batch) -> outputs`, a pytree of arrays whose leading axes count the
@@ -39,19 +39,19 @@ def fisher(
       head: `head(outputs, batch)` -> the mean of the examples' losses, or `hgeo.Weighted` with
         their sum. It must not mix examples: the loss of example n depends on its outputs alone.
       sample: `sample(key, outputs, batch) -> batch`, with targets drawn from the distribution that
-        the outputs stand for; `None`, the batch's own.
-      key: of the draws; needed beside `sample`. Every microbatch and device uses the same one.
-      num_samples: draws of all targets.
-      example_axes: leading axes of shape `(examples, ...)` that together count the examples: 1,
-        or 2 where each token of a sequence is one.
+        the outputs parametrise; `None`: the batch's targets.
+      key: random key of the draws, required with `sample`. Microbatches and devices all use it.
+      num_samples: the number of draws of all targets.
+      example_axes: the number of leading axes of the outputs that count the examples: 1, or 2 if
+        each token of a sequence is an example.
 
     Returns:
-      `loss(params, batch)`, of value 0; only its curvature means something, in the units of the
-      loss squared.
+      `loss(params, batch)`, of value 0; only its curvature is meaningful. F has the units of the
+      loss squared over the weight's square.
 
     Raises:
-      ValueError: `sample` without `key` or the other way round, `num_samples` or `example_axes`
-        below 1; when called, outputs with fewer axes than `example_axes`.
+      ValueError: only one of `sample` and `key` is given, or `num_samples` or `example_axes` is
+        below 1. A call raises it for outputs with fewer axes than `example_axes`.
 
     Example:
       >>> model = lambda params, batch: batch["x"] @ params["kernel"]
@@ -73,7 +73,7 @@ def fisher(
     check_function("model", model)
     check_function("head", head)
     if (sample is None) != (key is None):
-        raise ValueError("sample and key go together: give both, or neither")
+        raise ValueError("sample and key must be given together: give both, or neither")
     if num_samples < 1:
         raise ValueError(f"num_samples must be at least 1, not {num_samples}")
     if example_axes < 1:
@@ -105,5 +105,8 @@ def fisher(
 def _count(outputs: PyTree, example_axes: int) -> float:
     shapes = [leaf.shape for leaf in jax.tree.leaves(outputs)]
     if any(len(shape) < example_axes for shape in shapes):
-        raise ValueError(f"example_axes is {example_axes}, but the outputs have shapes {shapes}")
+        raise ValueError(
+            f"example_axes must be at most the outputs' number of axes, not {example_axes}; the "
+            f"outputs have shapes {shapes}"
+        )
     return float(math.prod(shapes[0][:example_axes]))

@@ -1,4 +1,4 @@
-"""The generalised Gauss-Newton matrix, as the Hessian of a loss that every probe takes."""
+"""The generalised Gauss-Newton matrix as the Hessian of a loss, for every probe."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,23 +13,24 @@ Head = Callable[[PyTree, PyTree], Any]
 
 
 def gauss_newton(model: Model, head: Head) -> Loss:
-    """A loss whose Hessian is the generalised Gauss-Newton matrix of a model and its head.
+    """Builds a loss whose Hessian is the generalised Gauss-Newton matrix of a model and its head.
 
         G = Jᵀ (∂²L/∂z²) J,   z = model(w),   J = ∂z/∂w,   L = head(z)
 
-    It is the part of the Hessian without the curvature of the model itself. The loss is
-    head(z + J (w − w₀)) with w₀ the params that it is called with: give it to any probe
-    (`sampled_diagonal`, `full_diagonal`, `row_dominance`, `spectrum`, ...) in place of the loss.
+    G is the Hessian without the model's curvature. The loss is head(z + J (w − w₀)), with w₀ the
+    params of the call. Any probe takes it: `sampled_diagonal`, `full_diagonal`, `row_dominance`,
+    `spectrum` and the others.
 
     Args:
       model: `model(params, batch) -> outputs`, a pytree of arrays of any shapes.
       head: `head(outputs, batch)` -> scalar, the mean loss, or `hgeo.Weighted`.
 
     Returns:
-      `loss(params, batch)`, with the head's value, and in its units.
+      `loss(params, batch)`, with the head's value and units.
 
     Raises:
-      ValueError: when called, a model with a `custom_vjp` function whose rule has no transpose.
+      ValueError: a call raises it for a model with a `custom_vjp` function whose rule has no
+        transpose.
 
     Example:
       >>> model = lambda params, batch: jnp.tanh(batch["x"] @ params["kernel"])

@@ -1,4 +1,4 @@
-"""A model replaced by its first-order expansion at the params that it is called with."""
+"""The first-order expansion of a model at the params of the call."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,18 +12,17 @@ PyTree = Any
 
 
 def linearised(model: Callable[[PyTree], PyTree], params: PyTree) -> PyTree:
-    """z + J (w − w₀) at w = w₀ = params, where w moves under differentiation and w₀ does not.
+    """Computes z + J (w − w₀) at w = w₀ = params, where w₀ is constant under differentiation.
 
-    Its value is the model's, its first derivative too; its second derivative is zero.
+    Its value and first derivative are the model's; its second derivative is zero. If a `custom_vjp`
+    function has no forward derivative, J is the transpose of the pullback Jᵀ.
 
     Args:
       model: params -> a pytree of arrays.
-      params: any pytree; floating leaves move.
-
-    Where a `custom_vjp` function has no forward derivative, J is the transpose of the pullback Jᵀ.
+      params: any pytree; w holds its floating leaves.
 
     Raises:
-      ValueError: a model in which such a function's own rule has no transpose.
+      ValueError: the rule of a `custom_vjp` function has no transpose.
     """
     leaves, treedef = jax.tree.flatten(params)
     free = [k for k, leaf in enumerate(leaves) if _is_inexact(leaf)]
@@ -56,7 +55,7 @@ def _has_reverse_rule(jaxpr: core.Jaxpr) -> bool:
 
 
 def _by_transposition(function, points, steps):
-    """The outputs and J times the steps, from the pullback Jᵀ alone."""
+    """The outputs and J times the steps, from the pullback Jᵀ."""
     outputs, pullback = jax.vjp(function, *points)
     leaves, treedef = jax.tree.flatten(outputs)
     free = [k for k, z in enumerate(leaves) if _is_inexact(z)]
@@ -69,10 +68,10 @@ def _by_transposition(function, points, steps):
 
     try:
         moved = jax.linear_transpose(transposed, *(leaves[k] for k in free))(tuple(steps))
-    except Exception as error:  # whatever a kernel's own rule may raise
+    except Exception as error:  # a custom rule may raise any error
         raise ValueError(
-            "the model has a custom_vjp function, whose rule is a reverse one, and the transpose "
-            f"of this rule, which stands for the forward derivative, fails: {error}"
+            "the model must have a forward derivative, but it has a custom_vjp function, whose "
+            f"reverse rule can't be transposed: {error}"
         ) from error
     changes = [None] * len(leaves)
     for k, change in zip(free, moved, strict=True):

@@ -1,4 +1,4 @@
-"""What an adaptive optimizer sees: the curvature after its own diagonal preconditioner."""
+"""The diagonal preconditioner of an adaptive optimizer, and curvature preconditioned by it."""
 
 import math
 from collections.abc import Mapping
@@ -28,43 +28,42 @@ def preconditioner(
     optimizer: Any = None,
     params: PyTree = None,
 ) -> PyTree:
-    """The diagonal P by which an adaptive optimizer divides, read from its Optax state.
+    """Computes the diagonal P that an adaptive optimizer divides by, from its Optax state.
 
-        P = √(v̂ + eps_root) + eps,   v̂ = v / (1 − b2^t)  or v itself where b2 is None
+        P = √(v̂ + eps_root) + eps,   v̂ = v / (1 − b2^t),  or v̂ = v if b2 is None
 
-    with v the second moment (Adam, AdamW, Yogi, LAMB, RMSprop), the largest so far (AMSGrad), the
-    sum of squares (Adagrad), the average of (g − m)² (AdaBelief) or, in centered RMSprop, the
-    average of g² less the squared average of g. In Adamax P is the largest decayed |g| itself.
-    Entries of a diagonal in these coordinates are H_ii / P_ii.
+    The moment v is the second moment (Adam, AdamW, Yogi, LAMB, RMSprop), its maximum over the steps
+    (AMSGrad), the sum of squares (Adagrad), the average of (g − m)² (AdaBelief), or the average of
+    g² minus the squared average of g (centered RMSprop). For Adamax P is the maximum of the decayed
+    |g|. A preconditioned Hessian's diagonal is H_ii / P_ii.
 
-    A state is known by its type. Optax gives the states of Adamax, RAdam and ADOPT the type of
-    Adam's (and that of ACProp the type of AdaBelief's): the state alone cannot tell them, and is
-    taken to be Adam's unless `kind` says otherwise. Give `optimizer` and `params`, and P is held
-    to the updates that the optimizer makes, which refuses what is not of this form (RAdam, ADOPT,
-    ACProp), and a wrong `kind` or `eps`. Only a factor that all entries of a leaf share, as a
-    wrong `b2` gives, is not seen.
+    The type of a state determines its kind. Optax uses Adam's type for the states of Adamax, RAdam
+    and ADOPT, and AdaBelief's type for that of ACProp. So P may be wrong for these, unless `kind`
+    names Adamax. With `optimizer` and `params`, hgeo compares P with the optimizer's updates. It
+    then refuses optimizers of another form (RAdam, ADOPT, ACProp), and a wrong `kind` or `eps`. It
+    does not detect a factor common to all entries of a leaf, such as that of a wrong `b2`.
 
     Args:
-      opt_state: any Optax state, nested as it may be, with one second moment for each leaf that
-        has a P (`optax.partition` has several, of some leaves each).
-      eps: as the optimizer has it, outside the root. Adamax has it in its state.
-      eps_root: inside the root, as Optax's RMSprop and Adagrad have their `eps`.
-      b2: the decay rate of a second moment that is corrected for its bias, as Adam's is. Optax's
-        AMSGrad keeps what is corrected already: none.
+      opt_state: any Optax state, nested or not, with one second moment for each leaf that has a P
+        (`optax.partition` has several moments, each of some leaves).
+      eps: the optimizer's eps outside the root; Adamax's state includes it.
+      eps_root: the optimizer's eps inside the root, as `eps` in Optax's RMSprop and Adagrad.
+      b2: the decay rate of a second moment with bias correction, as in Adam; `None` for no
+        correction, or if the state holds the corrected moment (Optax's AMSGrad).
       kind: "adam", "adamax", "amsgrad", "adabelief", "ademamix", "simplified_ademamix",
-        "rmsprop", "corrected_rmsprop", "centered_rmsprop" or "adagrad"; `None`, that of the
-        state's type, Adam for `ScaleByAdamState`.
-      optimizer: that of Optax whose state it is; three of its updates are computed.
-      params: those that it trains, with `optimizer`.
+        "rmsprop", "corrected_rmsprop", "centered_rmsprop" or "adagrad"; `None`: by the state's
+        type, "adam" for `ScaleByAdamState`.
+      optimizer: the Optax optimizer of the state; hgeo computes three of its updates.
+      params: the params that it trains; required with `optimizer`.
 
     Returns:
-      A pytree of the params' structure, shapes and dtypes, in the units of the gradient. Leaves
-      that the optimizer does not train, or without such a moment, have an `optax.MaskedNode`.
+      A pytree of the params' structure, shapes and dtypes, in the units of the gradient. A leaf
+      that the optimizer does not train, or without such a moment, has an `optax.MaskedNode`.
 
     Raises:
-      ValueError: no leaf has a second moment of a known form (SGD, Lion, Adafactor, SM3), or some
-        have two; `kind` is unknown or not that of the state; `b2` given for one that is not
-        corrected, or before the first update; the optimizer's updates are others.
+      ValueError: no leaf has a second moment of a known form (SGD, Lion, Adafactor, SM3), or a leaf
+        has two; `kind` is unknown or does not match the state; `b2` is given for a moment without
+        bias correction, or before the first update; the optimizer's updates contradict P.
 
     Example:
       >>> import optax
@@ -78,7 +77,7 @@ def preconditioner(
       Kingma, Ba. Adam: A Method for Stochastic Optimization. 2015.
     """
     constants = {"eps": eps, "eps_root": eps_root, "b2": b2, "kind": kind}
-    found = diagonal_and_reasons(opt_state, constants)[0]
+    diagonal = diagonal_and_reasons(opt_state, constants)[0]
     if (optimizer is None) != (params is None):
         raise ValueError("optimizer and params must be given together")
     if optimizer is not None:
@@ -87,13 +86,13 @@ def preconditioner(
         )
         if wrong:
             raise ValueError("; ".join(f"leaf {path!r}: {why}" for path, why in wrong.items()))
-    return found
+    return diagonal
 
 
 def diagonal_and_reasons(
     opt_state: PyTree, constants: Mapping[str, Any]
 ) -> tuple[PyTree, dict[str, str]]:
-    """What `preconditioner` gives, and by path the reasons why leaves have none."""
+    """The result of `preconditioner`, and by path the reasons why leaves have no P."""
     values = complete_constants(constants)
     b2 = values["b2"]
 
@@ -103,15 +102,15 @@ def diagonal_and_reasons(
             v = v - mean * mean
         return jnp.sqrt(v + values["eps_root"]) + values["eps"] if form.rooted else v
 
-    found = shares(opt_state, values["kind"], make)
+    by_leaf = shares(opt_state, values["kind"], make)
     reasons = {
-        path: own.share.reason for path, own in leaves_by_path(found).items() if own.share.reason
+        path: own.share.reason for path, own in leaves_by_path(by_leaf).items() if own.share.reason
     }
-    return jax.tree.map(_diagonal_of, found), reasons
+    return jax.tree.map(_diagonal_of, by_leaf), reasons
 
 
 def complete_constants(constants: Mapping[str, Any]) -> dict[str, Any]:
-    """What `preconditioner` takes besides a state, with the defaults of what is not given.
+    """The arguments of `preconditioner` besides a state, with defaults for those not given.
 
     Raises:
       ValueError: an unknown name, or a value out of its range.
@@ -144,43 +143,42 @@ def _correction(form: Form, state: Any, b2: Any) -> Any:
         return 1.0
     if form.steps is None:
         what = "counts no steps" if form.rooted else "is not corrected for its bias"
-        raise ValueError(f"b2={b2} was given, but {type(state).__name__} {what}")
+        raise ValueError(f"b2={b2} was given, but {type(state).__name__} {what}: leave b2 out")
     steps = getattr(state, form.steps)
     if not isinstance(steps, Tracer) and steps == 0:
-        raise ValueError("before the first update there is no second moment to correct")
-    # Of 1 − b2^t float32 keeps few digits.
+        raise ValueError("before the first update the state has no second moment for b2 to correct")
+    # expm1, since 1 − b2^t loses digits in float32.
     return -jnp.expm1(steps.astype(jnp.float32) * math.log(b2)) if b2 else 1.0
 
 
 def preconditioned(loss: Loss, diagonal: PyTree) -> Loss:
-    """A loss whose Hessian is that of another one, preconditioned by a diagonal.
+    """Builds a loss whose Hessian is the given loss's, preconditioned by a diagonal P.
 
         P^(-1/2) H P^(-1/2)
 
-    the Hessian in the coordinates √P w, in which the optimizer's step is a plain gradient step.
-    Its spectrum, rows and diagonal are what the optimizer sees. Give it to any probe.
+    It is the Hessian in the coordinates √P w, in which the optimizer's step is a gradient step. Any
+    probe takes this loss.
 
     Args:
       loss: `loss(params, batch)`.
-      diagonal: P, a pytree of the params' structure and shapes, positive; `preconditioner` reads
-        it from an optimizer's state. Leaves of the params that are not floating have one that is
-        not used. An `optax.MaskedNode`, or the None that `equinox.filter` leaves, stands for params
-        that are not trained or are no arrays: the derivative by them is refused by name, all
-        others are right.
+      diagonal: P, positive, a pytree of the params' structure and shapes, such as `preconditioner`
+        returns. Its values for params that are not floating are ignored. Params that are not
+        trained, or are not arrays, have an `optax.MaskedNode` or `None` (as from
+        `equinox.filter`); the loss has no derivative in these params.
 
     Returns:
-      `loss(params, batch)`, with the value of the other one.
+      `loss(params, batch)`, with the value of the given loss.
 
     Raises:
-      ValueError: when it is called, for a diagonal of another structure or other shapes; when it
-        is differentiated by a leaf that has no P.
+      ValueError: a call raises it for a diagonal of another structure or other shapes, and a
+        derivative in a leaf that has no P raises it with the leaf's path.
 
     Example:
       >>> loss = lambda params, batch: jnp.sum(batch * params**2)
-      >>> seen = hgeo.preconditioned(loss, jnp.array([1.0, 4.0]))
+      >>> scaled = hgeo.preconditioned(loss, jnp.array([1.0, 4.0]))
       >>> layers = hgeo.find_layers(jnp.ones(2), lambda path, leaf: True)
       >>> coordinates = hgeo.sample_coordinates(layers, 2, jax.random.key(0))
-      >>> print(hgeo.sampled_diagonal(seen, jnp.ones(2), jnp.array([1.0, 4.0]), coordinates)[""])
+      >>> print(hgeo.sampled_diagonal(scaled, jnp.ones(2), jnp.array([1.0, 4.0]), coordinates)[""])
       [2. 2.]
 
     Reference:
@@ -219,7 +217,7 @@ def preconditioned(loss: Loss, diagonal: PyTree) -> Loss:
 
 
 def _is_missing(node: Any) -> bool:
-    """Whether a node of a diagonal stands for what is not trained, or is no array."""
+    """Whether a node of a diagonal stands for params that are not trained or not arrays."""
     return node is None or is_masked(node)
 
 
@@ -235,7 +233,7 @@ def _fixed(name: str) -> Any:
         raise NoPreconditionerError(
             name,
             f"leaf {name!r} has no preconditioner: the optimizer does not train it, or has no "
-            "second moment of it; leave its layers out",
+            "second moment of it; leave out the layers that hold it",
         )
 
     return without_preconditioner

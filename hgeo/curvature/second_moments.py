@@ -1,7 +1,7 @@
-"""Second moments in Optax's states: which form each known state has, leaf by leaf.
+"""Finds second moments in Optax's states, for each leaf of the params.
 
-A state is known by its type, never by the names of its fields, which Optax also gives to momenta
-(SM3) and to averages of a Hessian (Sophia).
+The type of a state determines its form. The names of its fields do not: Optax also uses them for
+momenta (SM3) and for averages of a Hessian (Sophia).
 """
 
 from collections.abc import Callable
@@ -16,13 +16,13 @@ PyTree = Any
 
 
 class Form(NamedTuple):
-    """How the P of a kind is made of its state.
+    """How P follows from a state of some kind.
 
     Attributes:
-      moment: field of what stands below the root, or is P itself.
-      steps: field that counts the steps, of a moment that may be corrected for its bias.
-      mean: field of a mean whose square is taken off, of a centered moment.
-      rooted: whether the moment stands below a root.
+      moment: the field that holds v, or P if `rooted` is false.
+      steps: the field that counts the steps, if v may be corrected for its bias.
+      mean: the field of the mean whose square is subtracted, if v is centered.
+      rooted: whether P has the root of v.
       momenta: fields of averages of the gradient.
     """
 
@@ -46,7 +46,7 @@ KINDS = {
     "adagrad": Form("sum_of_squares"),
 }
 
-# The kinds that a state may be of; the first is taken where none is given.
+# The kinds that a type of state may have; the first is the default.
 OF_STATES = {
     "ScaleByAdamState": ("adam", "adamax"),
     "ScaleByAmsgradState": ("amsgrad",),
@@ -59,7 +59,7 @@ OF_STATES = {
     "ScaleByRssState": ("adagrad",),
 }
 
-# States that hold those of other transformations, which act on the params' own gradients.
+# States that hold the states of other transformations of the params' gradients.
 _WRAPPERS = {
     "MaskedState": "inner_state",
     "PartitionState": "inner_states",
@@ -73,7 +73,7 @@ _WRAPPERS = {
     "ScheduleFreeState": "base_optimizer_state",
 }
 
-# States with arrays that leave P as it is: averages of what comes, noise, line searches, records.
+# States with arrays that do not change P: averages of updates, noise, line searches, records.
 _MOMENTA = {"TraceState": ("trace",), "EmaState": ("ema",)}
 _NEUTRAL = {
     *_MOMENTA,
@@ -88,11 +88,11 @@ _NEUTRAL = {
 
 
 class _OtherArraysError(Exception):
-    """States that are not all of the same params: of a projection of them, for one."""
+    """The states belong to different params, for example to a projection of them."""
 
 
 class Share(NamedTuple):
-    """What one leaf of the params has: P, or the reason why it has none."""
+    """The P of a leaf of the params, or the reason why it has none."""
 
     diagonal: jax.Array | None
     reason: str = ""
@@ -102,12 +102,12 @@ class Own:
     """A `Share` as a leaf of a pytree."""
 
     def __init__(self, share: Share):
-        """Takes it."""
+        """Holds the share."""
         self.share = share
 
 
 def check_kind(kind: str | None) -> None:
-    """Raises a ValueError unless it is one of `KINDS` or `None`."""
+    """Raises a ValueError unless `kind` is one of `KINDS` or `None`."""
     if kind is not None and kind not in KINDS:
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, or None, not {kind!r}")
 
@@ -115,15 +115,15 @@ def check_kind(kind: str | None) -> None:
 def shares(
     opt_state: PyTree, kind: str | None, make: Callable[[Form, Any, Any, Any], Any]
 ) -> PyTree:
-    """The share of each leaf of the params, a pytree with `Own` for leaves.
+    """The share of each leaf of the params: a pytree whose leaves are `Own`.
 
     Args:
-      opt_state: any Optax state, nested as it may be.
-      kind: one of `KINDS`, of the states of a type that has several; `None`, the first.
-      make: (form, state, its entry of the moment, its entry of the mean) -> P of a leaf.
+      opt_state: any Optax state, nested or not.
+      kind: one of `KINDS`, for a type of state with several kinds; `None`: the type's first kind.
+      make: (form, state, the leaf's moment, the leaf's mean) -> P of the leaf.
 
     Raises:
-      NoSecondMomentError: no state is of that kind, or no leaf has a P.
+      NoSecondMomentError: no state has that kind, or no leaf has a P.
     """
     states = _states(opt_state)
     names = [_name(state) for state in states]
@@ -146,19 +146,19 @@ def shares(
         reasons = dict.fromkeys(share.reason for share in owned)
         raise NoSecondMomentError(
             f"the optimizer's state must hold one second moment{problem} for each leaf that it "
-            f"trains, in one of {', '.join(OF_STATES)}, not {len(known)}; it is made of {names}"
+            f"trains, in one of {', '.join(OF_STATES)}, not {len(known)}; it consists of {names}"
             + "".join(f"; {reason}" for reason in reasons)
         )
     return found
 
 
 def is_masked(node: Any) -> bool:
-    """Whether a node stands for a leaf, or several, that a transformation leaves alone."""
+    """Whether a node is Optax's `MaskedNode`, which replaces leaves that are not transformed."""
     return type(node).__name__ == "MaskedNode" and _of_optax(node)
 
 
 def without_momenta(opt_state: PyTree) -> PyTree:
-    """A state whose averages of the gradient, as far as they are known, are zero."""
+    """The state with its known averages of the gradient set to zero."""
 
     def stilled(state):
         if not _is_known(state):
@@ -198,7 +198,7 @@ def _unknown(state: Any) -> list[PyTree]:
 
 
 def _merged(trees: list[PyTree]) -> PyTree:
-    """One pytree of several, each of which holds some of the leaves."""
+    """Merges pytrees, each of which holds some of the leaves, into one."""
     present = [tree for tree in trees if not is_masked(tree)]
     if len(present) < 2:
         return (present or trees or [None])[0]
@@ -208,20 +208,20 @@ def _merged(trees: list[PyTree]) -> PyTree:
         return Own(Share(None, reasons[0] if reasons else "two second moments act on one leaf"))
     levels = [jax.tree.flatten(tree, is_leaf=lambda x, t=tree: x is not t) for tree in present]
     columns, (whole, *rest) = zip(*levels, strict=True)
-    if owned or any(one != whole for one in rest):
+    if owned or any(structure != whole for structure in rest):
         raise _OtherArraysError
     return jax.tree.unflatten(whole, [_merged(list(each)) for each in zip(*columns, strict=True)])
 
 
 def _states(opt_state: PyTree) -> list[Any]:
-    """The states in a state, those in wrappers in the place of the wrappers."""
-    found = []
+    """The states in a state; a wrapper is replaced by the states that it holds."""
+    states = []
     for node in jax.tree.leaves(opt_state, is_leaf=_is_state):
         if _is_state(node) and _name(node) in _WRAPPERS:
-            found += _states(getattr(node, _WRAPPERS[_name(node)]))
+            states += _states(getattr(node, _WRAPPERS[_name(node)]))
         elif _is_state(node) or _ndim(node):
-            found.append(node)
-    return found
+            states.append(node)
+    return states
 
 
 def _is_state(node: Any) -> bool:
@@ -233,9 +233,9 @@ def _is_known(node: Any) -> bool:
 
 
 def _name(node: Any) -> str:
-    """The type's name; with its module, if it isn't one of Optax."""
-    own = type(node)
-    return own.__name__ if _of_optax(node) else f"{own.__module__}.{own.__name__}"
+    """The type's name, with its module unless it is Optax's."""
+    kind = type(node)
+    return kind.__name__ if _of_optax(node) else f"{kind.__module__}.{kind.__name__}"
 
 
 def _of_optax(node: Any) -> bool:

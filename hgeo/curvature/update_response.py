@@ -1,4 +1,4 @@
-"""What an optimizer divides the gradient by, seen in the updates that it makes."""
+"""Compares a preconditioner with the updates of its optimizer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,16 +18,16 @@ _LARGEST, _DECADES = 1e-2, 2.0
 def differences(
     optimizer: Any, params: PyTree, diagonal_of: Callable[[PyTree], PyTree]
 ) -> dict[str, str]:
-    """Leaves where the optimizer does not divide by the P that is read from its state, and why.
+    """Leaves whose updates the optimizer does not divide by the P of its state, and why.
 
-    From a state without momenta, whose P is even in the gradient, two updates u(g) and u(−g) that
-    follow differ by c g / P. Weight decay cancels; c may differ between leaves, by their learning
-    rates. Gradients are made up, so that the verdict depends on shapes alone.
+    With momenta set to zero and P even in the gradient, the updates u(g) and u(−g) from a state
+    differ by c g / P. Weight decay cancels; c may differ between leaves, by their learning rates.
+    The gradients are artificial, so the result depends on the shapes of the params only.
 
     Args:
-      optimizer: of Optax.
-      params: those that it trains.
-      diagonal_of: state -> P, with an `optax.MaskedNode` where a leaf has none.
+      optimizer: an Optax optimizer.
+      params: the params that it trains.
+      diagonal_of: state -> P, with an `optax.MaskedNode` for a leaf that has none.
     """
     import optax
 
@@ -48,7 +48,7 @@ def differences(
         moved, gradient, diagonal = jax.jit(respond)(params)
     moved, gradient = leaves_by_path(moved), leaves_by_path(gradient)
     still = {path for path, own in moved.items() if not np.any(own)}
-    if len(still) == len(moved):  # a rate that is zero at first, accumulation over several steps
+    if len(still) == len(moved):  # a learning rate of zero at first, or accumulated gradients
         return {}
     wrong = {}
     for path, own in leaves_by_path(diagonal).items():
@@ -62,20 +62,20 @@ def differences(
         if not factor.max() - factor.min() <= (5e-2 if narrow else 1e-3) * factor.max():
             wrong[path] = (
                 "the optimizer does not divide by the P that its state gives: its update times P, "
-                f"over the gradient, varies from {factor.min():.3g} to {factor.max():.3g}; see "
+                f"over the gradient, varies from {factor.min():.3g} to {factor.max():.3g}; check "
                 "kind=, eps= and eps_root="
             )
     return wrong
 
 
 def _gradients(params: PyTree, step: float, start: float) -> PyTree:
-    """Made up: of either sign, small enough for usual clips, over decades that show an eps."""
+    """Artificial gradients of both signs, small enough for usual clipping, over two decades."""
 
-    def of(leaf):
+    def gradient(leaf):
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             return jnp.zeros_like(leaf)
         number = jnp.arange(leaf.size, dtype=jnp.float32)
         size = _LARGEST * 10.0 ** (-_DECADES * ((start + step * number) % 1.0))
         return (size * (-1.0) ** number).reshape(leaf.shape).astype(leaf.dtype)
 
-    return jax.tree.map(of, jax.tree.map(jnp.asarray, params))
+    return jax.tree.map(gradient, jax.tree.map(jnp.asarray, params))

@@ -25,16 +25,16 @@ def cached_arrays(
     made_from: Mapping[str, Any],
     make: Callable[[], dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-    """What `make` returns, from a file of the cache where one is whole.
+    """What `make` returns, read from the cache if it has a whole file.
 
-    The file, an `.npz` that is read without pickle, appears whole or not at all. One that can't be
-    read is made anew, with a warning; one that can't be written costs a warning too, no more.
+    The file, an `.npz` that is read without pickle, appears whole or not at all. A file that can't
+    be read is rebuilt with a warning. A file that can't be written gives a warning.
 
     Args:
       folder: of the cache; `None` or an empty string, no cache.
-      name: what the file's name begins with.
-      made_from: JSON-able; everything that the arrays depend on, the data's digest included.
-      make: gives arrays of numbers or fixed-width strings by name.
+      name: the start of the file's name.
+      made_from: JSON-able; all that the arrays depend on, including the data's digest.
+      make: returns arrays of numbers or fixed-width strings by name.
     """
     if not folder:
         return make()
@@ -44,12 +44,12 @@ def cached_arrays(
         try:
             with np.load(path, allow_pickle=False) as file:
                 arrays = {array: file[array] for array in file.files}
-            # The checksums of zip don't cover all of a file: a shape can change unseen.
+            # The checksums of zip do not cover all of a file: a shape can change undetected.
             if arrays.pop(DIGEST).item() != _digest(arrays):
-                raise ValueError("it holds other arrays than were written")
+                raise ValueError("its arrays are not those that were written")
             return arrays
         except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-            warnings.warn(f"{path} is damaged ({error}) and is made anew", stacklevel=2)
+            warnings.warn(f"{path} is damaged ({error}) and is rebuilt", stacklevel=2)
     arrays = make()
     try:
         _write(path, arrays)

@@ -1,4 +1,4 @@
-"""Reading data files: where they lie, their text, and what is wrong with them."""
+"""Reads data files, with one clear error for each fault."""
 
 import gzip
 import hashlib
@@ -63,7 +63,7 @@ def split_lines(text: str, name: str) -> list[str]:
 
 
 def decode(content: bytes, name: str) -> str:
-    """Bytes as UTF-8, or an `InputError` that says where they are not."""
+    """Bytes as UTF-8, or an `InputError` with the position of the first wrong byte."""
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -63,8 +63,8 @@ def read_imdb(
       split: `"train"` or `"test"`.
       max_length: tokens of a review, `[CLS]` and `[SEP]` included.
       source: `"tfds"` or `"aclImdb"` (the official layout, as a folder or archive).
-      vocabulary: of pretrained weights (`vocab.txt`); `None` cuts one from the training split.
-      vocabulary_size: of the one that is cut.
+      vocabulary: of pretrained weights (`vocab.txt`); `None` makes one from the training split.
+      vocabulary_size: of a vocabulary made from the training split.
       cache_dir: where tokenised arrays are kept, if anywhere.
 
     Raises:
@@ -103,8 +103,7 @@ def read_imdb(
 def read_reviews(data_dir: str, split: str, source: str) -> tuple[list[str], np.ndarray]:
     """The texts of a split and their labels, int32.
 
-    Of the official layout the order is by class, negative first, then by id; TFDS has its own,
-    mixed one.
+    The official layout is ordered by class, negative first, then by id; TFDS has a mixed order.
 
     Raises:
       InputError: as `read_imdb`.
@@ -149,7 +148,7 @@ def encode_reviews(
 
 
 def cut_vocabulary(texts: Sequence[str], size: int) -> tuple[str, ...]:
-    """Word pieces for weights without a vocabulary of their own.
+    """Word pieces for weights that come without a vocabulary.
 
     The special pieces, every character as a word's begin and as its continuation (the most
     frequent first), then the most frequent words; equals by code points.
@@ -206,7 +205,7 @@ def _from_folder(folder: Path, split: str):
 
 
 def _from_archive(path: Path, split: str):
-    """Files are read in memory; nothing is unpacked to disk, whatever the archive's names say."""
+    """Reads the files in memory and unpacks nothing to disk, so that names cannot do harm."""
     try:
         with tarfile.open(path) as archive:
             for member in archive:

@@ -65,8 +65,8 @@ def read_multi30k(
       data_dir: holds `multi30k/train.de.gz` and so on, or the same files not gzipped.
       split: `"train"`, `"val"` or `"test"` (2016 flickr).
       max_length: tokens of a sentence, `<bos>` and `<eos>` included; all are padded to it.
-      longer: what becomes of pairs with a longer sentence: `"drop"` leaves the pair out, `"cut"`
-        shortens the sentence and ends it with `<eos>`, `"error"` refuses.
+      longer: how to treat pairs with a longer sentence: `"drop"` leaves the pair out, `"cut"`
+        shortens the sentence and ends it with `<eos>`, `"error"` raises.
       languages: source and target.
       tokenizer: `"regex"` (words and single punctuation marks) or `"spacy"` (the tutorial's;
         needs spaCy, not its models).

@@ -15,7 +15,7 @@ def read_prepared(name: str, split: str, data_dir: str) -> Sequence[Any]:
     Args:
       name: of the data set, as TensorFlow Datasets has it.
       split: of the data set.
-      data_dir: the data sets of TFDS lie in `tfds` below it.
+      data_dir: its folder `tfds` holds the data sets of TFDS.
 
     Raises:
       InputError: no data folder, no such data set in it as array_record, no such split.

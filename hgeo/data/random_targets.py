@@ -1,4 +1,4 @@
-"""Random integers in the place of targets: a task with nothing to learn but the data by heart."""
+"""Random integers in place of the targets: a task that can only be memorised."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def random_targets(
 ) -> np.ndarray:
     """Integers drawn once for each example, uniform in [lowest, size), padding left in its place.
 
-    Those of example n depend on the seed and n alone, however many examples there are.
+    The integers of example n depend on the seed and n alone.
 
     Args:
       targets_NxT: the true targets; they give the shape and where the padding is.

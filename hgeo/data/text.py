@@ -53,7 +53,7 @@ def make_sequences(
 ) -> Sequences:
     """Cuts a text into sequences of `length` inputs, each with the next token as its target.
 
-    The sequences don't overlap but for that one token; what is left at the end is dropped.
+    Neighbouring sequences share one token. An incomplete sequence at the end is dropped.
 
     Args:
       text: any text.
@@ -61,10 +61,11 @@ def make_sequences(
       tokenizer: `"words"` (words and single punctuation marks, lower case) or `"basic_english"`
         (torchtext's rules, which the PyTorch tutorial uses).
       vocabulary_size: the most frequent words kept, `<unk>` included; `None` keeps all.
-      vocabulary: that of another text, taken as it is; `None` makes one of this text.
+      vocabulary: the vocabulary of another text; `None` makes one of this text.
 
     Raises:
-      InputError: an unknown tokenizer, a vocabulary of fewer than two, a text that is too short.
+      InputError: an unknown tokenizer, a vocabulary of fewer than two words, a text that is too
+        short.
     """
     if tokenizer not in TOKENIZERS:
         raise InputError(f"data.tokenizer must be one of {sorted(TOKENIZERS)}, not {tokenizer!r}")

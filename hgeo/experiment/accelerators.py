@@ -16,11 +16,11 @@ def unused_accelerator(root: Path = Path("/")) -> str | None:
     """A line on how to use an accelerator that this machine has while JAX runs on its CPU.
 
     Args:
-      root: of the file system that is looked at.
+      root: of the file system that is searched.
 
     Returns:
-      The line; `None` where JAX has an accelerator, was told to run on the CPU
-      (`JAX_PLATFORMS=cpu`), or there is none.
+      The line; `None` where JAX has an accelerator, JAX_PLATFORMS=cpu asks for the CPU, or the
+      machine has no accelerator.
     """
     if jax.default_backend() != "cpu" or os.environ.get("JAX_PLATFORMS") == "cpu":
         return None

@@ -1,4 +1,4 @@
-"""Evaluation: a workload's metrics on examples that are not trained on."""
+"""Evaluation: a workload's metrics on held-out examples."""
 
 import math
 from typing import Any
@@ -21,7 +21,7 @@ class Evaluation:
     def __init__(self, batch_size: int, workload: Workload, mesh: Mesh):
         """Puts the held-out examples on the devices, in pieces of `batch_size`.
 
-        The last piece is filled up with the first example, at no weight.
+        The last piece is padded with the first example at weight 0.
         """
         self._scores = workload.scores
         if not workload.held_out:

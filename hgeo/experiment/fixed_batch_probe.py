@@ -24,11 +24,11 @@ PyTree = Any
 class GeometryProbe:
     """Measures the loss and each layer's Hessian diagonal on one fixed batch of a workload.
 
-    Layers, coordinates and batch depend on the settings alone: they are the same for every
-    optimizer, repeat and step, so that what is compared is paired.
+    Layers, coordinates and batch depend on the settings alone. They are the same for every
+    optimizer, repeat and step, so that comparisons are paired.
 
     Attributes:
-      notes: what a person should be told about the choice of coordinates.
+      notes: warnings about the choice of coordinates.
     """
 
     def __init__(
@@ -44,8 +44,8 @@ class GeometryProbe:
         Args:
           settings: what is probed.
           workload: model, data and loss.
-          variables: such as will be probed, for shapes.
-          key: draws the coordinates, and what else is random.
+          variables: the model's variables, of which shapes are used.
+          key: for the coordinates and every other random choice.
           mesh: the devices.
 
         Raises:
@@ -59,7 +59,7 @@ class GeometryProbe:
             coordinates = sample_coordinates(layers, settings.num_coordinates, key)
         self.notes = [str(warning.message) for warning in caught]
 
-        # A list seed, so that it differs from those of the epochs' orders (timeline.py).
+        # A list as the seed differs from the seeds of the epochs' orders (timeline.py).
         order = np.random.default_rng([settings.seed, 0xBA7C]).permutation(workload.num_examples)
         of_batch = np.sort(order[: settings.batch_size])
         examples = {name: array[of_batch] for name, array in workload.examples.items()}
@@ -83,7 +83,7 @@ class GeometryProbe:
 
     @property
     def mode(self) -> str | None:
-        """The way in which it differentiates and why; `None` before it has been called."""
+        """The mode of differentiation and its reason; `None` before the first call."""
         return self._measure.mode
 
     def lower(self, variables: PyTree) -> Any:
@@ -101,7 +101,7 @@ class GeometryProbe:
     def directions(
         self, variables: PyTree, state: PyTree, view: OptimizerView
     ) -> dict[str, AtCoordinates]:
-        """What the optimizer makes of the batch's gradient, at each layer's coordinates."""
+        """The optimizer's update for the batch's gradient, at each layer's coordinates."""
         if view not in self._directions:
             self._directions[view] = directions_at_coordinates(self._context, view)
         return self._directions[view](variables, state, self._batch)
@@ -114,7 +114,7 @@ class GeometryProbe:
         Args:
           variables: the model's.
           state: its optimizer's.
-          view: how statistics look at that optimizer.
+          view: what statistics use of that optimizer.
 
         Returns:
           The batch's loss; (layer number, layer, statistic, value) for every layer and statistic;
@@ -127,7 +127,7 @@ class GeometryProbe:
 
 
 def _in_variables(part: LeafSpec) -> LeafSpec:
-    """A part of params as one of the variables that hold them."""
+    """A part of params, with its path in the variables."""
     if isinstance(part, LeafSlice):
         return part._replace(path=f"params/{part.path}")
     return f"params/{part}"

@@ -1,4 +1,4 @@
-"""Schedules of the learning rate, as factors common to all optimizers that are compared."""
+"""Schedules of the learning rate: factors common to all compared optimizers."""
 
 import dataclasses
 from collections.abc import Callable
@@ -21,7 +21,8 @@ class LearningRateSchedule:
     Attributes:
       kind: `"constant"`, a factor of 1; `"linear"`, 1 − step/steps, as Hugging Face decays it;
         `"step"`, drop_factor^⌊step/drop_every⌋.
-      warmup_steps: before which each is multiplied by (step + 1)/warmup_steps; 0 for none.
+      warmup_steps: the factors of earlier steps are multiplied by (step + 1)/warmup_steps; 0 for
+        none.
       drop_every: of `"step"`.
       drop_factor: of `"step"`.
     """
@@ -37,7 +38,7 @@ def make_factor(schedule: LearningRateSchedule, steps: int) -> Factor:
 
     Args:
       schedule: of the learning rate.
-      steps: updates in all.
+      steps: the number of updates.
 
     Raises:
       InputError: an unknown kind, or numbers out of range.

@@ -1,4 +1,4 @@
-"""What is left to do of a planned run, seen in its folder without opening it."""
+"""What is left to do of a planned run, read from its folder without opening the run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ def left_of_run(
       resolved: the experiment.
       plan: of the run.
       records: what it has recorded.
-      losses: at which iterates are looked for.
+      losses: at which iterates are searched for.
 
     Returns:
-      What is left; at most that where the run begins at another's iterate not yet found. Nothing
-      where it was looked for and there is none.
+      What is left. It is an upper bound where the run starts at another run's iterate that is not
+      known yet, and nothing where that iterate does not exist.
     """
     begins = records.iterates.get(("start", plan.start_target)) if plan.start_run else None
     if begins is not None and begins.step < 0:
@@ -43,7 +43,7 @@ def left_of_run(
     is_begun = begins is not None or not plan.start_run
     searches = len(losses) - len(searched)
     if resolved.same_loss.reference and not losses:
-        searches = 1  # for losses that the reference run will give
+        searches = 1  # the reference run will give the losses
     return dataclasses.replace(
         left,
         searches=searches,

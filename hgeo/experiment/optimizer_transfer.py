@@ -1,4 +1,4 @@
-"""The optimizer's state of a run that goes on from another one's iterate."""
+"""The optimizer's state of a run that starts at another run's iterate."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ PyTree = Any
 
 
 def carried_state(old: PyTree, new: PyTree, plan: RunPlan) -> PyTree:
-    """`new` with every part that `old` has too: states of one kind, as Optax names them.
+    """`new` with each part replaced by the part of `old` of the same Optax type.
 
     Momentum goes from SGD+M to RMSprop, and both moments from Adam to AdamW.
 
     Raises:
-      InputError: they have nothing in common.
+      InputError: no part has the same type.
     """
     kinds, wanted = _by_kind(old), _by_kind(new)
     for kind in kinds.keys() & wanted.keys():
@@ -33,7 +33,7 @@ def carried_state(old: PyTree, new: PyTree, plan: RunPlan) -> PyTree:
     def carry(part):
         if not _is_state(part) or type(part) not in rest:
             return part
-        same = next(rest[type(part)])  # of several, each goes to the one in its place
+        same = next(rest[type(part)])  # several of one type are matched in order
         if jax.tree.structure(part) != jax.tree.structure(same):
             return part
         taken.append(type(part))
@@ -63,7 +63,7 @@ def _is_state(node: Any) -> bool:
 
 
 def _by_kind(state: PyTree) -> dict[type, list[Any]]:
-    """The states in a state by their type, but for the schedule's, in order."""
+    """The states within a state by type, in order, without the schedule's."""
     found: dict[type, list[Any]] = {}
     for part in jax.tree.leaves(state, is_leaf=_is_state):
         if _is_state(part) and not isinstance(part, optax.ScaleByScheduleState):

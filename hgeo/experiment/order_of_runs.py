@@ -9,9 +9,9 @@ PlannedRun = tuple[RunPlan, int]  # a plan and a repeat
 
 
 def runs_of_share(resolved: Resolved) -> list[PlannedRun]:
-    """The runs of this process's share: repeats and first runs dealt out in turn.
+    """The runs of this process's share: repeats and first runs are dealt out in turn.
 
-    A run that begins at another's iterate is in the same share as that one.
+    A run that starts at another run's iterate is in that run's share.
     """
     share = resolved.share
     first = [(plan.name, repeat) for plan, repeat in resolved.runs if not plan.start_run]
@@ -25,9 +25,9 @@ def runs_of_share(resolved: Resolved) -> list[PlannedRun]:
 
 
 def families(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
-    """The runs in the order of work, those in one list that could be trained together.
+    """The runs in the order of work, in lists of runs that can be trained together.
 
-    Those are runs from the common start that differ in repeat and learning rate alone.
+    Such runs start at the common initial weights and differ in repeat and learning rate alone.
     """
     found: dict[object, list[PlannedRun]] = {}
     for plan, repeat in runs:

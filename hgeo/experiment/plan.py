@@ -1,4 +1,4 @@
-"""The plan of a config: which runs it names, and where each begins."""
+"""The plan of a config: the runs that it names, and where each starts."""
 
 import dataclasses
 import types
@@ -11,7 +11,7 @@ from hgeo.optimizers import check_name
 
 OPTIMIZER_STATES = ("fresh", "carried")
 
-# Keys of a run's block that are not its optimizer's own.
+# Keys of a run's block that are not arguments of its optimizer.
 OF_THE_RUN = (
     "optimizer",
     "start_run",
@@ -26,16 +26,16 @@ OF_THE_RUN = (
 class RunPlan:
     """A run that a config names.
 
-    A run begins at the common initial weights, or at another run's iterate with the same order of
-    the data: a switch of the optimizer, or a branch.
+    A run starts at the common initial weights, or at the iterate of another run with the same order
+    of the data: a switch of the optimizer, or a branch.
 
     Attributes:
       name: the run's name, the key of its block.
       optimizer: whose definition it takes.
       arguments: of the optimizer.
-      start_run: the run at whose iterate it begins; empty for none.
-      start_step: the step at which it does; `None` where it is to be found by the loss.
-      start_loss: it begins at the first step whose smoothed training loss is no larger.
+      start_run: the run at whose iterate it starts; empty for none.
+      start_step: the step of that iterate; `None` where `start_loss` gives it.
+      start_loss: it starts at the first step whose smoothed training loss is no larger.
       optimizer_state: `"fresh"`, or `"carried"`: those parts that both optimizers have.
     """
 
@@ -54,13 +54,13 @@ class RunPlan:
 
     @property
     def family(self) -> str:
-        """What plans have in common that differ in name and learning rate alone."""
+        """The key of plans that differ in name and learning rate alone."""
         others = {k: v for k, v in self.arguments.items() if k != "learning_rate"}
         return repr((self.optimizer, sorted(others.items())))
 
     @property
     def start_target(self) -> float:
-        """The step or the loss of the other run at which it begins."""
+        """The step or the loss of the other run at which it starts."""
         return float((self.start_loss if self.start_step is None else self.start_step) or 0.0)
 
 
@@ -68,13 +68,12 @@ def make_plans(config: Config) -> list[RunPlan]:
     """The runs of a config, in its order.
 
     Raises:
-      InputError: a run without a block, one that begins at no earlier run's iterate, or at none of
-        its iterates.
+      InputError: a run has no block, or `start_run` is no earlier run, or has no such iterate.
     """
     if not config.optimizers:
         raise InputError("config.optimizers names no optimizer")
     if len(set(config.optimizers)) < len(config.optimizers):
-        raise InputError(f"config.optimizers names one twice: {tuple(config.optimizers)}")
+        raise InputError(f"config.optimizers names an optimizer twice: {tuple(config.optimizers)}")
     return [_plan(config, name) for name in config.optimizers]
 
 

@@ -1,4 +1,4 @@
-"""The door of an experiment: a config and a work folder become one `Resolved`."""
+"""The entry of an experiment: makes one `Resolved` of a config and a work folder."""
 
 import functools
 import json
@@ -31,11 +31,11 @@ WITH_STEPS = ("probe", "evaluation")
 
 
 def resolve(config: Config, folder: WorkFolder | None = None) -> Resolved:
-    """Checks a config and makes all that follows from it; nothing behind reads the config again.
+    """Checks a config and computes all that follows from it; later code does not read the config.
 
-    Steps in epochs need the number of training examples. The folder knows it where its runs have
-    begun; elsewhere the data are read here. Models and data are made by the workload of the
-    config's name, from its own blocks of the config, by the `read_workload` of what is returned.
+    Steps in epochs need the number of training examples. The folder has it if its runs have
+    started; otherwise the data are read here. `read_workload` of the result makes model and data
+    from the config's blocks of its workload.
 
     Args:
       config: a locked config, such as those in `configs/`.
@@ -45,8 +45,8 @@ def resolve(config: Config, folder: WorkFolder | None = None) -> Resolved:
       The experiment.
 
     Raises:
-      InputError: naming the key, its value and what is allowed; or the folder holds another
-        experiment's runs; or data that are needed can't be read.
+      InputError: a key has a value that is not allowed, the folder holds another experiment's runs,
+        or data that are needed can't be read.
     """
     config = with_tuned_rates(config)
     num_examples = None if folder is None else folder.num_examples()
@@ -91,7 +91,7 @@ def resolve(config: Config, folder: WorkFolder | None = None) -> Resolved:
 
 
 def _steps(config: Config, num_examples: int | None) -> dict[str, tuple[Any, ...]]:
-    """When each block's measurements are due; epochs stay as they are while no data is known."""
+    """When each block's measurements are due; epochs stay epochs until the data are known."""
     per_epoch = None if num_examples is None else num_examples // config.batch_size
     return {
         block: as_steps(f"{block}.steps", config[block].steps, config.steps, per_epoch)

@@ -47,14 +47,14 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SameLossSettings:
-    """The losses at which iterates are looked for.
+    """The losses at which iterates are searched for.
 
     Attributes:
-      losses: given ones.
-      reference: in their place, the run whose losses they are; empty for none.
+      losses: the given losses.
+      reference: the run that gives the losses in their place; empty for none.
       by: `"training"`, the smoothed training loss, or `"probe"`, that of the probe's batch.
-      window: steps that a smoothed loss is the mean of.
-      watched_steps: where the loss of the probe's batch is looked at.
+      window: the number of steps that a smoothed loss is the mean of.
+      watched_steps: where the loss of the probe's batch is evaluated.
     """
 
     losses: tuple[float, ...]
@@ -66,7 +66,7 @@ class SameLossSettings:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """Which part of the runs this process does: the `number`-th of `count`, from 1."""
+    """The part of the runs that this process does: the `number`-th of `count`, from 1."""
 
     number: int
     count: int
@@ -90,12 +90,12 @@ class Resolved:
       batch_size: examples of an update.
       learning_rate_factor: of each step, common to all optimizers.
       max_gradient_norm: to which gradients are clipped; 0 for none.
-      checkpoint_every: updates between checkpoints besides those of events; 0 for none.
+      checkpoint_every: updates between checkpoints in addition to those of events; 0 for none.
       keep_all: whether checkpoints at which nothing was measured are kept.
       probe: what is probed.
       probe_only: the name under which saved checkpoints are probed; empty to train.
       evaluation: of the held-out examples.
-      same_loss: the losses at which iterates are looked for.
+      same_loss: the losses at which iterates are searched for.
       settings_json: all keys of the config as JSON, for the records and the report.
     """
 
@@ -132,7 +132,7 @@ class Resolved:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All keys of the config as plain values; a dict of the caller's own."""
+        """All keys of the config as plain values, in a new dict."""
         return json.loads(self.settings_json)
 
     @property

@@ -25,24 +25,24 @@ from hgeo.training.progress import Progress
 def run_experiment(
     config: Config, workdir: epath.PathLike, console: Console, command: str = ""
 ) -> bool:
-    """Trains and measures whatever of a config is missing in a work folder, then reports on it all.
+    """Trains and measures what a work folder lacks of a config, then writes the report.
 
-    With a share of the work it does its own runs, and reports where all of the others are done.
-    With `config.probe_only` nothing is trained: the folder's checkpoints are probed as
+    With a share of the work it does the share's runs, and writes the report if all other shares are
+    done. With `config.probe_only` nothing is trained: the folder's checkpoints are probed as
     `config.probe` says, and records and report go to `probes/NAME` in the folder.
 
     Args:
       config: a locked config, such as those in `configs/`.
-      workdir: the work folder; what it already holds is not done again.
+      workdir: the work folder; what it already holds is not repeated.
       console: where progress and the table go.
-      command: that does all this again, for the report; empty where there is none.
+      command: the command line, for the report; empty where there is none.
 
     Returns:
       Whether every run, and every Hessian entry, stayed finite.
 
     Raises:
-      InputError: the config, the data or the folder can't be used; nothing was trained then.
-      Preempted: SIGTERM came, and the state has been saved.
+      InputError: the config, the data or the folder can't be used; nothing was trained.
+      Preempted: after SIGTERM or SIGINT, once the state is saved.
     """
     folder = WorkFolder(workdir)
     return run_resolved(resolve(config, folder), folder, console, command)
@@ -51,7 +51,7 @@ def run_experiment(
 def run_resolved(
     resolved: Resolved, folder: WorkFolder, console: Console, command: str = ""
 ) -> bool:
-    """As `run_experiment`, of an experiment that was resolved with the folder."""
+    """`run_experiment` for an experiment that was resolved with the folder."""
     target = folder
     if resolved.probe_only:
         target = folder.standalone_probes(resolved.probe_only)
@@ -65,7 +65,7 @@ def run_resolved(
         console.print(line, highlight=False, soft_wrap=True)
     unfinished = [] if resolved.probe_only else _unfinished(resolved, folder, resolved.runs)
     if unfinished:
-        console.print(f"no report yet; other shares still have to do: {', '.join(unfinished)}")
+        console.print(f"no report yet; other shares have not finished: {', '.join(unfinished)}")
     elif jax.process_index() == 0:
         losses = targets(resolved, folder)
         write_report(resolved.summary, records, target.path, console, losses, command)
@@ -73,7 +73,7 @@ def run_resolved(
 
 
 def _unfinished(resolved: Resolved, folder: WorkFolder, planned: Iterable[PlannedRun]) -> list[str]:
-    """The runs of which something is left to do, seen without the data."""
+    """The unfinished runs, known without the data."""
     losses, names = targets(resolved, folder), []
     for plan, repeat in planned:
         records = RunRecords(folder.run_folder(plan.name, repeat))
@@ -89,7 +89,7 @@ def _run(
     console: Console,
     act: Callable[[Runner], None],
 ) -> None:
-    """Builds what the runs share and lets a runner act on them.
+    """Builds what the runs share and calls `act` with a runner.
 
     Args:
       resolved: the experiment.

@@ -1,4 +1,4 @@
-"""When a planned run trains and when each kind of measurement of it is due."""
+"""When a planned run trains, and when each kind of its measurements is due."""
 
 from hgeo.experiment.plan import RunPlan
 from hgeo.experiment.resolved import Resolved
@@ -15,7 +15,7 @@ def due_steps(resolved: Resolved) -> dict[str, tuple[int, ...]]:
 
 
 def run_timeline(resolved: Resolved, plan: RunPlan, repeat: int, start: int = 0) -> Timeline:
-    """The timeline of one run of a plan, which begins at the step `start`."""
+    """The timeline of a planned run that starts at the step `start`."""
     branches = [p.start_step for p in resolved.plans if p.start_run == plan.name and p.start_step]
     return Timeline(
         steps=resolved.steps,

@@ -1,4 +1,4 @@
-"""The runner: does the runs of an experiment that one process works on."""
+"""The runner: trains and measures the runs of an experiment in one process."""
 
 import contextlib
 import functools
@@ -31,10 +31,10 @@ from hgeo.training.updates import TrainState
 
 
 class Runner:
-    """Trains and measures the runs of an experiment, which it opens as they are needed.
+    """Trains and measures the runs of an experiment, and opens each when it is needed.
 
-    A run that begins at another's iterate follows it. When a run is done, the iterates at the
-    losses that are compared are looked for and probed.
+    A run that starts at another run's iterate comes after it. When a run is done, the runner finds
+    and probes its iterates at the compared losses.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class Runner:
         preemption: Preemption,
         progress: Progress,
     ):
-        """Opens nothing yet.
+        """Opens no run yet.
 
         Args:
           resources: of the experiment.
           folder: where its runs are kept.
-          preemption: what may ask it to stop.
-          progress: what is told.
+          preemption: says when to stop.
+          progress: shows what is done.
         """
         self._resources, self._resolved, self._folder = resources, resources.resolved, folder
         self._preemption, self._progress = preemption, progress
@@ -61,11 +61,11 @@ class Runner:
         self._locks: list[RunLock] = []
 
     def train(self) -> None:
-        """Does what is left of every run of this process's share.
+        """Completes every run of this process's share.
 
         Raises:
-          InputError: another process works on one of them.
-          Preempted: it was asked to stop, and has saved.
+          InputError: another process works on a run of the share.
+          Preempted: a signal asked to stop, and the states are saved.
         """
         planned = runs_of_share(self._resolved)
         for plan, repeat in planned:
@@ -77,7 +77,7 @@ class Runner:
             for group in groups_of(family, self._together(family))
         ]
         for k, group in enumerate(groups):
-            # Counted anew for each group, since a run that diverged leaves steps undone.
+            # Counted for each group again, since a run that diverged leaves steps undone.
             later = itertools.chain(*groups[k:])
             self._progress.expect(sum(map(self._left, later), Counter()))
             opened = [self._runs.get((p.name, r)) or self._begin(p, r) for p, r in group]
@@ -87,10 +87,10 @@ class Runner:
             self._search_same_losses(runs)
 
     def probe_saved(self, folder: WorkFolder) -> None:
-        """Probes the checkpoints of all runs, of which the records go to another folder.
+        """Probes the checkpoints of all runs; the records go to another folder.
 
         Raises:
-          Preempted: it was asked to stop.
+          Preempted: a signal asked to stop.
         """
         for plan, repeat in self._resolved.runs:
             trained = RunRecords(self._folder.run_folder(plan.name, repeat))
@@ -105,7 +105,7 @@ class Runner:
             records.write()
 
     def close(self) -> None:
-        """Waits for the checkpoints and gives the locks back."""
+        """Waits for the checkpoints and releases the locks."""
         with contextlib.ExitStack() as last:
             for lock in self._locks:
                 last.callback(lock.release)
@@ -113,7 +113,7 @@ class Runner:
                 last.callback(run.checkpoints.close)
 
     def _together(self, family: Sequence[PlannedRun]) -> int:
-        """How many runs of a family are trained together: as many as is wished, if they fit."""
+        """How many runs of a family are trained together: the config's number, if it fits."""
         size = min(self._resolved.runs_together, len(family))
         if size == 1:
             return 1
@@ -132,7 +132,7 @@ class Runner:
         return size if fits else 1
 
     def _left(self, planned: PlannedRun) -> Counter[str]:
-        """What is left of a run; at most that where it is not known yet how far it has come."""
+        """What is left of a run; an upper bound before its start is known."""
         plan, repeat = planned
         if (plan.name, repeat) in self._runs:
             return self._runs[plan.name, repeat].left().counts
@@ -140,7 +140,7 @@ class Runner:
         return left_of_run(self._resolved, plan, records).counts
 
     def _begin(self, plan: RunPlan, repeat: int) -> Run | None:
-        """The run at another one's iterate, or `None` where that never got there."""
+        """The run at another run's iterate, or `None` if the other run never reached it."""
         parent = self._runs.get((plan.start_run, repeat))
         parent_records = None if parent is None else parent.records
         row, line = find_start(plan, repeat, parent_records, self._resolved.same_loss)
@@ -160,7 +160,7 @@ class Runner:
         return run
 
     def _search_same_losses(self, runs: Sequence[Run]) -> None:
-        """Looks for the iterates at the losses that are compared, and probes them."""
+        """Finds the iterates at the compared losses and probes them."""
         settings = self._resolved.same_loss
         losses = targets(self._resolved, self._folder)
         for run in runs:

@@ -1,4 +1,4 @@
-"""Same-loss iterates: where a trajectory first comes down to a given loss.
+"""Same-loss iterates: where a trajectory first reaches a given loss.
 
 The loss is the smoothed training loss, known at every step, or that of the probe's batch, known
 at every watched step.
@@ -16,7 +16,7 @@ from hgeo.records.run_records import IterateRow, RunRecords
 def smoothed_losses(records: RunRecords, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Steps, and the mean training loss of the `window` steps around each (fewer at the ends).
 
-    Losses that are not finite are left out, with the steps behind the first of them.
+    The first loss that is not finite and all later steps are left out.
     """
     rows = records.loss_rows()
     end = next((n for n, row in enumerate(rows) if not math.isfinite(row.loss)), len(rows))
@@ -30,10 +30,10 @@ def smoothed_losses(records: RunRecords, window: int) -> tuple[np.ndarray, np.nd
 
 
 def targets(resolved: Resolved, folder: WorkFolder) -> tuple[float, ...]:
-    """The losses that are looked for, from the highest: given ones, or those of a reference run.
+    """The losses to find, from the highest: the given ones, or those of a reference run.
 
-    Those are the losses of the probe's batch at the probe's steps in that run's first repeat, as
-    its file has them now; none before it has got there.
+    A reference run gives the losses of the probe's batch at the probe's steps of its first repeat,
+    as far as its file has them.
     """
     settings = resolved.same_loss
     if not settings.reference:
@@ -46,9 +46,9 @@ def targets(resolved: Resolved, folder: WorkFolder) -> tuple[float, ...]:
 def find_iterate(
     settings: SameLossSettings, records: RunRecords, loss: float
 ) -> tuple[int | None, float]:
-    """The first step at a loss, by the kind of loss that the settings name, and its own loss.
+    """The first step whose loss, of the settings' kind, is at most `loss`; and its loss.
 
-    Where there is none, `None` and the lowest loss (infinite without any).
+    Where no step has it, `None` and the lowest loss (infinity without any loss).
     """
     if settings.by == "training":
         return first_step_at(records, loss, settings.window)
@@ -65,7 +65,7 @@ def iterate_row(
     name: str,
     repeat: int,
 ) -> IterateRow:
-    """What is recorded, for a run and repeat, of a search for a loss in some records."""
+    """The row that records a search for a loss in a run's records."""
     step, loss = find_iterate(settings, records, target)
     return IterateRow(name, repeat, purpose, target, -1 if step is None else step, loss)
 
@@ -73,7 +73,7 @@ def iterate_row(
 def first_step_at(records: RunRecords, loss: float, window: int) -> tuple[int | None, float]:
     """The first step whose smoothed training loss is at most `loss`, and that smoothed loss.
 
-    Where there is none, `None` and the lowest smoothed loss (infinite without any).
+    Where no step has it, `None` and the lowest smoothed loss (infinity without any loss).
     """
     steps, smooth = smoothed_losses(records, window)
     reached = np.flatnonzero(smooth <= loss)

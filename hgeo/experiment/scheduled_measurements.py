@@ -9,7 +9,7 @@ from hgeo.training.run import ScheduledMeasurement
 def scheduled_measurements(
     resources: SharedResources, view: OptimizerView
 ) -> tuple[ScheduledMeasurement, ...]:
-    """The measurements of a run whose optimizer statistics look at by `view`."""
+    """The measurements of a run; `view` is what statistics use of its optimizer."""
 
     def watched_loss(state):
         return [(resources.probe.loss(state.variables),)], "", {}

@@ -52,7 +52,7 @@ class SharedResources:
 
 
 def build_resources(resolved: Resolved) -> SharedResources:
-    """Reads the data, makes the initial variables from the seed, and puts all on the devices.
+    """Reads the data, makes the initial variables from the seed, and places both on the devices.
 
     Raises:
       InputError: the experiment doesn't fit the data, the model or the devices.
@@ -61,7 +61,7 @@ def build_resources(resolved: Resolved) -> SharedResources:
     check_against_data(resolved, workload, mesh)
     init_key, coordinates_key, dropout_key = jax.random.split(jax.random.key(resolved.seed), 3)
     variables = jax.tree.map(jnp.asarray, workload.init(init_key))
-    # Fixed masks, so that iterates and optimizers are probed on one loss.
+    # Fixed masks give all iterates and optimizers the same loss.
     probed = workload.with_dropout(dropout_key) if resolved.probe.dropout else workload
     return SharedResources(
         resolved=resolved,
@@ -90,7 +90,7 @@ def initial_state(resources: SharedResources, plan: RunPlan) -> TrainState:
 
 
 def optimizer_view(resolved: Resolved, plan: RunPlan) -> OptimizerView:
-    """A plan's optimizer as statistics look at it."""
+    """What statistics use of a plan's optimizer."""
     optimizer = make_optimizer(
         plan.optimizer,
         plan.arguments,
@@ -103,6 +103,6 @@ def optimizer_view(resolved: Resolved, plan: RunPlan) -> OptimizerView:
 
 
 def _optimizer(resolved: Resolved, plan: RunPlan, rate: Any = None) -> Any:
-    """As it trains: with the schedule of the learning rate and the clipping."""
+    """The optimizer with the schedule of the learning rate and the clipping."""
     factor, norm = resolved.learning_rate_factor, resolved.max_gradient_norm
     return make_optimizer(plan.optimizer, plan.arguments, factor, norm, plan.name, rate)

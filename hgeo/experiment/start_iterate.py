@@ -1,4 +1,4 @@
-"""Where a run begins that goes on from another one's iterate, and with which state."""
+"""The step and state at which a run starts from another run's iterate."""
 
 import math
 
@@ -15,16 +15,16 @@ from hgeo.training.updates import TrainState
 def find_start(
     plan: RunPlan, repeat: int, parent: RunRecords | None, settings: SameLossSettings
 ) -> tuple[IterateRow, str]:
-    """The iterate of another run at which one begins; if there is none, why not.
+    """The iterate of another run at which a run starts, or why there is none.
 
     Args:
-      plan: of the run that begins.
+      plan: of the run that starts.
       repeat: which of its repeats.
-      parent: the records of the other run; `None` where that was not started itself.
-      settings: how iterates are looked for by their loss.
+      parent: the records of the other run; `None` if the other run was not started.
+      settings: how iterates are found by their loss.
 
     Returns:
-      The row to be recorded, of step −1 where there is no such iterate, and then a line.
+      The row to record, with step −1 if there is no such iterate, and then a line to print.
     """
     target, where = plan.start_target, f"{plan.name}, repeat {repeat}: not started"
     if parent is None:
@@ -39,15 +39,15 @@ def find_start(
         row = IterateRow(plan.name, repeat, "start", target, step if is_reached else -1, loss)
     if row.step >= 0:
         return row, ""
-    reason = f"since {plan.start_run} never came to its start there"
+    reason = f"since {plan.start_run} never reached that start"
     return row, f"{where}, {reason} (the lowest loss is {row.loss:.4g})"
 
 
 def start_state(plan: RunPlan, parent: TrainState, fresh: TrainState) -> TrainState:
-    """The state of a run at the iterate of another one.
+    """The state of a run at the iterate of another run.
 
     Args:
-      plan: of the run that begins.
+      plan: of the run that starts.
       parent: the other run's state there.
       fresh: its own state at the common variables, for the optimizer's.
     """

@@ -1,4 +1,4 @@
-"""When something is measured: steps, epochs or percentages of a config as numbers of steps."""
+"""Steps of measurements: steps, epochs or percentages of a config as numbers of steps."""
 
 import re
 from collections.abc import Iterable
@@ -11,16 +11,17 @@ _FORMS = re.compile(r"(\d+(?:\.\d+)?) ?(epochs?|%)")
 def as_steps(
     key: str, moments: Iterable[int | str], num_steps: int, steps_per_epoch: int | None
 ) -> tuple[int | str, ...]:
-    """Moments as steps, each once and ascending; the nearest step where they fall between two.
+    """Moments as steps, each once, ascending, rounded to the nearest step.
 
     Args:
       key: of the config, for the error.
       moments: steps (300), epochs ("2.5 epochs") and percentages ("40%").
       num_steps: updates of a run.
-      steps_per_epoch: of the data; `None`, not known yet: epochs stay as they are, at the end.
+      steps_per_epoch: of the data; `None` if it is not known yet, where epochs stay epochs, at the
+        end.
 
     Raises:
-      InputError: an entry that is none of these.
+      InputError: an entry is none of these.
     """
     found: list[int | str] = []
     for moment in moments:
@@ -41,5 +42,5 @@ def as_steps(
 
 
 def are_known(steps: Iterable[int | str]) -> bool:
-    """Whether none of them is an epoch any more."""
+    """Whether no entry is an epoch."""
     return not any(isinstance(step, str) for step in steps)

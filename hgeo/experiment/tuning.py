@@ -1,4 +1,4 @@
-"""Tuning: the learning rate of a grid with the lowest final loss, and configs that take it."""
+"""Tuning: the learning rate of a grid with the lowest final loss, and configs that use it."""
 
 import json
 import math
@@ -13,10 +13,10 @@ from hgeo.records.run_records import RunRecords
 
 
 def tuning_config(config: Config, optimizer: str, rates: list[float]) -> Config:
-    """The config of a grid: a run for each learning rate, and nothing measured but the loss.
+    """The config of a grid: a run for each learning rate, in which only the loss is measured.
 
     Raises:
-      InputError: no such block, or fewer than two rates, or one twice.
+      InputError: the block is absent, there are fewer than two rates, or a rate stands twice.
     """
     if optimizer not in config:
         raise InputError(f"there is no config.{optimizer} to tune")

@@ -23,7 +23,7 @@ BY = ("training", "probe")
 
 
 def check_numbers(config: Config) -> None:
-    """Checks the numbers that the rest counts with.
+    """Checks the numbers of a config.
 
     Raises:
       InputError: naming the key, its value and what is allowed.
@@ -45,17 +45,17 @@ def check_numbers(config: Config) -> None:
 
 
 def check_optimizers(plans: Iterable[RunPlan]) -> None:
-    """Makes every optimizer once.
+    """Checks every optimizer by making it.
 
     Raises:
-      InputError: an unknown one, or an argument that it does not take.
+      InputError: an optimizer is unknown, or does not take an argument of its block.
     """
     for plan in plans:
         make_optimizer(plan.optimizer, plan.arguments, block=plan.name)
 
 
 def check_choices(config: Config, steps: Mapping[str, Sequence[int | str]]) -> None:
-    """Checks the rest of what can be checked without the data.
+    """Checks what else can be checked without the data.
 
     Args:
       config: the experiment's.
@@ -120,7 +120,7 @@ def _check_same_loss(config: Config) -> None:
     if same_loss.of and config.optimizers[0] != same_loss.of:
         raise InputError(
             f"same_loss.of={same_loss.of!r} must be the first of config.optimizers "
-            f"{tuple(config.optimizers)}, so that its losses are known before they are looked for"
+            f"{tuple(config.optimizers)}, so that its losses are known before they are used"
         )
     if same_loss.of and same_loss.losses:
         raise InputError(
@@ -145,9 +145,9 @@ def _check_statistics(config: Config) -> None:
 
 
 def probe_options(probe: Config) -> ProbeOptions:
-    """How a config's `probe` block has its statistics measured."""
+    """The options by which a config's `probe` block has its statistics measured."""
     options = {field.name: probe[field.name] for field in dataclasses.fields(ProbeOptions)}
-    if str(probe.chunk_size).isdigit():  # a number from the command line comes as text
+    if str(probe.chunk_size).isdigit():  # the command line gives a number as text
         options["chunk_size"] = int(probe.chunk_size)
     return ProbeOptions(**options)
 

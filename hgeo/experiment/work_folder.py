@@ -1,4 +1,4 @@
-"""The work folder: where a config's runs are kept, and the proof that they are this config's."""
+"""The work folder: keeps a config's runs, and checks that they are this config's."""
 
 import hashlib
 import importlib.metadata
@@ -16,8 +16,8 @@ from hgeo.errors import InputError
 from hgeo.records.run_records import RunRecords, write_text
 from hgeo.workloads.workload import Workload
 
-# What may change between two starts of one experiment: where things are, how work is cut up, and
-# what is looked at in the end, in how many repeats.
+# Keys that may change between two starts of one experiment: where things are, how work is divided,
+# what is reported, and the number of repeats.
 MUTABLE_KEYS = {
     "data_dir",
     "cache_dir",
@@ -36,7 +36,7 @@ MUTABLE_KEYS = {
     "probe.microbatch_size",
 }
 
-# Keys that folders of earlier versions lack, with the value that they stand for.
+# Keys that folders of earlier versions lack, with the value that their absence means.
 ADDED_KEYS = {"probe.dropout": False}
 
 LIBRARIES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections")
@@ -46,10 +46,10 @@ class WorkFolder:
     """A folder that holds one experiment: its config, its runs, its tables and figures."""
 
     def __init__(self, path: epath.PathLike):
-        """Opens the folder, which is made if it is absent.
+        """Opens or creates the folder.
 
         Raises:
-          InputError: it can't be made or written to.
+          InputError: the folder can't be made or written to.
         """
         self.path = epath.Path(path)
         try:
@@ -73,7 +73,7 @@ class WorkFolder:
         ]
 
     def standalone_probes(self, name: str) -> "WorkFolder":
-        """The folder of probes of this one's checkpoints, which are kept by themselves."""
+        """The subfolder for probes of this folder's checkpoints."""
         return WorkFolder(self.path / "probes" / name)
 
     def check(self, settings: Mapping[str, Any], any_probe: bool = False) -> None:
@@ -81,11 +81,12 @@ class WorkFolder:
 
         Args:
           settings: all keys of the experiment's config.
-          any_probe: whether the probe may be another, since the folder's checkpoints are only to
-            be probed.
+          any_probe: whether the probe's settings may differ, because the folder's checkpoints are
+            only probed.
 
         Raises:
-          InputError: it isn't; the keys that differ are listed with both values.
+          InputError: it is another experiment's; the message lists the keys that differ with both
+            values.
         """
         new, old = _flat(_jsonable(settings)), _flat(self._stored().get("config", {}))
         if any_probe:
@@ -95,13 +96,13 @@ class WorkFolder:
         self._compare(new, old)
 
     def num_examples(self) -> int | None:
-        """How many training examples earlier runs in the folder had; `None` if there were none."""
+        """The number of training examples of the folder's runs; `None` without runs."""
         return self._stored().get("data", {}).get("num_examples")
 
     def take(self, settings: Mapping[str, Any], workload: Workload, dtypes: Sequence[str]) -> None:
-        """Writes `config.json`: the settings, the data's digest, and what it runs on.
+        """Writes `config.json`: the settings, the data's digest, libraries and devices.
 
-        What earlier starts ran on, where it was something else, stays in it.
+        It also keeps the libraries and devices of earlier starts, where they differ.
 
         Args:
           settings: all keys of the experiment's config.
@@ -139,8 +140,8 @@ class WorkFolder:
                 raise ValueError("its config is not the one that was written")
         except (ValueError, KeyError, AttributeError) as error:
             raise InputError(
-                f"{path} is damaged ({error}), so that nothing tells which experiment's runs the "
-                "folder holds; put a whole copy in its place, or take another work folder"
+                f"{path} is damaged ({error}), so that the folder's experiment is unknown; put "
+                "a whole copy in its place, or use another work folder"
             ) from error
         return content
 
@@ -151,7 +152,7 @@ class WorkFolder:
         if differing:
             lines = [f"  {key}: {old.get(key)!r} there, {new.get(key)!r} now" for key in differing]
             raise InputError(
-                f"{self.path} holds another experiment's runs; take another work folder. "
+                f"{self.path} holds another experiment's runs; use another work folder. "
                 "These keys differ:\n" + "\n".join(lines)
             )
 
@@ -195,7 +196,7 @@ def _git_revision() -> str | None:
     """The revision of the checkout that hgeo runs from, `-dirty` if it was changed; or `None`."""
     git = ["git", "-C", str(Path(__file__).parent)]
     try:
-        # Installed into an environment inside some other repository it would give that one's.
+        # Installed below another repository, Git would give that repository's revision.
         _output(*git, "ls-files", "--error-unmatch", Path(__file__).name)
         return _output(*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):

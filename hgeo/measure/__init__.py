@@ -1,1 +1,1 @@
-"""Named statistics of layers, measured together, and the monitor of any training loop."""
+"""Statistics of layers by name, and the monitor for any training loop."""

@@ -1,4 +1,4 @@
-"""What statistics share: the loss, the layers' coordinates, the devices and the options."""
+"""The inputs that statistics share: loss, coordinates, devices, options, and one iterate."""
 
 import dataclasses
 from collections import OrderedDict
@@ -22,18 +22,18 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True)
 class ProbeOptions:
-    """How statistics are measured; an experiment's config has a key for each in `probe`.
+    """Options of the statistics; an experiment's config has a key for each in `probe`.
 
     Attributes:
       mode: of the sampled diagonal, as in `hgeo.sampled_diagonal`.
       chunk_size: the same.
-      microbatch_size: examples computed together on each device; `None`, all that it has.
-      precision: of matrix products; `None` leaves the ambient one.
+      microbatch_size: examples computed together on each device; `None`: its whole share.
+      precision: of matrix products; `None`: the precision that is set outside.
       eps: added to the median in every R_med.
-      low_rank_share: of ‖W‖_F², which the rank of `low_rank` holds.
+      low_rank_share: the share of ‖W‖_F² that the rank of `low_rank` holds.
       num_matvecs: Lanczos steps of `spectrum`.
       num_samples: random vectors of `spectrum`.
-      max_gradients: the most that `full` may cost.
+      max_gradients: the largest allowed cost of `full`, in gradients of the loss.
     """
 
     mode: str = "auto"
@@ -67,22 +67,22 @@ class ProbeOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What all statistics of a loss share.
+    """The inputs that all statistics of a loss share.
 
     Attributes:
       loss: `loss(variables, batch)`, which is probed.
       coordinates: of each layer, in order.
-      variables: such as will be probed, for shapes.
-      batch: such as they will be probed on, for shapes.
+      variables: variables of the probed shapes.
+      batch: a batch of the probed shapes.
       mesh: the devices.
-      key: of what is random.
-      options: how it is measured.
-      outputs: `(variables, batch) -> outputs` of the model, where it is known.
-      head: `(outputs, batch) -> loss`, the same.
-      axis_name: the axis over which the batch is split, each device with whole variables; `None`
-        where these lie in shards on `mesh`, and the loss is the global one.
-      batch_spec: how arrays of the batch that lie on no mesh are split, where variables do.
-      coordinate_axis: a mesh axis over which coordinates are split, the same.
+      key: random key of the statistics.
+      options: options of the statistics.
+      outputs: the model, `(variables, batch) -> outputs`; `None` if unknown.
+      head: the loss of the outputs, `(outputs, batch) -> loss`; `None` if unknown.
+      axis_name: the axis over which the batch is split, with variables replicated; `None` if the
+        variables are sharded on `mesh`, and the loss sees global arrays.
+      batch_spec: for sharded variables, how to split arrays of the batch that lie on no mesh.
+      coordinate_axis: for sharded variables, a mesh axis over which coordinates are split.
     """
 
     loss: Loss
@@ -105,7 +105,7 @@ class Context:
 
     @property
     def on_device(self) -> dict[str, Any]:
-        """What every probe inside the devices' program takes."""
+        """The arguments of probes within a program over the devices."""
         return {
             "microbatch_size": self.options.microbatch_size,
             "precision": self.options.precision,
@@ -113,13 +113,13 @@ class Context:
         }
 
     def compiled(self, function: Callable[..., Any]) -> OverBatch | OverMesh:
-        """`function(..., batch)`, over all devices."""
+        """Compiles `function(..., batch)` over all devices."""
         if self.axis_name is None:
             return OverMesh(function, self.mesh, self.batch_spec)
         return OverBatch(function, self.mesh)
 
     def probe(self, loss: Loss, mode: str = "auto") -> Probe:
-        """The compiled probe of a loss of the same variables and batch."""
+        """Compiles the probe of a loss of the same variables and batch."""
         where: dict[str, Any] = {"devices": list(self.mesh.devices.flat)}
         if self.axis_name is None:
             where = {
@@ -140,17 +140,17 @@ class Context:
 
 @on_automatic_axes
 def entries_at(tree: PyTree, coordinates: Mapping[str, Coordinates]) -> dict[str, jax.Array]:
-    """The entries of a tree such as the variables at each layer's coordinates."""
+    """The entries at each layer's coordinates of a tree with the variables' structure."""
     return {name: chosen.layer.ravel(tree)[chosen.indices] for name, chosen in coordinates.items()}
 
 
 class AtCoordinates(NamedTuple):
-    """What an optimizer makes of a layer's gradient, at its coordinates; each of shape `(K,)`.
+    """A layer's gradient, adaptive gradient and P at its coordinates; each of shape `(K,)`.
 
     Attributes:
       gradient: g.
-      adaptive_gradient: u, in the update −learning_rate · u, to a positive factor.
-      preconditioner: P; `None` where no optimizer was given.
+      adaptive_gradient: u in the update −learning_rate · u, up to a positive factor.
+      preconditioner: P; `None` without an optimizer.
     """
 
     gradient: np.ndarray
@@ -160,13 +160,13 @@ class AtCoordinates(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-    """One iterate, and what several statistics take of it.
+    """An iterate, and the arrays of it that several statistics use.
 
     Attributes:
-      variables: the model's.
+      variables: the model's variables.
       batch: on the devices.
-      entries: layer -> the sampled diagonal.
-      directions: layer -> what the optimizer makes of the gradient.
+      entries: returns the sampled diagonal by layer.
+      directions: returns gradient, adaptive gradient and preconditioner by layer.
     """
 
     variables: PyTree

@@ -1,4 +1,4 @@
-"""The measurement of a training loop's iterates, which is made when the first of them is seen."""
+"""The measurement of a training loop's iterates, compiled at the first iterate."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +44,7 @@ class LoopMeasurement:
         optimizer: Any,
         constants: Mapping[str, Any] | None,
     ):
-        """Takes what a monitor takes; nothing is compiled yet."""
+        """Takes the arguments of a monitor; compiles nothing."""
         self._loss, self._coordinates, self._statistics = loss, coordinates, tuple(statistics)
         self._key, self._options = key, options
         self._optimizer, self._constants = optimizer, constants
@@ -55,7 +55,7 @@ class LoopMeasurement:
 
     @property
     def mode(self) -> str | None:
-        """The way in which it differentiates and why; `None` before the first measurement."""
+        """The mode of differentiation and why; `None` before the first measurement."""
         return None if self._measurement is None else self._measurement.mode
 
     def __call__(
@@ -68,7 +68,7 @@ class LoopMeasurement:
         gradient: PyTree,
         updates: PyTree,
     ) -> Measured:
-        """Measures one iterate, on the devices; the rest is as a monitor's call takes it."""
+        """Measures an iterate on the devices; other arguments as in `Monitor.__call__`."""
         if self._measurement is None or where != self._where:
             self._where = where
             self._measurement = self._prepare(params, batch, where)
@@ -84,7 +84,7 @@ class LoopMeasurement:
             loss = lambda params, batch: head(outputs(params, batch), batch)
         else:
             loss = released(loss)
-        for chosen in self._coordinates.values():  # before the loss stumbles over what is missing
+        for chosen in self._coordinates.values():  # its error names the layer; the loss's would not
             jax.eval_shape(chosen.layer.leaves, params)
         params, batch = jax.eval_shape(lambda *both: both, params, batch)
         if where.axis_name is None:
@@ -112,26 +112,28 @@ class LoopMeasurement:
         return Measurement(context, self._statistics)
 
     def _at_coordinates(self, params, batch, where, optimizer_state, gradient, updates):
-        found: dict[str, AtCoordinates] = {}
+        directions: dict[str, AtCoordinates] = {}
         if self._directions is not None and optimizer_state is not None:
             check_trainable(params)
             place_state = place_whole if where.axis_name is None else place
             state = place_state(optimizer_state, where.mesh)
             try:
-                found = self._directions(params, state, batch)
-            except Exception as error:  # an update of Optax raises what it stumbles over
+                directions = self._directions(params, state, batch)
+            except Exception as error:  # with a wrong state Optax may raise any error
                 check_state(self._optimizer, params, state, error)
                 raise
         if gradient is None:
-            return found
+            return directions
         gradients = self._entries_of(gradient)
         return {
             name: AtCoordinates(
-                gradients[name], -own, found[name].preconditioner if name in found else None
+                gradients[name],
+                -update,
+                directions[name].preconditioner if name in directions else None,
             )
-            for name, own in self._entries_of(updates).items()
+            for name, update in self._entries_of(updates).items()
         }
 
     def _entries_of(self, tree):
-        """The entries of a gradient or an update, which lies where the params do."""
+        """The entries at the coordinates of a gradient or update with the params' sharding."""
         return jax.tree.map(np.asarray, self._entries_at(tree, self._coordinates))

@@ -1,4 +1,4 @@
-"""The measurement of one iterate: its loss and its layers' statistics, on a batch."""
+"""The measurement of an iterate: its loss and its layers' statistics on a batch."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -16,12 +16,12 @@ PyTree = Any
 
 
 class Measured(NamedTuple):
-    """What was measured of one iterate.
+    """The measured values of an iterate.
 
     Attributes:
-      loss: the batch's.
+      loss: the loss of the batch.
       values: (layer, statistic, value), the layers in order.
-      arrays: what statistics were made of, by `layer/name`.
+      arrays: the arrays that the statistics summarise, by `layer/name`.
     """
 
     loss: float
@@ -30,10 +30,10 @@ class Measured(NamedTuple):
 
 
 class Measurement:
-    """Measures the loss and statistics by name, each compiled once."""
+    """Measures the loss and named statistics, each compiled once."""
 
     def __init__(self, context: Context, statistics: Sequence[str]):
-        """Prepares the programs; only shapes are looked at.
+        """Prepares the programs, from shapes alone.
 
         Raises:
           ValueError: a statistic or an option that does not fit the loss or the layers.
@@ -52,12 +52,12 @@ class Measurement:
 
     @property
     def mode(self) -> str | None:
-        """The way in which it differentiates and why; `None` before it has been called."""
+        """The mode of differentiation and why; `None` before the first measurement."""
         mode, reason = self._diagonal.mode, self._diagonal.reason
         return None if mode is None else f"{mode} ({reason})"
 
     def lower(self, variables: PyTree, batch: PyTree) -> Any:
-        """The sampled diagonal's program, as `jax.jit(...).lower` gives it."""
+        """Lowers the sampled diagonal's program, as `jax.jit(...).lower` does."""
         return self._diagonal.lower(variables, batch)
 
     def loss(self, variables: PyTree, batch: PyTree) -> float:
@@ -75,13 +75,13 @@ class Measurement:
         batch: PyTree,
         directions: Callable[[], Mapping[str, AtCoordinates]],
     ) -> Measured:
-        """Measures one iterate.
+        """Measures an iterate.
 
         Args:
-          variables: the model's.
+          variables: the model's variables.
           batch: on the devices.
-          directions: gives, by layer, what the optimizer makes of the gradient; called where a
-            statistic asks for it.
+          directions: returns gradient, adaptive gradient and preconditioner by layer; called only
+            if a statistic needs them.
         """
         loss = self.loss(variables, batch)
         probed = Probed(
@@ -92,8 +92,8 @@ class Measurement:
         )
         values, arrays = [], {}
         for statistic in self._statistics:
-            for layer, found in statistic(probed).items():
-                for name, value in found.items():
+            for layer, by_name in statistic(probed).items():
+                for name, value in by_name.items():
                     if np.ndim(value):
                         arrays[f"{layer}/{name}"] = np.asarray(value)
                     else:

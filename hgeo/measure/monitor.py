@@ -1,4 +1,4 @@
-"""A monitor for any training loop: the layers' curvature at every so many steps."""
+"""A monitor for any training loop: measures the layers' curvature every N steps."""
 
 import operator
 import os
@@ -37,49 +37,49 @@ class Monitor:
 
         R_med = max_i |H_ii| / (median_i |H_ii| + eps),   i over `num` coordinates of a layer
 
-    The coordinates are chosen once, and the programs compiled at the first step that is due. A step
-    that is not costs a remainder, and never waits for a device. R_med of two steps can be compared
-    where both were measured on one batch: give a fixed `batch`, as large as can be afforded, unless
-    the noise between batches is what is looked for. A batch of another shape compiles anew.
+    The monitor draws the coordinates once, and compiles at the first due step. A step that is not
+    due costs one remainder and does not wait for a device. Compare R_med of two steps only if both
+    are measured on the same batch. So give a fixed `batch`, as large as the time allows, unless you
+    study the noise between batches. A batch of another shape is compiled again.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the mean over its examples, or `hgeo.Weighted`; or a
         pair `(outputs, head)` of functions, `outputs(params, batch)` and `head(outputs, batch)`,
         which `gauss_newton` and `fisher` need.
       layers: what `find_layers` gives.
-      every: a step is due if it is a multiple of it.
+      every: a step is due if it is a multiple of `every`.
       statistics: names, any of `r_med`, `r_med_spread`, `r_diag`, `r_diag_across`, `alignment`,
         `preconditioned`, `low_rank`, `gauss_newton`, `fisher`, `full`, `spectrum`.
-      num: coordinates of each layer.
-      key: draws them, and what else is random; `None`, `jax.random.key(0)`.
-      batch: measured on at every step; `None`, each call gives its own. Arrays have the examples
-        along their leading axis, and are split over the devices; arrays without axes are not.
-      workdir: folder whose `geometry.csv` has a row for each step, layer and statistic; one that
-        is there already is gone on with, and rows of a step done again are replaced. `None`, none.
+      num: the number of coordinates of each layer.
+      key: random key of the coordinates and of random statistics; `None`: `jax.random.key(0)`.
+      batch: the batch of every measurement; `None`: each call gives a batch. Arrays have the
+        examples along their leading axis and are split over the devices; scalars are replicated.
+      workdir: folder whose `geometry.csv` gets a row for each step, layer and statistic. An
+        existing file is continued; rows of a repeated step are replaced. `None`: no file.
       tensorboard: folder of event files for TensorBoard, with histograms of log10 |entry|; needs
         `pip install 'hgeo[tensorboard]'`, and no TensorFlow.
-      callback: called as `callback(step, values)` with what a call returns, for Weights & Biases
-        (`lambda step, values: wandb.log(values, step=step)`) or anything else.
-      optimizer: of Optax, as it trains. `alignment` and `preconditioned` look at the update that it
-        would make of the batch's gradient from the `optimizer_state` of a call.
-      preconditioner: what `hgeo.preconditioner` takes besides that state, such as `{"b2": 0.999}`
-        for Adam; `preconditioned` needs it. P is held to the updates that the optimizer makes.
-        Layers without one have NaN, and a warning says once why.
-      devices: those to measure on, where params do not lie in shards; `None`, all.
-      mesh: as in `make_probe`; so are `batch_spec` and `coordinate_axis`. Params that lie in shards
-        stay where they are, and so do the batch, gradients and an optimizer's state.
-      name: stands in the column `optimizer` of `geometry.csv`; several monitors of one folder need
-        different ones, or different repeats.
-      repeat: stands in the column of that name.
-      steps_per_epoch: makes the column `epoch`; `None`, it is NaN.
+      callback: called as `callback(step, values)` with the values that a call returns, for example
+        for Weights & Biases (`lambda step, values: wandb.log(values, step=step)`).
+      optimizer: the Optax optimizer of the loop. `alignment` and `preconditioned` compute its
+        update from the batch's gradient and the `optimizer_state` of a call.
+      preconditioner: arguments of `hgeo.preconditioner` besides the state, such as `{"b2": 0.999}`
+        for Adam; `preconditioned` needs it. hgeo compares P with the optimizer's updates. A layer
+        without P has NaN, and hgeo warns once of the reason.
+      devices: those to measure on, for params that are not sharded; `None`: all devices.
+      mesh: as in `make_probe`, like `batch_spec` and `coordinate_axis`. Sharded params stay where
+        they are, and so do the batch, gradients and the optimizer's state.
+      name: value of the column `optimizer` in `geometry.csv`; monitors that share a folder need
+        different names or repeats.
+      repeat: value of the column `repeat`.
+      steps_per_epoch: gives the column `epoch`; `None`: the column is NaN.
       **options: `mode`, `chunk_size`, `microbatch_size` and `precision`, as in `make_probe`; `eps`
         in R_med; `low_rank_share` (0.9), the share of ‖W‖_F² that `rank` holds; `num_matvecs` (30)
         and `num_samples` (4) of `spectrum`; `max_gradients` (20,000) of `full`.
 
     Raises:
-      ValueError: an argument out of its range, named with the values allowed; a folder whose
-        `geometry.csv` is none of ours; tensorboardX is missing.
-      TypeError: layers that `find_layers` did not give, an unknown option.
+      ValueError: an argument out of its range; a folder whose `geometry.csv` has another header or
+        a damaged line; tensorboardX is not installed.
+      TypeError: layers that are not from `find_layers`, an unknown option.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch @ params["kernel"]) ** 2)
@@ -121,7 +121,7 @@ class Monitor:
         steps_per_epoch: float | None = None,
         **options: Any,
     ):
-        """Chooses the coordinates; nothing is compiled yet."""
+        """Draws the coordinates; compiles nothing."""
         check_loss(loss)
         check_columns(every, name, repeat, steps_per_epoch)
         check_layers(layers)
@@ -169,7 +169,7 @@ class Monitor:
 
     @property
     def mode(self) -> str | None:
-        """The way in which it differentiates and why; `None` before the first measurement."""
+        """The mode of differentiation and why; `None` before the first measurement."""
         return self._measure.mode
 
     def due(self, step: int) -> bool:
@@ -177,7 +177,7 @@ class Monitor:
         if isinstance(step, jax.Array):
             raise TypeError(
                 "step must be an integer of Python or NumPy; for a jax.Array every call would have "
-                "to wait for the device: count the steps in the loop"
+                "to wait for the device: count the steps in Python"
             )
         try:
             number = operator.index(step)
@@ -197,23 +197,25 @@ class Monitor:
         gradient: PyTree = None,
         updates: PyTree = None,
     ) -> dict[str, float] | None:
-        """Measures a step that is due.
+        """Measures a step if it is due.
 
         Args:
-          step: how many updates have made the params.
-          params: as the loss takes them, before the update of this step. Leaves that are no arrays
-            (functions, strings, enums) are static; another one compiles anew.
-          batch: that of this step, unless one was given for all.
-          optimizer_state: before the update of this step.
-          gradient: of the loop, in the place of that of the batch; a pytree such as the params.
-          updates: what the optimizer made of it, as `optax.apply_updates` takes them.
+          step: the number of updates before this step.
+          params: the loss's params before the update of this step. Leaves that are not arrays
+            (functions, strings, enums) are static; a changed static leaf compiles again.
+          batch: the batch of this step, unless the monitor has a fixed batch.
+          optimizer_state: the state before the update of this step.
+          gradient: the loop's gradient, a pytree of the params' structure; replaces the gradient of
+            the batch.
+          updates: the optimizer's updates for `gradient`, as `optax.apply_updates` takes them.
 
         Returns:
           `{"hgeo/loss": ..., "hgeo/STATISTIC/LAYER": ...}`, Python floats; `None` for a step that
           is not due.
 
         Raises:
-          ValueError: params or a batch that don't fit, or what a statistic needs is missing.
+          ValueError: params or a batch that don't fit, or an argument that a statistic needs is
+            missing.
         """
         if not self.due(step):
             return None
@@ -225,6 +227,6 @@ class Monitor:
         given = hold(batch, "batch") if self._batch is None else self._batch
         params, batch, where = self._place(hold(params, "params"), given)
         more = {"optimizer_state": optimizer_state, "gradient": gradient, "updates": updates}
-        params = in_turn(params)  # after what the loop has in flight
+        params = in_turn(params)  # waits for the loop's programs on CPU devices
         measured = self._measure(params, batch, where, **more)
         return self._output.write(step, measured)

@@ -1,4 +1,4 @@
-"""What a monitor's arguments must be."""
+"""Checks of a monitor's arguments."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,17 @@ from hgeo.params.static_leaves import without
 
 PyTree = Any
 
-# The other one is compiled anew each time, and an entry that is not finite would end the loop.
+# Without `condition_number`: it compiles at every measurement, and its error for entries that are
+# not finite would end the loop.
 STATISTICS_OF_LOOPS = tuple(name for name in STATISTICS if name != "condition_number")
 
 
 def check_statistics(names: Sequence[str]) -> None:
-    """Raises a ValueError unless all are names of statistics that a monitor has."""
+    """Raises a ValueError unless all names are names of a monitor's statistics."""
     listed = isinstance(names, Sequence) and not isinstance(names, str)
     unknown = [name for name in names if name not in STATISTICS_OF_LOOPS] if listed else []
     if listed and len(set(names)) < len(names):
-        raise ValueError(f"statistics must name each once, not {names!r}")
+        raise ValueError(f"statistics must name each statistic once, not {names!r}")
     if not listed or unknown or not names:
         near = difflib.get_close_matches(unknown[0], STATISTICS_OF_LOOPS) if unknown else []
         raise ValueError(
@@ -37,7 +38,7 @@ def check_statistics(names: Sequence[str]) -> None:
 def check_optimizer(
     statistics: Sequence[str], optimizer: Any, constants: Mapping[str, Any] | None
 ) -> None:
-    """Raises unless they are what the statistics of updates need."""
+    """Raises unless optimizer and constants fit the statistics that need them."""
     if optimizer is not None and not hasattr(optimizer, "update"):
         raise TypeError(f"optimizer must be one of Optax, with init and update, not {optimizer!r}")
     if constants is not None and not isinstance(constants, Mapping):
@@ -54,7 +55,7 @@ def check_optimizer(
 
 
 def check_loss(loss: Any) -> None:
-    """Raises a TypeError unless it is a function, or a pair of them."""
+    """Raises a TypeError unless the loss is a function, or a pair of functions."""
     parts = loss if isinstance(loss, tuple) else (loss,)
     if not all(map(callable, parts)) or len(parts) != (2 if isinstance(loss, tuple) else 1):
         raise TypeError(
@@ -64,7 +65,7 @@ def check_loss(loss: Any) -> None:
 
 
 def check_columns(every: int, name: str, repeat: int, steps_per_epoch: float | None) -> None:
-    """Raises a ValueError unless they can be what the rows of a monitor say."""
+    """Raises a ValueError unless the arguments can fill the columns of a monitor's rows."""
     for argument, value, least in (("every", every, 1), ("repeat", repeat, 0)):
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not whole or value < least:
@@ -79,7 +80,7 @@ def check_columns(every: int, name: str, repeat: int, steps_per_epoch: float | N
 
 
 def to_options(given: Mapping[str, Any]) -> ProbeOptions:
-    """The options of a monitor; a TypeError for an unknown one, a ValueError for a bad value."""
+    """The options of a monitor; raises a TypeError for an unknown option."""
     known = ProbeOptions.__dataclass_fields__
     unknown = [name for name in given if name not in known]
     if unknown:
@@ -90,33 +91,33 @@ def to_options(given: Mapping[str, Any]) -> ProbeOptions:
 
 
 def check_batch(for_all: PyTree, for_step: PyTree) -> None:
-    """Raises a ValueError unless there is one batch: that of all steps, or that of this one."""
+    """Raises a ValueError unless exactly one batch is given: for all steps, or for this step."""
     if (for_step is None) == (for_all is None):
         raise ValueError(
-            "a batch was given both for all steps and for this one"
+            "the monitor has a batch for all steps (batch=): leave it out of the call"
             if for_step is not None
-            else "no batch was given, neither for this step nor (batch=) for all"
+            else "no batch was given: give it in each call, or to the monitor (batch=) for all"
         )
 
 
 def check_update(
     statistics: Sequence[str], has_optimizer: bool, has_state: bool, gradient: Any, updates: Any
 ) -> None:
-    """Raises a ValueError unless a call gives what the statistics of updates need."""
+    """Raises a ValueError unless a call has the arguments that its statistics need."""
     if (gradient is None) != (updates is None):
         raise ValueError("gradient and updates must be given together")
     for name in OF_UPDATES:
         is_given = name == "alignment" and gradient is not None
         if name in statistics and not is_given and not (has_optimizer and has_state):
             raise ValueError(
-                f"statistics has {name!r}, which needs optimizer_state= at each call and "
-                "optimizer= of the monitor"
+                f"statistics has {name!r}, which needs optimizer= of the monitor and "
+                "optimizer_state= in each call"
                 + (", or gradient= and updates=" if name == "alignment" else "")
             )
 
 
 def check_trainable(params: PyTree) -> None:
-    """Raises a ValueError unless all arrays of the params have a gradient."""
+    """Raises a ValueError unless all arrays of the params are floating."""
     for path, leaf in leaves_by_path(params).items():
         if not jnp.issubdtype(leaf.dtype, jnp.inexact):
             raise ValueError(
@@ -126,7 +127,7 @@ def check_trainable(params: PyTree) -> None:
 
 
 def check_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> None:
-    """Raises a ValueError, from the error of an update, if the state is another optimizer's."""
+    """Raises a ValueError, from an update's error, if the state is not the optimizer's."""
     params = without(params)
     expected = jax.tree.structure(jax.eval_shape(optimizer.init, params))
     if expected != jax.tree.structure(state):

@@ -1,4 +1,4 @@
-"""Where the values of a monitor go: its file, TensorBoard and the loop's own function."""
+"""Writes a monitor's values to its file and to TensorBoard, and passes them to the callback."""
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +18,7 @@ HISTOGRAMS = ("diagonal", "preconditioned_diagonal", "gradient", "adaptive_gradi
 
 
 class MonitorOutput:
-    """Writes what a monitor measures, and warns of what is not finite."""
+    """Writes a monitor's values, and warns of values that are not finite."""
 
     def __init__(
         self,
@@ -31,13 +31,13 @@ class MonitorOutput:
         events: "EventFiles | None",
         callback: Callable[[int, dict[str, float]], None] | None,
     ):
-        """Takes the layers' names in order, the rows' first columns, and the places."""
+        """Takes the layers' names in order, the rows' first columns, and the outputs."""
         self._numbers = {layer: number for number, layer in enumerate(layers, start=1)}
         self._name, self._repeat, self._steps_per_epoch = name, repeat, steps_per_epoch
         self._file, self._events, self._callback = file, events, callback
 
     def write(self, step: int, measured: Measured) -> dict[str, float]:
-        """Writes one step; returns its values by name, as the loop's function gets them."""
+        """Writes a step; returns its values by name, as the callback gets them."""
         epoch = float("nan") if self._steps_per_epoch is None else step / self._steps_per_epoch
         rows = [
             GeometryRow(
@@ -70,13 +70,13 @@ class MonitorOutput:
 
 
 def _warn(step: int, loss: float, rows: Sequence[GeometryRow]) -> None:
-    """One warning of all that is not finite, at the line of the loop that called the monitor."""
-    found = [
+    """Warns of values that are not finite, at the line of the loop that called the monitor."""
+    parts = [
         f"{number} of {total} Hessian entries of {layer}"
         for _, layer, number, total in entries_not_finite(rows)
     ]
     if not np.isfinite(loss):
-        found.insert(0, f"the loss ({loss})")
-    if found:
-        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-        warnings.warn(f"step {step}: not finite: {', '.join(found[:3])}{more}", stacklevel=4)
+        parts.insert(0, f"the loss ({loss})")
+    if parts:
+        more = f" and {len(parts) - 3} more" if len(parts) > 3 else ""
+        warnings.warn(f"step {step}: not finite: {', '.join(parts[:3])}{more}", stacklevel=4)

@@ -1,4 +1,4 @@
-"""Where a monitor measures: params whole on every device, or in shards where they lie."""
+"""Places a monitor's params and batch: replicated over devices, or on the params' mesh."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -21,7 +21,7 @@ PyTree = Any
 
 
 class MonitorPlacement:
-    """Puts params and batches of a monitor where they are measured."""
+    """Puts a monitor's params and batches on the devices that measure them."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class MonitorPlacement:
         """Takes a batch for all steps, which is placed once.
 
         Raises:
-          ValueError: it does not divide over the devices.
+          ValueError: its number of examples is no multiple of the number of devices.
         """
         self._fixed, batch_spec = batch, self._options["batch_spec"]
         if self._given_mesh is not None:
@@ -54,7 +54,8 @@ class MonitorPlacement:
         """Params and batch on their devices, and where they are.
 
         Raises:
-          ValueError: the batch does not divide over the devices, or lies on others.
+          ValueError: the batch's number of examples is no multiple of the number of devices, or it
+            lies on other devices than the params.
         """
         mesh = mesh_of_params(params, self._given_mesh)
         if mesh is None:
@@ -66,7 +67,7 @@ class MonitorPlacement:
         return place_whole(params, mesh), self._on_mesh(batch, mesh), where
 
     def _on_mesh(self, batch: PyTree, mesh: Mesh | None) -> PyTree:
-        """The batch beside params in shards on a mesh, or split beside whole ones."""
+        """The batch on the mesh of sharded params, or split over devices for replicated params."""
         if batch is self._fixed and mesh in self._placed:
             return self._placed[mesh]
         if mesh is None:

@@ -1,7 +1,7 @@
-"""The statistics that have a name: what each records of a layer at a probed step.
+"""The statistics by name, and the values that each records of a layer at a probed step.
 
-Each is made once, with all that it compiles, and then called with what is probed. It gives, by
-layer and by name, scalars (rows of `geometry.csv`) and arrays (kept beside them).
+Each is built once from a `Context`, with its compiled programs, and is then called with each
+iterate. It returns, by layer and name, scalars (rows of `geometry.csv`) and arrays.
 """
 
 import zlib
@@ -35,7 +35,7 @@ Statistic = Callable[[Probed], Values]
 
 
 def summarise(entries: np.ndarray, eps: float, name: str = "r_med") -> dict[str, Any]:
-    """R_med of some entries under a name, and what tells how far to trust it."""
+    """R_med of some entries under a name, with its largest and median entry and their counts."""
     magnitude = np.abs(entries)
     known = np.isfinite(entries).any()
     prefix = name.removesuffix("r_med")
@@ -59,8 +59,8 @@ def _spread(context: Context) -> Statistic:
     spread = jax.jit(lambda entries: r_med_spread(entries, context.key, eps=context.options.eps))
 
     def of_layer(entries):
-        found = spread(entries)
-        values = {"r_med_median": found.median, "r_med_low": found.low, "r_med_high": found.high}
+        result = spread(entries)
+        values = {"r_med_median": result.median, "r_med_low": result.low, "r_med_high": result.high}
         return values | counts(entries, "r_med_spread_")
 
     return lambda probed: {name: of_layer(entries) for name, entries in probed.entries().items()}
@@ -80,8 +80,8 @@ def _rows(context: Context, across: bool) -> Statistic:
     prefix = "r_diag_across" if across else "r_diag"
 
     def of_layer(rows):
-        found = r_diag(rows) if np.isfinite(rows).any() else (np.nan, np.nan)
-        values = {f"{prefix}_mean": found[0], f"{prefix}_median": found[1], f"{prefix}_rows": rows}
+        mean, median = r_diag(rows) if np.isfinite(rows).any() else (np.nan, np.nan)
+        values = {f"{prefix}_mean": mean, f"{prefix}_median": median, f"{prefix}_rows": rows}
         return values | counts(rows, f"{prefix}_")
 
     return lambda probed: {
@@ -97,10 +97,10 @@ def _alignment(context: Context) -> Statistic:
         known = all(np.isfinite(array).any() for array in (entries, gradient, adaptive))
         if not known or len(entries) < 2:
             return {"rho_gradient": np.nan, "rho_adaptive": np.nan} | values
-        found = alignment(entries, gradient, adaptive)
+        result = alignment(entries, gradient, adaptive)
         correlations = {
-            "rho_gradient": found.rho_gradient,
-            "rho_adaptive": found.rho_adaptive,
+            "rho_gradient": result.rho_gradient,
+            "rho_adaptive": result.rho_adaptive,
         }
         return correlations | values
 
@@ -116,12 +116,12 @@ def _alignment(context: Context) -> Statistic:
 
 def _preconditioned(context: Context) -> Statistic:
     def statistic(probed):
-        found = {}
+        by_layer = {}
         for name, entries in probed.entries().items():
             diagonal = entries / probed.directions()[name].preconditioner
             values = summarise(diagonal, context.options.eps, "preconditioned_r_med")
-            found[name] = values | {"preconditioned_diagonal": diagonal}
-        return found
+            by_layer[name] = values | {"preconditioned_diagonal": diagonal}
+        return by_layer
 
     return statistic
 
@@ -132,17 +132,19 @@ def _low_rank(context: Context) -> Statistic:
     many = [name for name, layer in context.layers.items() if len(layer.parts) > 1]
     flat = [name for name, layer in context.layers.items() if len(layer.shapes[0]) < 2]
     if many or flat:
-        raise ValueError(f"statistics has 'low_rank', but no matrices are {many + flat}")
+        raise ValueError(
+            f"statistics has 'low_rank', which takes layers of one matrix; {many + flat} are not"
+        )
 
     def of_layer(layer, variables):
         (kernel,) = map(whole_array, layer.leaves(variables))
-        # A convolution's kernel as the matrix that it is for each position.
-        found = decompose(kernel.reshape(-1, kernel.shape[-1]).T)
+        # A convolution's kernel is the matrix that maps a patch to the output channels.
+        result = decompose(kernel.reshape(-1, kernel.shape[-1]).T)
         return {
-            "rank": found.rank,
-            "r_u": found.r_u,
-            "r_v": found.r_v,
-            "singular_values": np.asarray(found.singular_values),
+            "rank": result.rank,
+            "r_u": result.r_u,
+            "r_v": result.r_v,
+            "singular_values": np.asarray(result.singular_values),
             **counts(kernel, "weight_"),
         }
 
@@ -161,7 +163,7 @@ def _other_curvature(context: Context, name: str) -> Statistic:
     if name == "gauss_newton":
         loss = gauss_newton(outputs, head)
     else:
-        # Each token of a sequence is an example: all axes but that of the classes.
+        # Each token of a sequence is an example: all axes but the last (classes) count examples.
         loss = lambda variables, batch: fisher(
             outputs, head, example_axes=jax.eval_shape(outputs, variables, batch).ndim - 1
         )(variables, batch)
@@ -245,25 +247,25 @@ def _condition(context: Context) -> Statistic:
     if large:
         raise ValueError(
             f"statistics has 'condition_number', which takes layers of at most "
-            f"{MOST_FOR_CONDITION} weights, but larger are {large}"
+            f"{MOST_FOR_CONDITION} weights, but larger are {large}: leave them out"
         )
-    try:  # on one device, whose program knows no axis of the devices
+    try:  # it runs on a single device, without a named axis
         jax.eval_shape(context.loss, context.variables, context.batch)
     except NameError as error:
         raise ValueError(
-            "statistics has 'condition_number', but the loss speaks of all devices "
-            f"(BatchNorm in training mode): {error}"
+            "statistics has 'condition_number', which needs a loss without a named axis of the "
+            f"devices (BatchNorm in training mode has one): {error}"
         ) from error
 
     def of_layer(layer, variables, batch):
-        found = condition_number(context.loss, variables, batch, layer)
+        result = condition_number(context.loss, variables, batch, layer)
         return {
-            "condition_number": found.condition_number,
-            "range_condition_number": found.range_condition_number,
-            "hessian_rank": found.rank,
-            "largest_magnitude": found.smoothness,
-            "eigenvalues": found.eigenvalues,
-            **counts(found.eigenvalues, "eigenvalues_"),
+            "condition_number": result.condition_number,
+            "range_condition_number": result.range_condition_number,
+            "hessian_rank": result.rank,
+            "largest_magnitude": result.smoothness,
+            "eigenvalues": result.eigenvalues,
+            **counts(result.eigenvalues, "eigenvalues_"),
         }
 
     def statistic(probed):
@@ -288,6 +290,6 @@ STATISTICS: dict[str, Callable[[Context], Statistic]] = {
     "condition_number": _condition,
 }
 
-# What some of them need: the model's outputs; what an optimizer makes of the gradient.
+# Those that need the model's outputs, and those that need the optimizer's update.
 OF_OUTPUTS = ("gauss_newton", "fisher")
 OF_UPDATES = ("alignment", "preconditioned")

@@ -1,4 +1,4 @@
-"""What an optimizer makes of a gradient: its adaptive gradient and its preconditioner."""
+"""An optimizer's adaptive gradient and preconditioner at an iterate."""
 
 import dataclasses
 import warnings
@@ -23,16 +23,15 @@ PyTree = Any
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class OptimizerView:
-    """The optimizer of a run, as far as statistics look at it.
+    """The optimizer of a run, as the statistics need it.
 
     Attributes:
-      optimizer: as it trains, but with a constant learning rate: a schedule may end at zero.
-      learning_rate: that rate.
-      constants: what `preconditioner` takes besides the state; `None` for an optimizer that does
-        not precondition (SGD), whose preconditioner is 1.
-      collection: the entry of the variables that it updates; `None`, they are the params
-        themselves.
-      is_checked: whether P is held to the optimizer's updates, which costs three of them.
+      optimizer: the run's optimizer with a constant learning rate, since a schedule may reach zero.
+      learning_rate: the constant rate.
+      constants: arguments of `preconditioner` besides the state; `None` for an optimizer without a
+        preconditioner (SGD), for which P = 1.
+      collection: the entry of the variables that it updates; `None`: the variables are the params.
+      is_checked: whether to compare P with the optimizer's updates, at the cost of three updates.
     """
 
     optimizer: optax.GradientTransformation
@@ -42,7 +41,7 @@ class OptimizerView:
     is_checked: bool = True
 
     def params(self, variables: PyTree) -> PyTree:
-        """What it updates of the variables."""
+        """The part of the variables that it updates."""
         return variables if self.collection is None else variables[self.collection]
 
     def variables(self, variables: PyTree, params: PyTree) -> PyTree:
@@ -53,7 +52,7 @@ class OptimizerView:
 class OptimizerDirections(NamedTuple):
     """Pytrees of the params' structure: g, u in the update −learning_rate · u, and P.
 
-    `preconditioner` is NaN where none is known: everywhere in Lion, in the matrices in Muon, in
+    `preconditioner` is NaN where P is unknown: in all leaves for Lion, in matrices for Muon, and in
     leaves that are not trained.
     """
 
@@ -65,9 +64,9 @@ class OptimizerDirections(NamedTuple):
 def directions_at_coordinates(
     context: Context, view: OptimizerView
 ) -> Callable[[PyTree, optax.OptState, PyTree], dict[str, AtCoordinates]]:
-    """(variables, optimizer's state, batch) -> the same at each layer's coordinates, compiled.
+    """The function (variables, optimizer's state, batch) -> entries at each layer's coordinates.
 
-    The first call warns of the layers that have no preconditioner, with the reason.
+    It is compiled. The first call warns of the layers that have no preconditioner, with the reason.
     """
     programs: list[Callable[..., Any]] = []
 
@@ -82,9 +81,9 @@ def directions_at_coordinates(
                 return [entries_at(tree, context.coordinates) for tree in trees]
 
             programs.append(context.compiled(at_coordinates))
-        found = programs[0](variables, state, batch)
+        results = programs[0](variables, state, batch)
         return {
-            name: AtCoordinates(*(np.asarray(entries[name]) for entries in found))
+            name: AtCoordinates(*(np.asarray(entries[name]) for entries in results))
             for name in context.coordinates
         }
 
@@ -94,7 +93,7 @@ def directions_at_coordinates(
 def missing_preconditioners(
     view: OptimizerView, state: optax.OptState, params: PyTree
 ) -> dict[str, str]:
-    """By path of the params, the reasons why leaves have no P.
+    """By path of the params, the reasons why leaves have no P; leaves with a P are left out.
 
     Raises:
       ValueError: constants that don't fit the state.
@@ -105,16 +104,16 @@ def missing_preconditioners(
     reasons: dict[str, str] = {}
 
     def diagonal(state):
-        found, why = diagonal_and_reasons(state, constants)
+        by_leaf, why = diagonal_and_reasons(state, constants)
         reasons.update(why)
-        return found
+        return by_leaf
 
     paths = leaves_by_path(params)
     try:
-        found = leaves_by_path(jax.eval_shape(diagonal, state))
+        known = leaves_by_path(jax.eval_shape(diagonal, state))
     except NoSecondMomentError as error:
         return dict.fromkeys(paths, str(error))
-    missing = {path: "the optimizer does not train it" for path in paths if path not in found}
+    missing = {path: "the optimizer does not train it" for path in paths if path not in known}
     missing |= reasons
     if view.is_checked:
         missing |= differences(
@@ -126,10 +125,10 @@ def missing_preconditioners(
 def directions_on_device(
     context: Context, view: OptimizerView, missing: Collection[str] = ()
 ) -> Callable[[PyTree, optax.OptState, PyTree], OptimizerDirections]:
-    """(variables, optimizer's state, batch) -> the directions of the update that would follow.
+    """The function (variables, optimizer's state, batch) -> the directions of the next update.
 
-    Each is a pytree of the variables' params. The gradient is that of the whole batch; the moments
-    are those after the update has taken it in. The leaves of `missing` have a P of NaN.
+    Each direction is a pytree of the variables' params. The gradient is that of the whole batch; P
+    is computed from the state after the update. The leaves in `missing` have a P of NaN.
     """
     optimizer = optax.with_extra_args_support(view.optimizer)
 
@@ -150,7 +149,7 @@ def directions_on_device(
             **options,
         )
         more = {"value": value, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}
-        # An optimizer knows the arrays alone, as it was initialised with them.
+        # An optimizer is initialised with the arrays only.
         grads, params = without(grads), without(params)
         updates, state = optimizer.update(grads, state, params, **more)
         adaptive = jax.tree.map(lambda update: update / -view.learning_rate, updates)
@@ -159,11 +158,11 @@ def directions_on_device(
     def _preconditioner(state, params):
         if view.constants is None:
             return jax.tree.map(jnp.ones_like, params)
-        leaves, found = leaves_by_path(params), {}
+        leaves, known = leaves_by_path(params), {}
         if len(missing) < len(leaves):
-            found = leaves_by_path(diagonal_and_reasons(state, view.constants)[0])
+            known = leaves_by_path(diagonal_and_reasons(state, view.constants)[0])
         diagonal = [
-            jnp.full_like(leaf, jnp.nan) if path in missing else found[path]
+            jnp.full_like(leaf, jnp.nan) if path in missing else known[path]
             for path, leaf in leaves.items()
         ]
         return jax.tree.unflatten(jax.tree.structure(params), diagonal)
@@ -172,7 +171,7 @@ def directions_on_device(
 
 
 def _warn(context: Context, view: OptimizerView, missing: Mapping[str, str]) -> None:
-    """One warning of the layers without P."""
+    """Warns of the layers without P."""
     below = "" if view.collection is None else f"{view.collection}/"
     by_reason: dict[str, list[str]] = {}
     for name, layer in context.layers.items():
@@ -181,4 +180,4 @@ def _warn(context: Context, view: OptimizerView, missing: Mapping[str, str]) -> 
             by_reason.setdefault(reason, []).append(name)
     if by_reason:
         lines = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
-        warnings.warn(f"no preconditioner, NaN in its place: {'; '.join(lines)}", stacklevel=2)
+        warnings.warn(f"no preconditioner, so P is NaN: {'; '.join(lines)}", stacklevel=2)

@@ -13,17 +13,17 @@ PACKAGE = "tensorboardX"
 
 
 class EventFiles:
-    """Event files in one folder, which TensorBoard shows.
+    """Event files for TensorBoard in one folder.
 
-    They are written by the package's own writer of records and not by its `SummaryWriter`, whose
-    `flush` leaves behind what its thread has not come to yet.
+    tensorboardX's `EventsWriter` writes them, since the `flush` of its `SummaryWriter` does not
+    wait for its thread.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
-        """Takes the folder; the first file is begun when something is written.
+        """Takes the folder; the first `write` opens a file.
 
         Raises:
-          ValueError: the package that writes them is not installed.
+          ValueError: tensorboardX is not installed, or the folder is a file.
         """
         if importlib.util.find_spec(PACKAGE) is None:
             raise ValueError(
@@ -37,11 +37,11 @@ class EventFiles:
     def write(
         self, step: int, scalars: Mapping[str, float], arrays: Mapping[str, np.ndarray]
     ) -> None:
-        """Writes scalars under their names, and of arrays the histogram of log10 |entry|.
+        """Writes scalars, and the histogram of log10 |entry| of each array, under their names.
 
-        All of it is in the file when this returns. Entries that are zero or not finite have no
-        place in a histogram. The first step written takes the place of what an earlier process
-        has written of it and of later ones.
+        The file is complete when this returns. Histograms leave out entries that are zero or not
+        finite. The first step that a process writes replaces this step and later steps of earlier
+        processes.
         """
         from tensorboardX import summary
 
@@ -58,12 +58,12 @@ class EventFiles:
         writer.flush()
 
     def _begun(self, step: int) -> Any:
-        """The writer of a new file, which begins by taking back `step` and later ones."""
+        """The writer of a new file, whose first event makes `step` and later steps void."""
         from tensorboardX.event_file_writer import EventsWriter
 
         protocol = _protocol()
         os.makedirs(self._folder, exist_ok=True)
-        # The name has whole seconds, in which another process may begin too.
+        # tensorboardX's file name has whole seconds, which two processes may share.
         prefix = os.path.join(self._folder, "events")
         self._writer = EventsWriter(prefix, f".{os.getpid()}.{time.time_ns()}")
         start = protocol.SessionLog(status=protocol.SessionLog.START)

@@ -16,7 +16,7 @@ from hgeo.models.bert import EPSILON, Bert
 
 CONFIG, WEIGHTS, VOCABULARY = "config.json", "model.safetensors", "vocab.txt"
 
-# What `config.json` calls what `Bert` calls something else.
+# The names in `config.json` of the arguments of `Bert`.
 SETTINGS = {
     "vocabulary_size": "vocab_size",
     "width": "hidden_size",
@@ -27,7 +27,7 @@ SETTINGS = {
     "num_types": "type_vocab_size",
 }
 
-# What `Bert` can't do otherwise, and what `config.json` means where it says nothing.
+# The only values that `Bert` supports, which are also those of a `config.json` without the key.
 FIXED = {
     "model_type": "bert",
     "hidden_act": "gelu",
@@ -76,7 +76,7 @@ def read_settings(folder: Path) -> dict[str, int]:
     """The arguments of `Bert` that `config.json` fixes.
 
     Raises:
-      InputError: the file is not JSON, lacks a size, or asks for what `Bert` doesn't do.
+      InputError: the file is not JSON, lacks a size, or has a value that `Bert` does not support.
     """
     path = folder / CONFIG
     try:
@@ -117,7 +117,7 @@ def read_vocabulary(folder: Path, vocabulary_size: int) -> tuple[str, ...]:
 
 
 def read_weights(folder: Path, model: Bert, params: Any) -> Any:
-    """`params` of `model` with every weight that the folder has in its place.
+    """`params` of `model` with every weight of the folder in its place.
 
     The classifier stays as it is unless the folder has one (a pretrained encoder has none). Names
     may begin with `bert.`; kernels are transposed from PyTorch's (out, in).
@@ -162,7 +162,7 @@ def torch_names(model: Bert) -> dict[str, str]:
 
 
 def _names(model: Bert):
-    """(Hugging Face's name, our modules, our leaf, whether it is transposed), in their order."""
+    """(Hugging Face's name, hgeo's modules and leaf, whether it is transposed), in order."""
     for ours, theirs in EMBEDDINGS.items():
         yield f"{theirs}.weight", (ours,), "embedding", False
     modules = [(("embedding_norm",), "embeddings.LayerNorm")]

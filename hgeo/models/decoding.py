@@ -25,8 +25,8 @@ def greedy_decode(params, source_BxS, *, model: Seq2Seq, max_length: int, bos_id
       source_BxS: source sentences, integers, padded.
       model: the model.
       max_length: tokens of a translation, the first (`<bos>`) and the last (`<eos>`) included.
-      bos_id: what a translation begins with; never chosen later, nor is padding.
-      eos_id: what ends it; padding follows.
+      bos_id: the first token of a translation; later tokens are never it, nor padding.
+      eos_id: the last token; padding follows.
 
     Returns:
       Integers (B, max_length).
@@ -63,8 +63,8 @@ def beam_search(
 ):
     """The best translations that a beam of `beam_size` prefixes finds.
 
-    A prefix's score is its log-probability; ended ones stay in the beam with theirs. At the end
-    they are ranked by score / ((5 + length) / 6)^length_penalty, `<bos>` not counted.
+    A prefix's score is its log-probability; ended prefixes stay in the beam with their scores. At
+    the end they are ranked by score / ((5 + length) / 6)^length_penalty, `<bos>` not counted.
 
     Args:
       params: of the model.
@@ -73,12 +73,12 @@ def beam_search(
       max_length: tokens of a translation, `<bos>` and `<eos>` included.
       beam_size: K, the prefixes that are kept; 1 is greedy search.
       length_penalty: 0 ranks by log-probability alone; larger values prefer longer sentences.
-      bos_id: what a translation begins with; never chosen later, nor is padding.
-      eos_id: what ends it; padding follows.
+      bos_id: the first token of a translation; later tokens are never it, nor padding.
+      eos_id: the last token; padding follows.
 
     Returns:
       Integers (B, K, max_length) and their ranking scores (B, K), the best first. Where fewer
-      than K translations exist, scores of about −1e9 mark the places of those that don't.
+      than K translations exist, scores of about −1e9 mark the remaining places.
 
     Raises:
       InputError: `max_length` below 2, `beam_size` below 1 or above the target vocabulary.

@@ -1,4 +1,4 @@
-"""Layers that the Transformers share: initialisers, positions, attention, feed-forward blocks.
+"""Layers of the Transformers: initialisers, positions, attention, feed-forward blocks.
 
 Array names carry their axes: B examples, T positions, H heads, D width, K width of a head.
 Everything is plain matrix products and elementwise functions, so that second derivatives exist.
@@ -24,8 +24,8 @@ def kernel_init(scheme: str, gain: float, torch_default: str = "linear") -> Init
 
     Args:
       scheme: `"xavier_uniform"` or `"xavier_normal"`, of variance gain² · 2/(fan_in + fan_out), or
-        `"torch"`, what PyTorch gives that matrix when nothing is asked for.
-      gain: factor of Xavier's standard deviation; PyTorch's own scheme has none.
+        `"torch"`, PyTorch's default for that matrix.
+      gain: factor of Xavier's standard deviation; must be 1 with `"torch"`.
       torch_default: PyTorch's default for it: `"linear"`, U(±1/√fan_in), or `"xavier"` (the
         in-projections of attention, and every matrix of `nn.Transformer`).
 
@@ -66,10 +66,10 @@ def sinusoidal_positions(length: int, width: int) -> np.ndarray:
 
 
 def attend(q_BxTxD, k_BxSxD, v_BxSxD, num_heads: int, mask_BxTxS, drop=lambda weights: weights):
-    """Scaled dot-product attention by heads; where the mask is False nothing is attended to.
+    """Scaled dot-product attention by heads, to the positions where the mask is True.
 
     The mask is a large finite number and not −inf, so that derivatives of every order exist; a row
-    with nothing to attend to gives the plain mean of the values, not NaN. `drop` is applied to the
+    without such positions gives the mean of the values, not NaN. `drop` is applied to the
     attention weights.
     """
     split = lambda x: x.reshape(*x.shape[:-1], num_heads, x.shape[-1] // num_heads)
@@ -91,7 +91,7 @@ def check_heads(width: int, num_heads: int) -> None:
 
 
 def attended(module, q_BxTxD, k_BxSxD, v_BxSxD, mask_BxTxS, deterministic: bool):
-    """`attend` and the out-projection, both as the attention module that calls it is set."""
+    """`attend` and the out-projection, with the settings of the calling attention module."""
     drop = nn.Dropout(module.dropout, deterministic=deterministic)
     out = attend(q_BxTxD, k_BxSxD, v_BxSxD, module.num_heads, mask_BxTxS, drop)
     out_init = kernel_init(module.initializer, module.gain, module.out_default)
@@ -118,7 +118,7 @@ class SelfAttention(nn.Module):
 
 
 class FusedProjection(nn.Module):
-    """One D × 3D kernel whose first third meets the queries' side, the rest the memory."""
+    """One D × 3D kernel: its first third multiplies the queries' side, the rest the memory."""
 
     kernel_init: Initializer
 
@@ -135,7 +135,7 @@ class FusedProjection(nn.Module):
 
 
 class CrossAttention(nn.Module):
-    """Multi-head attention from one sequence to another, its three in-projections one kernel."""
+    """Multi-head attention from one sequence to another, with one fused in-projection."""
 
     num_heads: int
     initializer: str
@@ -167,8 +167,8 @@ def feed_forward(x_BxTxD, ffn_width: int, drop, initializer: str, gain: float, d
 class EncoderBlock(nn.Module):
     """A post-LN Transformer block: x = LN(x + attention(x)), x = LN(x + FFN(x)), with ReLU.
 
-    Dropout falls, as in PyTorch, on the attention weights, on both residual branches and on the
-    hidden units. `default` is what `initializer="torch"` means for its matrices (`kernel_init`).
+    Dropout acts, as in PyTorch, on the attention weights, both residual branches and the hidden
+    units. `default` is what `initializer="torch"` means for its matrices (`kernel_init`).
     """
 
     num_heads: int

@@ -65,9 +65,9 @@ def batch_norm(train: bool, axis_name: str | None, name: str) -> nn.BatchNorm:
 class ResNet(nn.Module):
     """Stem, stages of basic blocks, mean over positions, classifier: 10 weight matrices by default.
 
-    In training the batch's own statistics normalise it, over all devices of `axis_name` where one
-    is given (parts of equal size), and examples depend on each other; in evaluation the running
-    statistics do, kept in the collection `batch_stats`. They follow PyTorch's but for one thing:
+    In training, BatchNorm takes the batch's statistics, over all devices of `axis_name` if it is
+    given (parts of equal size), so that examples depend on each other. In evaluation it takes the
+    running statistics of the collection `batch_stats`. They differ from PyTorch's in one respect:
     the running variance takes the batch's biased variance (÷ n), PyTorch's the unbiased one
     (÷ (n − 1)), n = B·H·W. Multiply each of the batch's variances by n/(n − 1) to compare.
 

@@ -25,11 +25,11 @@ from hgeo.models.layers import (
 class Seq2Seq(nn.Module):
     """Embeddings × √D, sinusoidal positions, post-LN blocks, two final norms, a generator.
 
-    Padding is attended to by nobody, and a target position sees only its past. The initialiser
-    `"torch"` is what `nn.Transformer`, `nn.Embedding` and `nn.Linear` give when nothing is asked
-    for: Xavier in the blocks, N(0, 1) embeddings, U(±1/√D) in the generator. The tutorial itself
-    asks for Xavier in all matrices, embeddings and generator included: `"xavier_uniform"`.
-    PyTorch copies the biases of its first block into the others; here each is drawn on its own.
+    No position attends to padding, and a target position sees only its past. The initialiser
+    `"torch"` is the default of `nn.Transformer`, `nn.Embedding` and `nn.Linear`: Xavier in the
+    blocks, N(0, 1) embeddings, U(±1/√D) in the generator. The tutorial uses Xavier in all matrices,
+    embeddings and generator included: `"xavier_uniform"`. PyTorch copies the biases of its first
+    block into the others; here each is drawn independently.
 
     Attributes:
       source_size: words of the source vocabulary.
@@ -139,7 +139,7 @@ def token_loss(logits_BxTxV: jax.Array, targets_BxT: jax.Array, pad_id: int) -> 
     Args:
       logits_BxTxV: scores of each next token.
       targets_BxT: the next tokens.
-      pad_id: the target that counts for nothing.
+      pad_id: the target without weight.
     """
     losses_BxT = optax.softmax_cross_entropy_with_integer_labels(logits_BxTxV, targets_BxT)
     weights_BxT = (targets_BxT != pad_id).astype(losses_BxT.dtype)

@@ -15,7 +15,7 @@ from hgeo.models.layers import EncoderBlock, sinusoidal_positions, uniform_init
 class LanguageModel(nn.Module):
     """A causal Transformer encoder: embedding × √D, sinusoidal positions, post-LN blocks, head.
 
-    The tutorial makes its blocks by copying one, so that they start equal; here each is drawn
+    The tutorial copies its first block, so that all blocks start equal; here each is drawn
     independently.
     """
 

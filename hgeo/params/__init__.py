@@ -1,1 +1,1 @@
-"""The params of a model as layers, coordinates and directions."""
+"""Layers, coordinates and directions of a params pytree."""

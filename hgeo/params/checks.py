@@ -1,4 +1,4 @@
-"""What probes ask of the layers and points that they are given."""
+"""Checks of the layers and points that probes take."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,13 +7,13 @@ from hgeo.params.layers import Layer
 
 
 def check_layers(layers: Any) -> None:
-    """Raises a TypeError unless it maps names to layers."""
+    """Raises a TypeError unless `layers` maps names to layers."""
     others = _values("layers", layers, "hgeo.find_layers gives")
     _refuse("layers", "hgeo.find_layers gives", [x for x in others if not isinstance(x, Layer)])
 
 
 def check_along(along: Any) -> None:
-    """Raises a TypeError unless it maps names to coordinates or directions of the right shape."""
+    """Raises unless `along` maps names to coordinates or directions of the right shape."""
     maker = "hgeo.sample_coordinates gives, or Directions"
     others = _values("coordinates", along, maker)
     _refuse("coordinates", maker, [x for x in others if not hasattr(x, "points")])

@@ -1,4 +1,4 @@
-"""Coordinates: the weights of each layer whose curvature is looked at."""
+"""Coordinates: the weights of each layer whose curvature is probed."""
 
 import dataclasses
 import warnings
@@ -26,8 +26,8 @@ class Coordinates:
       indices: integers of shape `(num,)`, positions in `layer.ravel(params)`.
 
     Raises:
-      ValueError: an index lies outside the layer (seen where the indices are concrete; a traced
-        one gives NaN in the result).
+      ValueError: an index lies outside the layer. Traced indices are not checked; one outside gives
+        NaN in the result.
 
     Example:
       >>> layer = hgeo.find_layers({"kernel": jnp.ones((2, 3))})["kernel"]
@@ -39,7 +39,7 @@ class Coordinates:
     indices: jax.Array
 
     def __post_init__(self):
-        """Checks concrete indices; pytree operations may put anything else in their place."""
+        """Checks concrete indices only, since pytree operations replace them by other objects."""
         if not isinstance(self.layer, Layer):
             raise TypeError(f"layer must be one of hgeo.find_layers, not {self.layer!r}")
         indices = self.indices
@@ -50,8 +50,8 @@ class Coordinates:
         outside = [i for i in np.ravel(np.asarray(indices)) if not 0 <= i < self.layer.size]
         if outside:
             raise ValueError(
-                f"layer {self.layer.name!r} has coordinates 0 to {self.layer.size - 1}; "
-                f"outside them: {[int(i) for i in outside[:5]]}"
+                f"coordinates of layer {self.layer.name!r} must lie in 0 to {self.layer.size - 1}, "
+                f"not {[int(i) for i in outside[:5]]}"
             )
 
     def check(self) -> None:
@@ -67,7 +67,7 @@ class Coordinates:
 
     @property
     def points(self) -> jax.Array:
-        """What there is one of for each coordinate."""
+        """The indices; a probe maps over their leading axis."""
         return self.indices
 
     def tangent(self, point: jax.Array, weights: jax.Array) -> jax.Array:
@@ -84,12 +84,13 @@ def sample_coordinates(
 ) -> "OrderedDict[str, Coordinates]":
     """Draws `num` coordinates of each layer, uniformly and without replacement.
 
-    Which ones depends on the key and on the layer's name and size alone, so that the same key
-    gives the same coordinates for every optimizer, repeat and step, and for any subset of layers.
+    The draw depends on the key and on the layer's name and size only. So the same key gives the
+    same coordinates for every optimizer, repeat and step, and for any subset of the layers.
 
     Args:
       layers: what `find_layers` gives.
-      num: how many of each layer; a layer with fewer gives all of them, and a warning says so.
+      num: the number of coordinates of each layer; a smaller layer gives all its coordinates, and
+        hgeo warns of it.
       key: a PRNG key (`jax.random.key`).
 
     Returns:
@@ -114,11 +115,11 @@ def sample_coordinates(
     if num < 1:
         raise ValueError(f"num must be at least 1, not {num}")
     if not layers:
-        raise ValueError("no layers were given, so there is nothing to draw coordinates from")
+        raise ValueError("no layers were given; give at least one")
     small = {name: layer.size for name, layer in layers.items() if layer.size < num}
     if small:
         warnings.warn(
-            f"{num} coordinates were asked of each layer; all are taken where there are fewer: "
+            f"these layers have fewer than num={num} weights, so all of them are taken: "
             + ", ".join(f"{name} ({size})" for name, size in small.items()),
             stacklevel=2,
         )
@@ -127,9 +128,9 @@ def sample_coordinates(
 
 def _draw(layer: Layer, num: int, key: jax.Array) -> Coordinates:
     if layer.size >= 2**31:
-        raise ValueError(f"layer {layer.name!r} has {layer.size} weights; at most 2³¹ − 1 fit")
+        raise ValueError(f"layer {layer.name!r} must have fewer than 2³¹ weights, not {layer.size}")
     if layer.size <= num:
         return Coordinates(layer, jnp.arange(layer.size, dtype=jnp.int32))
-    own = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
-    drawn = jax.random.choice(own, layer.size, (num,), replace=False)
+    layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))
+    drawn = jax.random.choice(layer_key, layer.size, (num,), replace=False)
     return Coordinates(layer, jnp.sort(drawn).astype(jnp.int32))

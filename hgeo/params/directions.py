@@ -1,4 +1,4 @@
-"""Directions: vectors of a layer along which its curvature is looked at."""
+"""Directions: vectors of a layer along which its curvature is probed."""
 
 import dataclasses
 
@@ -31,7 +31,7 @@ class Directions:
     vectors: jax.Array
 
     def __post_init__(self):
-        """Checks the shape; pytree operations may put anything else in the vectors' place."""
+        """Checks arrays only, since pytree operations replace the vectors by other objects."""
         if isinstance(self.vectors, (np.ndarray, jax.Array)) and self.vectors.ndim == 2:
             self.check()
 
@@ -46,13 +46,13 @@ class Directions:
 
     @property
     def points(self) -> jax.Array:
-        """What there is one of for each direction."""
+        """The vectors; a probe maps over their leading axis."""
         return self.vectors
 
     def tangent(self, point: jax.Array, weights: jax.Array) -> jax.Array:
-        """One direction as a vector of the weights' dtype and placement."""
+        """A direction as a vector of the weights' dtype and placement."""
         return jnp.zeros_like(weights) + point.astype(weights.dtype)
 
     def inside(self) -> jax.Array:
-        """Whether each direction lies in the layer's space: they all do."""
+        """Whether each direction lies in the layer's space, which is always so."""
         return jnp.ones(self.vectors.shape[:1], bool)

@@ -1,4 +1,4 @@
-"""Layers: which weights of a params pytree a probe looks at, and how they become one vector."""
+"""Layers: the weights of a params pytree that are probed together, as one vector."""
 
 import dataclasses
 import math
@@ -29,17 +29,17 @@ Select: TypeAlias = (
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Layer:
-    """The weights that are probed together, taken as one flat vector.
+    """The weights that are probed together, as one flat vector.
 
-    A layer is one leaf of a params pytree, several leaves taken as one, or a slice of a leaf: one
-    entry of a stack, or a range along an axis, such as the queries' columns of a fused matrix. It
-    is a static pytree node: it passes through `jit`, `vmap`, `shard_map` and `pmap`.
+    A layer is a leaf of a params pytree, several leaves, or a slice of a leaf: an entry of a stack,
+    or a range along an axis, such as the queries' columns of a fused matrix. It is a static pytree
+    node: it passes through `jit`, `vmap`, `shard_map` and `pmap`.
 
     Attributes:
-      name: its name, the key of every result.
-      parts: the leaves that it holds, in the order of the flat vector.
-      shapes: their shapes (of the slice, for a slice).
-      dtypes: their dtypes; each leaf keeps its own.
+      name: the key of its results.
+      parts: the leaves or slices that it holds, in the order of the flat vector.
+      shapes: the parts' shapes.
+      dtypes: the parts' dtypes.
 
     Example:
       >>> layer = hgeo.find_layers({"kernel": jnp.ones((2, 3))})["kernel"]
@@ -72,37 +72,37 @@ class Layer:
         """The layer's arrays in `params`, one for each part.
 
         Raises:
-          ValueError: `params` holds no such leaf, or one of another shape.
+          ValueError: `params` holds no such leaf, or a leaf of another shape or kind of dtype.
         """
-        found = leaves_by_path(params)
-        return tuple(self._take(found, k) for k in range(len(self.parts)))
+        by_path = leaves_by_path(params)
+        return tuple(self._take(by_path, k) for k in range(len(self.parts)))
 
     def replace_leaves(self, params: PyTree, leaves: Iterable[jax.Array]) -> PyTree:
         """`params` with the layer's arrays replaced by `leaves`, of the same shapes."""
-        found = leaves_by_path(params)
+        by_path = leaves_by_path(params)
         for part, shape, leaf in zip(self.parts, self.shapes, leaves, strict=True):
-            self._check(found, part, shape)
+            self._check(by_path, part, shape)
             if jnp.shape(leaf) != shape:
                 raise ValueError(
                     f"layer {self.name!r} takes an array of shape {shape} for {str(part)!r}, "
                     f"not {jnp.shape(leaf)}"
                 )
             if isinstance(part, LeafSlice):
-                leaf = part.put(jnp.asarray(found[part.path]), leaf)
-            found[path_of(part)] = leaf
-        return jax.tree.unflatten(jax.tree.structure(params), list(found.values()))
+                leaf = part.put(jnp.asarray(by_path[part.path]), leaf)
+            by_path[path_of(part)] = leaf
+        return jax.tree.unflatten(jax.tree.structure(params), list(by_path.values()))
 
     def ravel(self, params: PyTree) -> jax.Array:
         """The layer's weights in `params` as one vector of shape `(size,)`.
 
-        Leaves in the layer's order, each ravelled row by row; of several dtypes, the vector has
-        the one that holds them all.
+        Parts follow each other in the layer's order, each ravelled row by row. The vector's dtype
+        is the widest of the parts' dtypes.
         """
         leaves = self.leaves(params)
         return jnp.concatenate([jnp.ravel(leaf).astype(self.dtype) for leaf in leaves])
 
     def split(self, vector: jax.Array) -> tuple[jax.Array, ...]:
-        """A vector of shape `(size,)` as arrays of the layer's shapes and dtypes."""
+        """Splits a vector of shape `(size,)` into arrays of the parts' shapes and dtypes."""
         leaves, start = [], 0
         for shape, dtype, size in zip(self.shapes, self.dtypes, self.sizes, strict=True):
             leaves.append(vector[start : start + size].reshape(shape).astype(dtype))
@@ -113,7 +113,7 @@ class Layer:
         """`params` with the layer's weights replaced by those of a vector of shape `(size,)`.
 
         Raises:
-          ValueError: the vector is not of the layer's size.
+          ValueError: the vector has another size.
         """
         if jnp.shape(vector) != (self.size,):
             raise ValueError(
@@ -134,20 +134,20 @@ class Layer:
             raise ValueError(
                 f"layer {self.name!r}: params have no leaf {path!r}; they have {sorted(leaves)}"
             )
-        found = jnp.shape(leaves[path])
+        leaf_shape = jnp.shape(leaves[path])
         if hasattr(leaves[path], "dtype") and not _is_floating(leaves[path]):
             raise ValueError(
                 f"layer {self.name!r} must be floating, but these params have "
                 f"{leaves[path].dtype} at {path!r}"
             )
         if isinstance(part, LeafSlice):
-            inside = part.fits(found) and part.shape_in(found) == shape
+            fits = part.fits(leaf_shape) and part.shape_in(leaf_shape) == shape
         else:
-            inside = found == shape
-        if not inside:
+            fits = leaf_shape == shape
+        if not fits:
             raise ValueError(
-                f"layer {self.name!r} was found with shape {shape} at {str(part)!r}, "
-                f"but these params have {found} at {path!r}"
+                f"layer {self.name!r} has shape {shape} at {str(part)!r}, but these params have "
+                f"{leaf_shape} at {path!r}; find the layers of these params"
             )
 
 
@@ -156,28 +156,31 @@ def find_layers(
 ) -> "OrderedDict[str, Layer]":
     r"""Finds the layers of a params pytree, in order.
 
-    A layer ℓ is the block of weights w_ℓ whose Hessian ∂²L/∂w_ℓ² a probe looks at.
+    A layer ℓ is the block of weights w_ℓ of the Hessian ∂²L/∂w_ℓ² that a probe computes.
 
     Args:
       params: any pytree of arrays or of `jax.ShapeDtypeStruct`: nested dicts, `FrozenDict`,
         `nnx.State`, Equinox modules, lists, tuples, dataclasses. Only floating leaves can be
-        layers; integer, bool and PRNG-key leaves are left alone.
-      select: which leaves, by path (components joined by "/"), and in which order:
-        `None`, leaves of two or more dimensions whose path names no bias, scale or embedding, in
-        the order of the pytree; a string, the leaves whose path the regular expression matches
-        anywhere (`re.search`); a function `(path, leaf) -> bool`; a sequence of paths or
-        `LeafSlice`s, in the order given (models export theirs, since a pytree of dicts is sorted
-        by key); a mapping from names to a path or to several, which are then one layer.
-      stacked: a regular expression; a leaf whose path it matches holds the layers of a stack along
-        its leading axis (`nn.scan`), and each slice becomes a layer of its own.
+        layers; integer, bool and PRNG-key leaves are ignored.
+      select: which leaves are layers. Paths are keys joined by "/".
+
+        - `None`: leaves of two or more dimensions whose path names no bias, scale or embedding, in
+          the order of the pytree;
+        - a string: leaves whose path matches the regular expression anywhere (`re.search`);
+        - a function `(path, leaf) -> bool`;
+        - a sequence of paths or `LeafSlice`s, in this order (a pytree of dicts is sorted by key,
+          so hgeo's models export their layers' paths in order);
+        - a mapping from a name to a path, or to several paths, which then form one layer.
+      stacked: a regular expression. A leaf whose path matches it holds a stack of layers along its
+        leading axis (`nn.scan`); each slice becomes a layer.
 
     Returns:
       An `OrderedDict` of `Layer`s by name.
 
     Raises:
-      ValueError: nothing was selected; a path or slice is not in `params`; two leaves have one
-        path, two layers one name, or a layer the same weights twice.
-      TypeError: `select` is none of these.
+      ValueError: nothing is selected; a path or slice is not in `params`; two leaves have the same
+        path, or two layers the same name; a layer holds the same weights twice.
+      TypeError: `select` has another type.
 
     Example:
       >>> params = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
@@ -196,9 +199,7 @@ def find_layers(
             path: str(getattr(leaf, "dtype", type(leaf).__name__))
             for path, leaf in list(everything.items())[:4]
         }
-        raise ValueError(
-            f"params have no floating leaf, so no layer can be found in them; they have {has}"
-        )
+        raise ValueError(f"params have no floating leaf, which a layer must be; they have {has}")
 
     named: list[tuple[str, tuple[LeafSpec, ...]]]
     if isinstance(select, Mapping):
@@ -217,15 +218,15 @@ def find_layers(
     if not named:
         raise ValueError(f"select={select!r} selects no floating leaf; params have {list(leaves)}")
 
-    found: OrderedDict[str, Layer] = OrderedDict()
+    layers: OrderedDict[str, Layer] = OrderedDict()
     for name, parts in named if stacked is None else _unstack(named, stacked, leaves):
-        if name in found:
+        if name in layers:
             raise ValueError(
-                f"two layers would have the name {name!r}, {spelled(found[name].parts)} and "
-                f"{spelled(parts)}; select names each layer once (a mapping gives other names)"
+                f"two layers would have the name {name!r}, {spelled(layers[name].parts)} and "
+                f"{spelled(parts)}; select each once, or give them names by a mapping"
             )
-        found[name] = _layer(name, parts, leaves)
-    return found
+        layers[name] = _layer(name, parts, leaves)
+    return layers
 
 
 def _predicate(select: Any) -> Callable[[str, Any], Any]:
@@ -265,7 +266,7 @@ def _unstack(named, stacked: str, leaves):
             yield f"{name}[{index}]", (LeafSlice(parts[0], index),)
     if not matched:
         raise ValueError(
-            f"stacked={stacked!r} matches none of the leaves that are selected, "
+            f"stacked={stacked!r} must match a selected leaf; selected are "
             f"{[name for name, _ in named]}"
         )
 
@@ -273,7 +274,7 @@ def _unstack(named, stacked: str, leaves):
 def _layer(name: str, parts: tuple[LeafSpec, ...], leaves: Mapping[str, Any]) -> Layer:
     if not parts:
         raise ValueError(f"layer {name!r} must hold a leaf; params have {list(leaves)}")
-    shapes, own = [], []
+    shapes, checked = [], []
     for part in parts:
         if path_of(part) not in leaves:
             raise ValueError(
@@ -286,8 +287,8 @@ def _layer(name: str, parts: tuple[LeafSpec, ...], leaves: Mapping[str, Any]) ->
             part = part._replace(axis=part.axis % len(shape))
             shape = part.shape_in(shape)
         shapes.append(shape)
-        own.append(part)
-    parts = tuple(own)
+        checked.append(part)
+    parts = tuple(checked)
     twice = [
         part for k, part in enumerate(parts) if any(overlap(part, other) for other in parts[:k])
     ]

@@ -1,4 +1,4 @@
-"""Paths: the name of each leaf of a pytree, its keys joined by slashes."""
+"""Paths of the leaves of a pytree, their keys joined by slashes, and slices of leaves."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -8,21 +8,21 @@ from jax.tree_util import GetAttrKey, keystr, tree_flatten_with_path
 
 PyTree = Any
 
-# By name, so that Flax need not be imported: an NNX variable, a box of Linen's metadata.
+# The classes of NNX variables and of Linen's metadata boxes, by name so as not to import Flax.
 _BOXES = {"Variable", "VariableState", "AxisMetadata"}
 
 
 class LeafSlice(NamedTuple):
-    """A part of a leaf that holds the weights of several layers.
+    """A slice of a leaf that holds the weights of several layers.
 
-    One entry of a stack, as `nn.scan` makes them, `leaf[index]`; or a range along an axis, such as
-    the columns of the queries in a fused matrix, `leaf[:, index : index + size]`.
+    It is an entry of a stack, as `nn.scan` builds them, `leaf[index]`; or a range along an axis,
+    such as the queries' columns of a fused matrix, `leaf[:, index : index + size]`.
 
     Attributes:
       path: path of the leaf.
-      index: position along the axis, of the first of `size`.
-      axis: of the leaf, from 0; below 0 from its last one.
-      size: how many positions; `None` for one, without which the part has one axis less.
+      index: the first position along the axis.
+      axis: axis of the leaf, from 0, or below 0 from the last axis.
+      size: the number of positions; `None` for a single position, which removes the axis.
 
     Example:
       >>> hgeo.LeafSlice("blocks/kernel", 2)
@@ -39,7 +39,7 @@ class LeafSlice(NamedTuple):
     size: int | None = None
 
     def __str__(self) -> str:
-        """The path and the positions as they stand in a layer's name."""
+        """The path and the positions, as in a layer's name."""
         end = "" if self.size is None else f":{self.index + self.size}"
         before = ":, " * self.axis if self.axis >= 0 else "..., "
         after = ", :" * (-1 - self.axis) if self.axis < 0 else ""
@@ -47,7 +47,7 @@ class LeafSlice(NamedTuple):
 
     @property
     def positions(self) -> range:
-        """Those along the axis."""
+        """The positions along the axis."""
         return range(self.index, self.index + (1 if self.size is None else self.size))
 
     def fits(self, shape: Sequence[int]) -> bool:
@@ -59,8 +59,8 @@ class LeafSlice(NamedTuple):
     def shape_in(self, shape: Sequence[int]) -> tuple[int, ...]:
         """The part's shape in a leaf of a shape."""
         axis = self.axis % len(shape)
-        own = () if self.size is None else (self.size,)
-        return (*shape[:axis], *own, *shape[axis + 1 :])
+        length = () if self.size is None else (self.size,)
+        return (*shape[:axis], *length, *shape[axis + 1 :])
 
     def take(self, leaf: jax.Array) -> jax.Array:
         """The part of a leaf."""
@@ -71,27 +71,27 @@ class LeafSlice(NamedTuple):
         return leaf.at[self._where(leaf.ndim)].set(part)
 
     def position(self, index: Sequence[Any], ndim: int) -> tuple[Any, ...]:
-        """Where an entry of the part lies in the leaf, of `ndim` axes."""
+        """The index in the leaf, of `ndim` axes, of an entry of the part."""
         axis = self.axis % ndim
         if self.size is None:
             return (*index[:axis], self.index, *index[axis:])
         return (*index[:axis], index[axis] + self.index, *index[axis + 1 :])
 
     def _where(self, ndim: int) -> tuple[Any, ...]:
-        own = self.index if self.size is None else slice(self.index, self.index + self.size)
-        return (*[slice(None)] * (self.axis % ndim), own)
+        positions = self.index if self.size is None else slice(self.index, self.index + self.size)
+        return (*[slice(None)] * (self.axis % ndim), positions)
 
 
 LeafSpec: TypeAlias = str | LeafSlice
 
 
 def path_of(part: LeafSpec) -> str:
-    """The path of the leaf that a part is, or is a slice of."""
+    """The path of a part's leaf."""
     return part.path if isinstance(part, LeafSlice) else part
 
 
 def overlap(first: LeafSpec, second: LeafSpec) -> bool:
-    """Whether two parts have a weight in common; their axes are not below 0."""
+    """Whether two parts share a weight; their axes must be 0 or more."""
     if path_of(first) != path_of(second):
         return False
     if not isinstance(first, LeafSlice) or not isinstance(second, LeafSlice):
@@ -100,7 +100,7 @@ def overlap(first: LeafSpec, second: LeafSpec) -> bool:
 
 
 def spelled(parts: Iterable[LeafSpec]) -> str:
-    """Parts of a layer as an error says them."""
+    """Parts of a layer in words, for an error."""
     return " with ".join(
         f"slice {str(part).removeprefix(part.path)[1:-1]} of {part.path!r}"
         if isinstance(part, LeafSlice)
@@ -112,8 +112,8 @@ def spelled(parts: Iterable[LeafSpec]) -> str:
 def paths_and_leaves(tree: PyTree) -> list[tuple[str, Any]]:
     """(path, leaf) of every leaf, in the order of `jax.tree.leaves`.
 
-    The attribute `value` that holds the array of a Flax variable or box is not named: the leaf of
-    `nnx.state(model)` is `dense/kernel`. Every other key called `value` is a name like any other.
+    The paths omit the attribute `value` of a Flax variable or box: a leaf of `nnx.state(model)` is
+    `dense/kernel`. Any other key called `value` stays in the path.
     """
     return [(_joined(keys[:-1] if cut else keys), leaf) for keys, cut, leaf in _flat(tree)]
 
@@ -125,26 +125,26 @@ def leaves_by_path(tree: PyTree) -> dict[str, Any]:
       ValueError: two leaves have the same path, such as {"a": {"b": ...}} and {"a/b": ...}.
     """
     flat = paths_and_leaves(tree)
-    found = dict(flat)
-    if len(found) < len(flat):
+    by_path = dict(flat)
+    if len(by_path) < len(flat):
         seen: dict[str, str] = {}
         for (path, _), (keys, _, _) in zip(flat, _flat(tree), strict=True):
             if path in seen:
                 raise ValueError(
                     f"two leaves have one path, {path!r}: {seen[path]} and {keystr(keys)}; "
-                    "rename a key, so that each leaf has a path of its own"
+                    "rename a key"
                 )
             seen[path] = keystr(keys)
-    return found
+    return by_path
 
 
 def uncut_paths(tree: PyTree) -> list[str]:
-    """The paths with the `value` of Flax's variables, as Orbax saves them."""
+    """The paths that include the `value` of Flax's variables, as Orbax saves them."""
     return [_joined(keys) for keys, _, _ in _flat(tree)]
 
 
 def _flat(tree: PyTree) -> list[tuple[Any, bool, Any]]:
-    """(keys, whether the last one is the `value` of a Flax variable, leaf)."""
+    """(keys, whether the last key is the `value` of a Flax variable, leaf) of every leaf."""
     flat = []
     for keys, node in tree_flatten_with_path(tree, is_leaf=_is_box)[0]:
         if not _is_box(node):

@@ -1,7 +1,7 @@
-"""Static leaves: what a pytree holds beside arrays, such as an Equinox module's activation.
+"""Static leaves: the leaves of a pytree that are not arrays, such as an activation function.
 
-JAX's transformations take arrays alone. Functions, strings and enums are put into nodes without
-children, which are a part of the tree's structure, and taken out again where the loss is called.
+JAX's transformations take arrays only. So hgeo wraps functions, strings and enums into nodes
+without children, which belong to the tree's structure, and unwraps them to call the loss.
 """
 
 import enum
@@ -16,9 +16,9 @@ PyTree = Any
 
 @jax.tree_util.register_static
 class StaticLeaf:
-    """A leaf that is no array, as a node without children.
+    """A leaf that is not an array, as a node without children.
 
-    Two are equal if they hold one object, or hashable objects that compare equal.
+    Two of them are equal if they hold the same object, or hashable objects that are equal.
     """
 
     def __init__(self, value: Any):
@@ -35,19 +35,19 @@ class StaticLeaf:
     def __hash__(self) -> int:  # noqa: D105 - as the class says
         return hash(self.value) if _can_be_hashed(self.value) else id(self.value)
 
-    def __repr__(self) -> str:  # noqa: D105 - what stands in errors about structures
+    def __repr__(self) -> str:  # noqa: D105 - for JAX's errors about tree structures
         return f"StaticLeaf({self.value!r})"
 
 
 def hold(tree: PyTree, name: str) -> PyTree:
-    """The tree with every leaf that is no array as a `StaticLeaf`.
+    """The tree with every leaf that is not an array wrapped in a `StaticLeaf`.
 
     Args:
       tree: any pytree.
       name: of the argument, for the error.
 
     Raises:
-      ValueError: an array of strings or objects, which is neither.
+      ValueError: an array of strings or objects.
     """
     if all(map(is_array, jax.tree.leaves(tree))):
         return tree
@@ -55,35 +55,34 @@ def hold(tree: PyTree, name: str) -> PyTree:
         if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU":
             path = jax.tree_util.keystr(keys, simple=True, separator="/")
             raise ValueError(
-                f"{name} has an array of dtype {leaf.dtype} at {path!r}; leaves must be arrays of "
-                "numbers, or no arrays at all, which are taken as static"
+                f"{name} has an array of dtype {leaf.dtype} at {path!r}; an array must hold numbers"
             )
     return jax.tree.map(lambda leaf: leaf if is_array(leaf) else StaticLeaf(leaf), tree)
 
 
 def release(tree: PyTree) -> PyTree:
-    """The tree with the leaves that `hold` put into nodes."""
+    """The tree with the leaves that `hold` wrapped unwrapped again."""
     return jax.tree.map(
         lambda leaf: leaf.value if isinstance(leaf, StaticLeaf) else leaf, tree, is_leaf=_is_held
     )
 
 
 def without(tree: PyTree) -> PyTree:
-    """The tree with None in the place of each static leaf, as `equinox.filter` leaves it."""
+    """The tree with `None` for each static leaf, as `equinox.filter` returns it."""
     return jax.tree.map(
         lambda leaf: None if isinstance(leaf, StaticLeaf) else leaf, tree, is_leaf=_is_held
     )
 
 
 def released(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function of trees such as `hold` gives; what is no function stays as it is."""
+    """The function of trees from `hold`; an argument that is no function is returned as it is."""
     return (lambda *trees: function(*map(release, trees))) if callable(function) else function
 
 
 def held(
     loss: Callable[..., Any], params: PyTree, batch: PyTree
 ) -> tuple[Callable[..., Any], PyTree, PyTree]:
-    """A loss and its arguments, of which all leaves are arrays.
+    """A loss and its arguments, with all leaves that are not arrays made static.
 
     Args:
       loss: `loss(params, batch)`.
@@ -96,7 +95,7 @@ def held(
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether JAX takes a leaf for an array: arrays, their shapes, numbers that are no enums."""
+    """Whether JAX accepts a leaf as an array: an array, its shape, or a number that is no enum."""
     if isinstance(leaf, enum.Enum):
         return False
     if isinstance(leaf, (np.ndarray, np.generic)):

@@ -1,18 +1,18 @@
-"""Command line: R_med and other statistics of somebody's own saved checkpoint.
+"""Command line: R_med and other statistics of a saved checkpoint.
 
     python -m hgeo.probe_checkpoint --checkpoint=PATH --target=MODULE:FUNCTION --out=DIR
         [--statistics=r_med,r_diag] [--layers=REGEX] [--mesh=data:2,fsdp:4] [--shard=fsdp]
 
-PATH is an Orbax checkpoint (an item's folder, a step's with one item, or a CheckpointManager's, of
-which the latest step is taken) or a safetensors file. FUNCTION takes nothing and returns
-`(loss, template, batch)`: `loss(params, batch)`, a pytree of arrays or `jax.ShapeDtypeStruct`s such
-as the params, and the batch. With --mesh each array is read into its shards, never whole: as the
-function `shardings(mesh, params)` of MODULE says, a pytree of `NamedSharding`s or `PartitionSpec`s,
-or as --shard does, each matrix along its longest axis that divides.
+PATH is an Orbax checkpoint (the folder of an item, of a step with one item, or of a
+CheckpointManager, whose latest step is used) or a safetensors file. FUNCTION takes no argument and
+returns `(loss, template, batch)`: `loss(params, batch)`; a pytree of arrays or
+`jax.ShapeDtypeStruct`s with the params' structure, shapes and dtypes; and the batch. With --mesh
+each array is read into its shards, never whole. The function `shardings(mesh, params)` of MODULE
+gives them as a pytree of `NamedSharding`s or `PartitionSpec`s. Without it, --shard splits each
+matrix along its longest axis that divides.
 
-DIR then holds `geometry.csv`, `table.md`, `restored.json` and, where `r_med` is measured,
-`r_med.png`. The exit code is 2 for bad input, 3 where the loss or a Hessian
-entry is not finite.
+The command writes `geometry.csv`, `table.md`, `restored.json` and, for `r_med`, `r_med.png` into
+DIR. The exit code is 2 for bad input and 3 if the loss or a Hessian entry is not finite.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """The options of a command line.
 
     Raises:
-      InputError: one that is unknown, missing or no number.
+      InputError: an option is unknown, missing or not a number.
     """
     statistics = ", ".join(name for name in STATISTICS_OF_LOOPS if name not in OF_UPDATES)
     parser = _Parser(
@@ -74,7 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("--checkpoint", required=True, help="an Orbax folder or a .safetensors file")
-    add("--target", required=True, help="MODULE:FUNCTION; it gives (loss, template, batch)")
+    add("--target", required=True, help="MODULE:FUNCTION, which returns (loss, template, batch)")
     add("--out", required=True, help="folder for the results")
     add("--subtree", default="", help="where in the checkpoint the params lie, such as params")
     add("--statistics", default="r_med", help=f"separated by commas: {statistics}")
@@ -91,10 +91,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 
 def probe_checkpoint(options: argparse.Namespace) -> bool:
-    """Restores, measures, prints and writes; whether all came out finite.
+    """Restores, measures, prints and writes; returns whether all values are finite.
 
     Raises:
-      InputError: something that was given can't be used.
+      InputError: an option, the checkpoint or the target can't be used.
     """
     statistics = _statistics(options.statistics)
     out = _take(options)
@@ -108,7 +108,7 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
     where, shardings = _where(options, target)
     params = restore(saved, target.template, options.subtree, shardings)
     chunk = options.chunk_size
-    (out / GEOMETRY).unlink(missing_ok=True)  # the same probe's, which is done again
+    (out / GEOMETRY).unlink(missing_ok=True)  # of an earlier start of the same probe
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -137,7 +137,7 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
 
 
 def _where(options: argparse.Namespace, target: Target) -> tuple[dict[str, Any], Any]:
-    """What the monitor is told of the mesh, and by path how each array lies on it.
+    """The monitor's arguments for the mesh, and each array's sharding by path.
 
     Raises:
       InputError: options that do not fit each other, the mesh or the arrays.
@@ -166,8 +166,8 @@ def _statistics(given: str) -> tuple[str, ...]:
     of_updates = [name for name in names if name in OF_UPDATES]
     if of_updates:
         raise InputError(
-            f"--statistics={given}: {of_updates[0]} looks at an optimizer's updates, which a "
-            "checkpoint of params has not; hgeo.Monitor takes it in the training loop"
+            f"--statistics={given}: {of_updates[0]} needs an optimizer's updates, which a "
+            "checkpoint of params lacks; use hgeo.Monitor in the training loop"
         )
     try:
         check_statistics(names)
@@ -177,10 +177,10 @@ def _statistics(given: str) -> tuple[str, ...]:
 
 
 def _take(options: argparse.Namespace) -> epath.Path:
-    """The folder for the results, which must hold none but those of the same checkpoint.
+    """The folder for the results; it may hold only results of the same checkpoint.
 
     Raises:
-      InputError: it holds something else.
+      InputError: the folder holds something else.
     """
     out = epath.Path(options.out)
     if not out.exists():
@@ -241,7 +241,7 @@ def _write(
         "path": str(saved.path),
         "step": saved.step,
         "parameters": number,
-        # Of arrays in shards there is none: no host holds one whole.
+        # Arrays in shards have no digest, because no host holds them whole.
         "arrays_sha256": None if options.mesh else digest(jax.tree.map(np.asarray, params)),
         "arrays": arrays,
         "loss": rows[0].loss,
@@ -275,7 +275,7 @@ def _wrapped(line: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Probes the checkpoint of a command line; returns the exit code."""
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of what does not concern a reader
+    logging.set_verbosity(logging.ERROR)  # Orbax's warnings are about saving
     try:
         finite = probe_checkpoint(parse(arguments))
     except InputError as error:

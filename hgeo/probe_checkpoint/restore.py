@@ -1,7 +1,7 @@
-"""Params that somebody else saved: an Orbax checkpoint, or a safetensors file.
+"""Restores saved params from an Orbax checkpoint or a safetensors file.
 
-What is there is read from the metadata and compared by name, shape and dtype with what is asked
-for, before an array is read. Pickles are never loaded.
+The metadata are compared by name, shape and dtype with the template before an array is read.
+Pickles are never loaded.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ _SHOWN = 4
 
 
 class Array(NamedTuple):
-    """What an array is, without its values."""
+    """Shape and dtype of an array."""
 
     shape: tuple[int, ...]
     dtype: str
 
     def __str__(self) -> str:
-        """As an error says it."""
+        """The text for an error message."""
         return f"{self.dtype}{list(self.shape)}"
 
 
@@ -41,16 +41,16 @@ Shardings: TypeAlias = Mapping[str, NamedSharding] | None
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A checkpoint that was found.
+    """A checkpoint with its metadata.
 
     Attributes:
       kind: `"Orbax"` or `"safetensors"`.
       path: the item's folder, or the file.
-      step: that of the folder's name; `None` where it has none.
-      note: what a person should be told about the choice of it.
-      arrays: those in it, by name.
-      load: reads those that a mapping from other names to these names asks for; each into the
-        shards that a second mapping has for it, on the host where there is none.
+      step: that of the folder's name; `None` without a step.
+      note: says how the step was chosen.
+      arrays: shapes and dtypes by name.
+      load: reads arrays, given a mapping from the template's names to these names; each into the
+        shards that a second mapping has for it, else onto the host.
     """
 
     kind: str
@@ -66,12 +66,12 @@ def find_saved(checkpoint: epath.PathLike, subtree: str = "") -> Saved:
 
     Args:
       checkpoint: a safetensors file; the folder of an Orbax item, of a step with one item, or of a
-        `CheckpointManager`, whose latest step is then taken.
-      subtree: the entry of an Orbax checkpoint, or the beginning of the names, that is looked at;
-        components joined by "/". Empty, all of it.
+        `CheckpointManager`, whose latest step is used.
+      subtree: the entry of an Orbax checkpoint, or the start of the names, below which the params
+        lie; components joined by "/". Empty for all.
 
     Raises:
-      InputError: there is no checkpoint, or several that it could be.
+      InputError: there is no checkpoint, or there are several candidates.
     """
     path = epath.Path(checkpoint).expanduser().absolute()
     if not path.exists():
@@ -95,9 +95,9 @@ def restore(
     Args:
       saved: from `find_saved`.
       template: a pytree of arrays or `jax.ShapeDtypeStruct`s.
-      subtree: as it was given to `find_saved`, for messages.
-      shardings: by path of the template, where each array lies; it is read by its shards, never
-        whole. `None`, whole on the host.
+      subtree: the argument of `find_saved`, for messages.
+      shardings: of each array by its path in the template; the array is read by shards, never
+        whole. `None` reads whole arrays onto the host.
 
     Raises:
       InputError: names, shapes or dtypes differ, or the arrays can't be read.
@@ -137,11 +137,11 @@ def restore(
 
 
 def _names_there(template: PyTree, wanted: list[str], saved: Saved) -> dict[str, str]:
-    """The names that a checkpoint has for those of a template: one spelling of all of them."""
+    """A checkpoint's names of a template's leaves; all follow one convention of spelling."""
     spellings = [
         wanted,
         uncut_paths(template),  # Flax NNX's, where each array is the `value` of a variable
-        [f"{name}/value" for name in wanted],  # the same, for a template of plain dicts
+        [f"{name}/value" for name in wanted],  # NNX's names for a template of plain dicts
     ]
     if saved.kind == "safetensors":
         spellings += [[name.replace("/", ".") for name in names] for names in spellings]
@@ -220,7 +220,7 @@ def _metadata(path: epath.Path) -> Any:
         return ocp.PyTreeCheckpointHandler().metadata(path).tree
     except FileNotFoundError:
         return None
-    except Exception as error:  # what a damaged file makes is of many classes
+    except Exception as error:  # damaged files raise errors of many classes
         raise InputError(f"{path} has metadata that can't be read: {error}") from error
 
 
@@ -238,7 +238,7 @@ def _orbax(path: epath.Path, subtree: str, step: int | None, note: str) -> Saved
         item = jax.tree.map(shape, entry)
         for key in reversed(keys):
             item = {key: item}
-        # Without shardings, arrays come to the host, on whatever devices they were saved.
+        # Without shardings, arrays are read onto the host, wherever they were saved.
         restore_args = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), item)
         if shardings is not None:
             by_name = {there: shardings[name] for name, there in names.items()}
@@ -306,7 +306,7 @@ def _safetensors(path: epath.Path, subtree: str) -> Saved:
 
 
 def _below(name: str, subtree: str) -> str | None:
-    """A name without its beginning; `None` if it has another."""
+    """A name without the prefix; `None` if it lacks the prefix."""
     if not subtree:
         return name
     for mark in "/.":

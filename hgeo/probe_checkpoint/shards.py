@@ -1,4 +1,4 @@
-"""A checkpoint's arrays in shards: the mesh of a command line, and how each array lies on it."""
+"""The mesh of a command line, and the sharding of each of a checkpoint's arrays."""
 
 import math
 import re
@@ -18,10 +18,10 @@ _AXIS = re.compile(r"([A-Za-z]\w*):(\d+)")
 
 
 def parse_mesh(given: str) -> Mesh:
-    """The mesh that `name:size,name:size` says, over the first devices.
+    """The mesh of `name:size,name:size`, over the first devices.
 
     Raises:
-      InputError: it is written otherwise, or there are too few devices.
+      InputError: the text has another form, or there are too few devices.
     """
     axes = [_AXIS.fullmatch(axis) for axis in given.split(",")]
     names = [axis[1] for axis in axes if axis]
@@ -56,7 +56,7 @@ def batch_axes(given: str | None, mesh: Mesh, batch: PyTree) -> tuple[str, ...]:
 
 
 def shardings_along(axes: str, mesh: Mesh, template: PyTree) -> dict[str, NamedSharding]:
-    """By path, each matrix split along its longest axis that divides, all other arrays whole.
+    """Shardings by path: each matrix split along its longest axis that divides, others whole.
 
     Args:
       axes: names of mesh axes, separated by commas.
@@ -88,15 +88,15 @@ def shardings_along(axes: str, mesh: Mesh, template: PyTree) -> dict[str, NamedS
 def shardings_by_function(
     function: Callable[[Mesh, PyTree], PyTree], mesh: Mesh, template: PyTree
 ) -> dict[str, NamedSharding]:
-    """By path, what a target's function `shardings(mesh, params)` says.
+    """Shardings by path, as a target's function `shardings(mesh, params)` gives them.
 
     Args:
-      function: gives a pytree such as the template, of `NamedSharding`s or `PartitionSpec`s.
+      function: returns a pytree like the template, of `NamedSharding`s or `PartitionSpec`s.
       mesh: the mesh.
       template: a pytree of arrays or `jax.ShapeDtypeStruct`s.
 
     Raises:
-      InputError: it fails, gives something else, or a shape does not divide.
+      InputError: the function fails, returns something else, or a shape does not divide.
     """
     is_leaf = lambda node: isinstance(node, (NamedSharding, PartitionSpec))
     try:

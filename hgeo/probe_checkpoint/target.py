@@ -1,4 +1,4 @@
-"""A function of somebody's own that says what is to be probed: loss, template and batch."""
+"""The user's function that returns what to probe: loss, template and batch."""
 
 import importlib
 import os
@@ -16,11 +16,11 @@ PyTree = Any
 
 
 class Target(NamedTuple):
-    """What is to be probed.
+    """What to probe.
 
     Attributes:
       loss: `loss(params, batch)`, or the pair `(outputs, head)`.
-      template: a pytree of arrays or `jax.ShapeDtypeStruct`s, such as the params.
+      template: a pytree of arrays or `jax.ShapeDtypeStruct`s with the params' structure.
       batch: a pytree of arrays.
       shardings: the module's function `shardings(mesh, params)`, if it has one.
     """
@@ -32,10 +32,10 @@ class Target(NamedTuple):
 
 
 def load_target(target: str) -> Target:
-    """Calls the function of `module:function`; modules of the current folder are found too.
+    """Calls the function of `module:function`; the current folder is searched for the module, too.
 
     Raises:
-      InputError: there is no such function, it fails, or it gives something else.
+      InputError: there is no such function, it fails, or it returns something else.
     """
     what = f"--target={target}"
     module_name, colon, name = target.partition(":")

@@ -1,1 +1,1 @@
-"""Probes of the Hessian: layers, coordinates and the modes of differentiation."""
+"""Probes of the Hessian: one module for each public function."""

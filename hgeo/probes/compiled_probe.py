@@ -1,4 +1,4 @@
-"""A compiled probe over all devices, for those who would rather not compose one."""
+"""`make_probe`: the sampled diagonal as a compiled function over all devices."""
 
 import functools
 from collections import OrderedDict
@@ -27,11 +27,11 @@ PyTree = Any
 
 
 class Probe:
-    """A jitted `probe(params, batch)` that gives the sampled diagonal; see `make_probe`.
+    """A jitted `probe(params, batch)` that returns the sampled diagonal; see `make_probe`.
 
     Attributes:
-      mode: the mode it takes, a str without shape; `None` before its first call.
-      reason: why; `None` before its first call.
+      mode: the mode that it takes, a scalar str; `None` before the first call.
+      reason: why it takes that mode; `None` before the first call.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch @ params) ** 2)
@@ -53,7 +53,7 @@ class Probe:
         mesh: Mesh | None = None,
         batch_spec: BatchSpec = None,
     ):
-        """Takes what `make_probe` takes; nothing is traced yet."""
+        """Takes the arguments of `make_probe`; traces nothing."""
         self._loss, self._coordinates = released(loss), OrderedDict(coordinates)
         self._options = options
         self._choice: ModeChoice | None = None
@@ -67,7 +67,7 @@ class Probe:
 
     @property
     def mode(self) -> str | None:
-        """The mode it takes."""
+        """The mode that it takes."""
         return None if self._choice is None else self._choice.mode
 
     @property
@@ -83,7 +83,7 @@ class Probe:
         return OrderedDict((name, entries[name]) for name in self._coordinates)
 
     def lower(self, params: PyTree, batch: PyTree) -> Any:
-        """Its program for such arguments, as `jax.jit(...).lower` gives it."""
+        """Lowers the program for these arguments, as `jax.jit(...).lower` does."""
         arguments = self._arguments(params, batch)
         over_mesh = self._where_params_lie(params, batch)
         if over_mesh:
@@ -91,7 +91,7 @@ class Probe:
         return self._over_batch.program(arguments).lower(*arguments)
 
     def _where_params_lie(self, params, batch) -> OverMesh | None:
-        """The program over the mesh on which params lie in shards, if they do."""
+        """The program over the params' mesh; `None` if params are not sharded."""
         mesh = mesh_of_params(params, self._mesh)
         if mesh is None:
             check_split_options(self._options.get("coordinate_axis"), self._batch_spec)
@@ -135,17 +135,17 @@ def make_probe(
     batch_spec: BatchSpec = None,
     coordinate_axis: str | None = None,
 ) -> Probe:
-    """A compiled probe of the Hessian diagonal, run over all given devices or where params lie.
+    """Compiles a probe of the Hessian diagonal that runs over several devices.
 
         H_ii = ∂²L/∂w_i²,   L = Σ_d total_d / Σ_d weight_d over the devices' shares of the batch
 
-    Params of which an array lies in shards by a `NamedSharding` stay where they are, on whatever
-    mesh, and so does the batch: the loss is then the global one, of whole arrays, and the program
-    gathers no more than a forward pass does.
+    If an array of the params is sharded by a `NamedSharding`, params and batch stay on their mesh.
+    The loss then sees global arrays, and the program gathers no more than a forward pass does.
 
-    Else the arrays of the batch are split over the devices along their leading axis; arrays without
-    axes (a dropout key, a temperature) and the params go whole to each. The loss is a device's own,
-    and may name the axis `"data"` in collectives (synchronised BatchNorm). No buffer is donated.
+    Otherwise each array of the batch is split over the devices along its leading axis. Scalars of
+    the batch (a dropout key, a temperature) and the params are replicated. The loss sees one
+    device's share, and may use the axis `"data"` in collectives (synchronised BatchNorm). No buffer
+    is donated.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the mean over its examples, or `hgeo.Weighted`.
@@ -153,23 +153,23 @@ def make_probe(
       mode: as in `sampled_diagonal`.
       chunk_size: the same.
       memory_budget: the same, on each device.
-      microbatch_size: examples computed together on each device; `None`, all that it has.
+      microbatch_size: examples computed together on each device; `None`: its whole share.
       precision: as in `sampled_diagonal`.
-      devices: those to run on, where params do not lie in shards; `None`, all.
-      mesh: a mesh of the params' devices; params that lie on no mesh go whole to each device of it.
-        `None`, that on which they lie in shards, if they do.
-      batch_spec: how arrays of the batch that lie on no mesh are split along their leading axis,
-        where params do: a name of a mesh axis, several, or a `PartitionSpec`. `None`, they are not:
-        each device computes all of them, and a warning says so.
+      devices: those to run on, for params that are not sharded; `None`: all devices.
+      mesh: the mesh to run on; params that lie on no mesh are replicated over it. `None`: the mesh
+        of the sharded params, if there is one.
+      batch_spec: how to split arrays of the batch that lie on no mesh along their leading axis, if
+        params lie on a mesh: the name of a mesh axis, several names, or a `PartitionSpec`. `None`:
+        they are not split; each device computes the whole batch, and hgeo warns of it.
       coordinate_axis: a mesh axis over which coordinates are split, as in `sampled_diagonal`.
 
     Returns:
-      A `Probe`, called as `probe(params, batch)`; it gives an `OrderedDict` of arrays of shape
-      `(K,)` by layer name, in the order of `coordinates`, and states its `mode` and `reason`.
+      A `Probe`, called as `probe(params, batch)`. It returns an `OrderedDict` of arrays of shape
+      `(K,)` by layer name, in the order of `coordinates`. Its `mode` and `reason` tell the mode.
 
     Raises:
-      ValueError: as `sampled_diagonal`; `mesh` beside `devices`; and, when called, a batch that
-        does not divide over the devices, or lies on others than the params.
+      ValueError: as `sampled_diagonal`; `mesh` and `devices` are both given. A call raises it for a
+        batch that does not divide over the devices, or that lies on other devices than the params.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch @ params["kernel"]) ** 2)

@@ -1,4 +1,4 @@
-"""The condition number of a layer's Hessian, from the dense matrix in float64."""
+"""The condition number of a layer's Hessian, from the dense float64 matrix."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -18,17 +18,17 @@ PyTree = Any
 
 
 class Conditioning(NamedTuple):
-    """All eigenvalues of a symmetric matrix of n rows and what follows from them.
+    """All eigenvalues of a symmetric matrix of n rows, and numbers derived from them.
 
     Attributes:
       eigenvalues: float64 of shape `(n,)`, ascending.
       smoothness: the largest of their magnitudes.
-      rank: how many magnitudes are above n · 2⁻⁵² times the largest: the numerical rank.
-      condition_number: the largest magnitude over the smallest; where the rank is below n the
-        smallest is rounding, and so is this number.
-      range_condition_number: the largest magnitude over the smallest of the first `rank` ones.
-      asymmetry: the largest |H_ij − H_ji| over the largest |H_ij|, before H was symmetrised: how
-        exact the entries are.
+      rank: the numerical rank: how many magnitudes are above n · 2⁻⁵² times the largest.
+      condition_number: the largest magnitude over the smallest; if the rank is below n, the
+        smallest is rounding error, and so this number is meaningless.
+      range_condition_number: the largest magnitude over the smallest of the `rank` largest.
+      asymmetry: the largest |H_ij − H_ji| over the largest |H_ij|, before H is symmetrised: the
+        rounding error of the entries.
 
     Example:
       >>> hgeo.Conditioning(np.array([-1.0, 4.0]), 4.0, 2, 4.0, 4.0, 0.0).condition_number
@@ -54,30 +54,31 @@ def condition_number(
     microbatch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Conditioning:
-    """The ratio of the largest to the smallest |eigenvalue| of a layer's Hessian, in float64.
+    """Computes the ratio of the largest to the smallest |eigenvalue| of a layer's Hessian.
 
         κ = max_k |λ_k| / min_k |λ_k|
 
-    All n rows by Hessian-vector products, then all eigenvalues: n products, n² numbers of memory
-    and n³ arithmetic. It compiles its own programs: call it outside `jit`.
+    It computes all n rows by Hessian-vector products, and then all eigenvalues, in float64: n
+    products, n² numbers of memory and O(n³) operations. It compiles its programs itself: call it
+    outside `jit`.
 
     Args:
-      loss: `loss(params, batch)` -> scalar; computed in float64, on params and a batch whose
-        floating arrays are taken there.
+      loss: `loss(params, batch)` -> scalar; called with the floating arrays of params and batch
+        cast to float64.
       params: any pytree.
       batch: any pytree.
-      layer: one of `find_layers`, or a mapping of several, which are taken together.
-      max_size: the largest n that is taken on.
+      layer: a layer of `find_layers`, or a mapping of several, treated as one layer.
+      max_size: the largest n allowed.
       chunk_size: rows that are computed together.
-      microbatch_size: examples that are computed together; `None`, the whole batch.
+      microbatch_size: examples that are computed together; `None`: the whole batch.
       progress: called as `progress(rows done, n)`.
 
     Returns:
       A `Conditioning`, in units of the loss over the weight's square.
 
     Raises:
-      ValueError: a layer of more than `max_size` weights, a loss that itself rounds to less than
-        float64, a Hessian with entries that are not finite.
+      ValueError: a layer of more than `max_size` weights, a loss that returns less than float64, a
+        Hessian with entries that are not finite.
 
     Example:
       >>> loss = lambda params, batch: 0.5 * jnp.sum(batch * params["kernel"] ** 2)
@@ -93,9 +94,9 @@ def condition_number(
     n = layer.size
     if n > max_size:
         raise ValueError(
-            f"layer {layer.name!r} has {n} weights; its condition number takes a dense matrix of "
-            f"{8 * n * n / 1e9:.1f} GB and is computed up to max_size={max_size}. "
-            "spectrum gives the extreme eigenvalues of layers of any size"
+            f"layer {layer.name!r} has {n} weights, more than max_size={max_size}: its dense "
+            f"Hessian takes {8 * n * n / 1e9:.1f} GB. Raise max_size, or take hgeo.spectrum, which "
+            "gives the extreme eigenvalues of a layer of any size"
         )
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
@@ -103,11 +104,14 @@ def condition_number(
     with jax.enable_x64(True):
         params, batch = jax.tree.map(_wide, (params, batch))
         layer = Layer(layer.name, layer.parts, layer.shapes, ("float64",) * len(layer.parts))
-        jax.eval_shape(layer.leaves, params)  # says so if the params do not fit
+        jax.eval_shape(layer.leaves, params)  # raises if the params do not fit
         value = jax.eval_shape(functools.partial(as_weighted, loss), params, batch)
         narrow = [str(x.dtype) for x in jax.tree.leaves(value) if x.dtype == jnp.float32]
         if narrow:
-            raise ValueError(f"the loss of float64 params and batch is {narrow[0]}, not float64")
+            raise ValueError(
+                f"the loss returns {narrow[0]} for float64 params and batch; "
+                "it must return float64, so remove its casts"
+            )
         matrix = _dense_hessian(loss, params, batch, layer, chunk_size, microbatch_size, progress)
     if not np.isfinite(matrix).all():
         bad = int((~np.isfinite(matrix)).sum())
@@ -145,7 +149,7 @@ def _dense_hessian(
     matrix = np.empty((n, n))
     for start in range(0, n, chunk_size):
         stop = min(start + chunk_size, n)
-        # One shape for all chunks: the last one computes some rows again.
+        # All chunks have one shape: the last chunk recomputes some rows.
         places = np.arange(stop - chunk_size, stop).clip(0)
         matrix[places] = rows(params, batch, places)
         if progress is not None:
@@ -154,7 +158,7 @@ def _dense_hessian(
 
 
 def _conditioning(matrix: np.ndarray) -> Conditioning:
-    """What follows from a matrix that is symmetric but for rounding."""
+    """The eigenvalues and derived numbers of a matrix that is symmetric up to rounding."""
     n = len(matrix)
     scale = np.abs(matrix).max()
     asymmetry = float(np.abs(matrix - matrix.T).max() / scale) if scale else 0.0

@@ -1,4 +1,4 @@
-"""The exact Hessian diagonal of whole layers, by the cheapest sound way to each."""
+"""The exact Hessian diagonal of whole layers, by the cheapest exact method for each."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -30,16 +30,16 @@ METHODS = ("auto", "units", "coordinates")
 
 
 class DiagonalCost(NamedTuple):
-    """The way to a layer's full diagonal, and what it costs.
+    """The method for a layer's full diagonal, and its cost.
 
     Attributes:
-      method: a scalar str, `"units"` (Hessian-vector products of the layer's outputs) or
-        `"coordinates"` (an entry at a time).
-      reason: why not by units, or why so.
+      method: a scalar str, `"units"` (Hessian-vector products in the layer's outputs) or
+        `"coordinates"` (one entry at a time).
+      reason: why this method.
       sweeps: products or entries that are computed for each piece of the batch.
-      gradients: the arithmetic of all of them, counted from the program, in units of one gradient
-        of the same loss; of one directional derivative where a loop of unknown length allows no
-        gradient.
+      gradients: their operations, counted from the program, over those of one gradient of the same
+        loss. If a loop of unknown length allows no gradient, over those of one directional
+        derivative.
 
     Example:
       >>> hgeo.DiagonalCost("units", "examples are independent", 128, 250.0).sweeps
@@ -69,15 +69,16 @@ def full_diagonal(
     precision: str | None = "highest",
     axis_name: str | None = None,
 ) -> "OrderedDict[str, jax.Array]":
-    """The exact Hessian diagonal of each layer, all of its entries.
+    """Computes all entries of each layer's Hessian diagonal, exactly.
 
         H_ii = ∂²L/∂w_i² for every i,   L = Σ total / Σ weight over the batch
 
-    By units where a weight matrix W enters the loss in one product z = x·W, examples are proved
-    independent from the program, and it is cheaper: for each unit (column of W) as many
-    Hessian-vector products in z as there are positions that depend on each other (a sequence's
-    length; 1 for a plain network) give all its entries. Else entry by entry, as
-    `sampled_diagonal`. `full_diagonal_cost` tells which, why, and at what price.
+    Method "units" applies where a weight matrix W enters the loss in one product z = x·W, and the
+    program proves that examples are independent. For each unit (column of W) it takes one
+    Hessian-vector product in z for each of the positions that depend on each other (a sequence's
+    length; 1 for a plain network). Method "coordinates" computes each entry as `sampled_diagonal`
+    does. "auto" takes the cheaper one for each layer; `full_diagonal_cost` tells which, why, and
+    its cost.
 
     Under `jit`, params and batch may lie in shards by any `NamedSharding`.
 
@@ -86,14 +87,14 @@ def full_diagonal(
       params: any pytree.
       batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
       layers: what `find_layers` gives, or any part of it.
-      method: `"auto"`, the cheaper one; `"units"` or `"coordinates"`.
-      mode: of the entries taken by coordinates, as in `sampled_diagonal`.
+      method: `"auto"`, `"units"` or `"coordinates"`.
+      mode: for the method "coordinates", as in `sampled_diagonal`.
       chunk_size: entries or products that are computed together, as in `sampled_diagonal`.
       memory_budget: the same.
-      max_gradients: the most that all layers together may cost, in gradients of the loss.
-      progress: called as `progress(layer, entries done, entries)`, from the running program; for
-        each piece of the batch and on each device.
-      microbatch_size: examples that are computed together; `None`, the whole batch.
+      max_gradients: the largest allowed cost of all layers together, in gradients of the loss.
+      progress: called by the running program as `progress(layer, entries done, entries)`, for each
+        piece of the batch and on each device.
+      microbatch_size: examples that are computed together; `None`: the whole batch.
       precision: as in `sampled_diagonal`.
       axis_name: the same.
 
@@ -102,8 +103,8 @@ def full_diagonal(
       `layer.ravel(params)`, in the layer's dtype.
 
     Raises:
-      ValueError: a cost above `max_gradients`; `method="units"` where it is not sound; and as
-        `sampled_diagonal`.
+      ValueError: a cost above `max_gradients`; `method="units"` for a layer that it does not apply
+        to; and as `sampled_diagonal`.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch @ params["kernel"]) ** 2)
@@ -126,8 +127,8 @@ def full_diagonal(
         each = ", ".join(f"{name} {cost.gradients:,.0f}" for name, cost in costs.items())
         raise ValueError(
             f"the full diagonal costs as much as {total_cost:,.0f} gradients of the loss ({each}), "
-            f"more than max_gradients={max_gradients:,.0f}; a larger max_gradients allows it, and "
-            "a smaller batch or fewer layers make it cheaper"
+            f"more than max_gradients={max_gradients:,.0f}; raise max_gradients, or take a smaller "
+            "batch or fewer layers"
         )
 
     def entries(total, params, piece):
@@ -136,14 +137,14 @@ def full_diagonal(
             name: layer for name, layer in layers.items() if costs[name].method == way
         }
         by_unit = UnitDiagonals(total, params, taken("units"), plan.products)
-        found = {name: by_unit.entries(name, chunk, reports[name]) for name in taken("units")}
+        diagonals = {name: by_unit.entries(name, chunk, reports[name]) for name in taken("units")}
         if probe_points := _all_coordinates(taken("coordinates")):
             forms = MODES[plan.choice.mode](total, params, probe_points)
             for name, form in forms.items():
                 points = probe_points[name].points
                 size = chunk_of(chunk, name, form, points)
-                found[name] = mapped(form, points, size, reports[name])
-        return [found[name] for name in layers]
+                diagonals[name] = mapped(form, points, size, reports[name])
+        return [diagonals[name] for name in layers]
 
     values = averaged(entries, loss, params, batch, precision=precision, **options)
     return OrderedDict(zip(layers, values, strict=True))
@@ -161,10 +162,12 @@ def full_diagonal_cost(
     microbatch_size: int | None = None,
     axis_name: str | None = None,
 ) -> "OrderedDict[str, DiagonalCost]":
-    """Tells how `full_diagonal` takes each layer, why, and at what cost; computes nothing.
+    """Tells which method `full_diagonal` takes for each layer, why, and its cost.
 
-    The cost is sweeps × (operations of a sweep) / (operations of one gradient), with the
-    operations of products of any kind counted, and one for each element of all else.
+        cost = sweeps × (operations of a sweep) / (operations of one gradient)
+
+    It traces the loss and computes no entries. A matrix product or convolution counts its
+    multiplications and additions; any other operation counts the elements of its outputs.
 
     Args:
       loss: as in `full_diagonal`.
@@ -174,20 +177,20 @@ def full_diagonal_cost(
       method: as in `full_diagonal`.
       mode: the same.
       microbatch_size: the same.
-      axis_name: the same; to be called where that axis is bound.
+      axis_name: the same; call the function where that axis is bound.
 
     Returns:
       An `OrderedDict` of `DiagonalCost` by layer name.
 
     Raises:
-      ValueError: an unknown method, `method="units"` where it is not sound, no layers, and as
-        `choose_mode`.
+      ValueError: an unknown method, `method="units"` for a layer that it does not apply to, no
+        layers, and as `choose_mode`.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch @ params["kernel"]) ** 2)
       >>> params = {"kernel": jnp.ones((30, 2))}
-      >>> found = hgeo.full_diagonal_cost(loss, params, jnp.eye(30), hgeo.find_layers(params))
-      >>> found["kernel"].method, found["kernel"].sweeps
+      >>> costs = hgeo.full_diagonal_cost(loss, params, jnp.eye(30), hgeo.find_layers(params))
+      >>> costs["kernel"].method, costs["kernel"].sweeps
       ('units', 2)
     """
     options = {"microbatch_size": microbatch_size, "axis_name": axis_name}
@@ -199,8 +202,8 @@ class _Plan(NamedTuple):
 
     Attributes:
       costs: by layer.
-      choice: the mode of entries.
-      products: the way to Hessian-vector products; `None`, there is none.
+      choice: the mode of single entries.
+      products: the mode of Hessian-vector products; `None` if there is none.
     """
 
     costs: "OrderedDict[str, DiagonalCost]"
@@ -213,7 +216,7 @@ def _plan_of(loss, params, batch, layers, method, mode, options) -> _Plan:
         raise ValueError(f"method must be one of {METHODS}, not {method!r}")
     check_mode(mode)
     if not layers:
-        raise ValueError("no layers were given, so there is nothing to probe")
+        raise ValueError("no layers were given; give at least one")
     check_layers(layers)
 
     def plan(total, params, piece):
@@ -246,15 +249,18 @@ def _costs(total, params, layers, method, forms, way):
         problem = parts.problem(name)
         if problem is not None:
             if method == "units":
-                raise ValueError(f"layer {name!r} can't be taken by units: {problem}")
-            costs[name] = by_entry._replace(reason=f"by units it would not be sound: {problem}")
+                raise ValueError(
+                    f"method='units' does not apply to layer {name!r}: {problem}; "
+                    "take method='auto' or 'coordinates'"
+                )
+            costs[name] = by_entry._replace(reason=f"units do not apply: {problem}")
             continue
         sweeps, arithmetic = parts.cost(name)
         by_unit = DiagonalCost("units", "it enters by one product", sweeps, arithmetic / unit)
         cheaper = by_unit if by_unit.gradients < by_entry.gradients else by_entry
         if method == "auto" and cheaper is by_entry:
             costs[name] = by_entry._replace(
-                reason=f"by units it would cost {by_unit.gradients:,.0f} gradients"
+                reason=f"units would cost {by_unit.gradients:,.0f} gradients"
             )
         else:
             costs[name] = by_entry if method == "coordinates" else by_unit
@@ -269,7 +275,7 @@ def _all_coordinates(layers: Mapping[str, Layer]) -> dict[str, Coordinates]:
 
 
 def _gradient_operations(total, params, exists):
-    """Those of one gradient, or of one directional derivative where there is no gradient."""
+    """Operations of one gradient, or of one directional derivative if there is no gradient."""
     leaves, treedef = jax.tree.flatten(params)
     free = {
         path: k
@@ -288,7 +294,7 @@ def _gradient_operations(total, params, exists):
     while True:
         try:
             return operations(derivative, [leaves[k] for k in free.values()])
-        except NoPreconditionerError as error:  # a loss that is preconditioned in the others
+        except NoPreconditionerError as error:  # the loss has no preconditioner for this leaf
             del free[error.path]
 
 

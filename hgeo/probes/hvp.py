@@ -1,4 +1,4 @@
-"""Hessian-vector products of one layer, or of several taken together."""
+"""Hessian-vector products of one layer, or of several treated as one."""
 
 import itertools
 from collections.abc import Callable, Mapping
@@ -21,22 +21,24 @@ PyTree = Any
 
 
 def together(layers: Layer | Mapping[str, Layer]) -> Layer:
-    """One layer that holds the weights of all, in order.
+    """One layer with the weights of all the given layers, in order.
 
     Raises:
-      ValueError: no layers, or weights that are in two of them.
+      ValueError: no layers, or two layers that share weights.
     """
     if isinstance(layers, Layer):
         return layers
     check_layers(layers)
     if not layers:
-        raise ValueError("no layers were given, so there is nothing to probe")
+        raise ValueError("no layers were given; give at least one")
     parts = [part for layer in layers.values() for part in layer.parts]
     twice = sorted(
-        {str(one) for one, other in itertools.combinations(parts, 2) if overlap(one, other)}
+        {str(first) for first, other in itertools.combinations(parts, 2) if overlap(first, other)}
     )
     if twice:
-        raise ValueError(f"layers that are taken together share {twice}")
+        raise ValueError(
+            f"layers that are probed together may not share weights, but these share {twice}"
+        )
     return Layer(
         " + ".join(layers),
         tuple(parts),
@@ -46,18 +48,18 @@ def together(layers: Layer | Mapping[str, Layer]) -> Layer:
 
 
 class HessianProduct(NamedTuple):
-    """Products with a layer's own block of the mean loss's Hessian.
+    """Products with a layer's diagonal block of the mean loss's Hessian.
 
     Attributes:
-      times: v -> Hv; may be vmapped where the choice says so.
-      choice: the way to them, and why.
+      times: v -> Hv; may be vmapped if `choice.vmapped`.
+      choice: the mode, and why.
     """
 
     times: Callable[[jax.Array], jax.Array]
     choice: ModeChoice
 
     def chunk(self, chunk_size: int | ChunkSize) -> int | ChunkSize:
-        """The chunk size where it may be vmapped, else one product at a time."""
+        """The chunk size if `times` may be vmapped, else chunks of one product."""
         return chunk_size if self.choice.vmapped else one_at_a_time(chunk_size)
 
 
@@ -71,10 +73,10 @@ def hessian_product(
     precision: str | None,
     axis_name: str | None,
 ) -> HessianProduct:
-    """v -> Hv for a layer's own block of the mean loss's Hessian.
+    """The function v -> Hv for a layer's diagonal block of the mean loss's Hessian.
 
-    `jax.jvp` over `jax.grad`, or where a function has no forward derivative `jax.grad` over
-    `jax.grad`; linearised once where the batch is one piece.
+    It is `jax.jvp` over `jax.grad`, or `jax.grad` over `jax.grad` if a function of the loss has no
+    forward derivative. Without microbatches it is linearised once.
 
     Raises:
       ValueError: a loss that is not scalar or has no derivative of its gradient.

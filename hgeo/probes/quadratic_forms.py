@@ -1,4 +1,4 @@
-"""Quadratic forms vᵀHv along any directions of a layer."""
+"""Quadratic forms vᵀHv along given directions of a layer."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -26,13 +26,13 @@ def quadratic_forms(
     precision: str | None = "highest",
     axis_name: str | None = None,
 ) -> "OrderedDict[str, jax.Array]":
-    """The curvature vᵀHv of the loss along given directions of each layer.
+    """Computes the curvature vᵀHv of the loss along given directions of each layer.
 
         vᵀHv = d²/dε² L(w + ε v) at ε = 0,   L = Σ total / Σ weight over the batch
 
-    In adjoint-weighted mode each takes one forward tangent sweep, half of a Hessian-vector
-    product; the mean over random signs v estimates the trace at that price. For directions
-    through several layers, take these as one layer (`find_layers` with a mapping from a name to
+    In adjoint-weighted mode each direction takes one forward tangent sweep, half the time of a
+    Hessian-vector product. The mean over random sign vectors v estimates the trace. For directions
+    through several layers, define these as one layer (`find_layers` with a mapping from a name to
     several paths).
 
     Under `jit`, params and batch may lie in shards by any `NamedSharding`.
@@ -43,15 +43,15 @@ def quadratic_forms(
       batch: any pytree.
       directions: `Directions` by layer name, vectors of shape `(n, layer.size)`.
       mode: as in `sampled_diagonal`.
-      chunk_size: directions that are computed together; else as there.
+      chunk_size: directions that are computed together, as in `sampled_diagonal`.
       memory_budget: the same.
       microbatch_size: the same.
       precision: the same.
       axis_name: the same.
 
     Returns:
-      An `OrderedDict` of arrays of shape `(n,)` by layer name, in the layer's dtype; in units of
-      the loss if v has those of the weights.
+      An `OrderedDict` of arrays of shape `(n,)` by layer name, in the layer's dtype. Their unit is
+      that of the loss if v has the units of the weights.
 
     Raises:
       ValueError: as `sampled_diagonal`.

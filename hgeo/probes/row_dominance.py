@@ -1,4 +1,4 @@
-"""Rows of the Hessian: how far each is from diagonal dominance."""
+"""The off-diagonal part of sampled rows of the Hessian, relative to the diagonal entry."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -35,13 +35,13 @@ def row_dominance(
     precision: str | None = "highest",
     axis_name: str | None = None,
 ) -> "OrderedDict[str, jax.Array]":
-    """How much of each sampled row of the Hessian lies off its diagonal.
+    """Computes how much of each sampled row of the Hessian lies off its diagonal.
 
         r_diag(i) = sqrt(Σ_{j≠i} H_ij²) / |H_ii|
 
-    It is 0 for a diagonal matrix and sqrt(n − 1) for a constant one of n rows. Each row is exact,
-    from one Hessian-vector product: `jax.jvp` over `jax.grad`, or `jax.grad` over `jax.grad` where
-    a `custom_vjp` function has no forward derivative.
+    It is 0 for a diagonal matrix, and sqrt(n − 1) for a constant matrix of n rows. Each row is
+    exact and takes one Hessian-vector product: `jax.jvp` over `jax.grad`, or `jax.grad` over
+    `jax.grad` if a `custom_vjp` function has no forward derivative.
 
     Under `jit`, params and batch may lie in shards by any `NamedSharding`.
 
@@ -50,17 +50,18 @@ def row_dominance(
       params: any pytree.
       batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
       coordinates: what `sample_coordinates` gives, or any part of it.
-      across: the layers through which each row runs; `None`, the row's own layer alone.
-      chunk_size: rows that are computed together; as in `sampled_diagonal`.
+      across: the layers that each row runs over, `coordinates`' layers among them; `None`: a row
+        runs over its coordinate's layer.
+      chunk_size: rows that are computed together, as in `sampled_diagonal`.
       memory_budget: the same.
-      microbatch_size: examples that are computed together; `None`, the whole batch.
+      microbatch_size: examples that are computed together; `None`: the whole batch.
       precision: as in `sampled_diagonal`.
       axis_name: the same; the rows are summed over the devices.
 
     Returns:
       An `OrderedDict` of arrays of shape `(K,)` by layer name, in the layer's dtype, without unit.
-      A diagonal entry of zero gives inf, a row of zeros NaN; so does a coordinate outside its
-      layer that is known only at run time.
+      A diagonal entry of zero gives inf. A row of zeros gives NaN, and so does a traced coordinate
+      outside its layer.
 
     Raises:
       ValueError: a layer of `coordinates` that is not among `across`, and as `sampled_diagonal`.
@@ -77,7 +78,7 @@ def row_dominance(
     """
     given = checked_chunk_size(chunk_size, memory_budget)
     if not coordinates:
-        raise ValueError("no coordinates were given, so there is nothing to probe")
+        raise ValueError("no coordinates were given; give those of at least one layer")
     check_along(coordinates)
     loss, params, batch = held(loss, params, batch)
     options = {
@@ -89,7 +90,9 @@ def row_dominance(
     if across is not None:
         missing = [name for name, c in coordinates.items() if across.get(name) != c.layer]
         if missing:
-            raise ValueError(f"across names {list(across)}, but not the coordinates' {missing}")
+            raise ValueError(
+                f"across names {list(across)}, but not the coordinates' layers {missing}; add them"
+            )
         shared = together(across)
         product = hessian_product(loss, params, batch, shared, **options)
 
@@ -104,7 +107,7 @@ def row_dominance(
             place = start + index
             row = product.times(jnp.zeros(layer.size, layer.dtype).at[place].set(1.0))
             rest = row.at[place].set(0.0)
-            # Squares of small float32 entries would vanish, of large ones overflow.
+            # Scaled, since squares of small float32 entries underflow, and of large ones overflow.
             scale = jnp.max(jnp.abs(rest))
             scale = jnp.where(scale > 0, scale, 1.0)
             squares = sum(total(part**2) for part in layer.split(rest / scale))

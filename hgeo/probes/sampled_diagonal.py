@@ -31,51 +31,52 @@ def sampled_diagonal(
     axis_name: str | None = None,
     coordinate_axis: str | None = None,
 ) -> "OrderedDict[str, jax.Array]":
-    """Exact entries of each layer's Hessian diagonal, at the given coordinates.
+    """Computes exact entries of each layer's Hessian diagonal at the given coordinates.
 
         H_ii = ∂²L/∂w_i²,   L = Σ total / Σ weight over the batch,
 
-    where w is the layer's flat vector and every other weight stays as it is. It does not jit;
-    callers do (or take `make_probe`). It runs inside `jit`, under `vmap` over stacked params, and
-    in `shard_map` or `pmap` with a named axis. Under `jit`, params and batch may lie in shards by
-    any `NamedSharding`, on automatic or explicit mesh axes; the loss is then the global one, and
-    only what a forward pass gathers is gathered.
+    where w is the layer's flat vector and all other weights are constant. It does not jit; wrap it
+    in `jax.jit`, or take `make_probe`. It runs inside `jit`, under `vmap` over stacked params, and
+    in `shard_map` or `pmap` with a named axis. Under `jit`, params and batch may be sharded by any
+    `NamedSharding`, on automatic or explicit mesh axes. The loss then sees global arrays, and the
+    program gathers no more than a forward pass does.
 
     Args:
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
-      params: any pytree; leaves that are no arrays (functions, strings, enums) are static.
+      params: any pytree; leaves that are not arrays (functions, strings, enums) are static.
       batch: the same; with `microbatch_size`, arrays whose leading axis counts the examples.
       coordinates: what `sample_coordinates` gives, or any part of it.
       mode: `"adjoint_weighted"` (one tangent sweep a coordinate: the fastest),
         `"forward_over_reverse"` (`jax.jvp` over `jax.grad`), `"forward_over_forward"` (`jax.jvp`
         over `jax.jvp`: the least memory) or `"reverse_over_reverse"` (`jax.grad` over `jax.grad`:
-        operations, memory and time of jvp over grad, and no forward derivative). They agree to
-        rounding. `"auto"` takes the first that can be run, in this order; `choose_mode` tells.
+        the cost of jvp over grad, without a forward derivative). Their results agree to rounding.
+        `"auto"` takes the first of them that can run; `choose_mode` tells which.
       chunk_size: coordinates that are computed together, by `vmap`; it changes speed and memory,
-        not values. With 1 nothing is vmapped, and so it is wherever the loss has an operation that
-        can't be. `"auto"`: as many as gain speed and fit into `memory_budget`.
-      memory_budget: bytes that the temporaries of one chunk may take, by an estimate that errs
-        on the high side; goes with `chunk_size="auto"`. What all coordinates share (values and
-        gradients) comes on top, and does not grow with their number.
-      microbatch_size: examples that are computed together; `None`, the whole batch.
-      precision: of matrix products, as `jax.default_matmul_precision` takes it; `None` leaves
-        the ambient one.
-      axis_name: the named axis over which the batch is split; the loss is then the device's own,
-        and only totals, weights and results are summed over the axis.
-      coordinate_axis: an axis of the mesh on which params or batch lie, over which the coordinates
-        of a chunk are split; one by which the batch is not split, so that many coordinates of a
-        small batch use all devices. `chunk_size` is then each share's.
+        not values. A chunk of 1 is not vmapped; hgeo also takes chunks of 1 if the loss has an
+        operation that can't be vmapped. `"auto"`: as many as gain speed and fit into
+        `memory_budget`.
+      memory_budget: bytes that the temporaries of one chunk may take, by an estimate that errs on
+        the high side; needs `chunk_size="auto"`. Values and gradients that all coordinates share
+        are not counted; they do not grow with the number of coordinates.
+      microbatch_size: examples that are computed together; `None`: the whole batch.
+      precision: of matrix products, as in `jax.default_matmul_precision`; `None`: the precision
+        that is set outside.
+      axis_name: the named axis over which the batch is split. The loss then sees one device's
+        share; only totals, weights and results are summed over the axis.
+      coordinate_axis: a mesh axis of the params or the batch, over which the coordinates of a chunk
+        are split. Choose an axis that does not split the batch: with a small batch, many
+        coordinates then use all devices. `chunk_size` then counts each device's share.
 
     Returns:
       An `OrderedDict` of arrays of shape `(K,)` by layer name, in the order of `coordinates`, in
-      the layer's dtype and in units of the loss over the weight's square. A coordinate outside
-      its layer or a total weight of zero, known only at run time, gives NaN.
+      the layer's dtype and in units of the loss over the weight's square. A traced coordinate
+      outside its layer, or a traced total weight of zero, gives NaN.
 
     Raises:
       ValueError: a loss that is not scalar, params that do not fit the coordinates, an unknown
-        mode, `chunk_size` or `microbatch_size` below 1, a `memory_budget` below one coordinate,
-        no coordinates, a function or kernel in the loss without a second derivative, a
-        `coordinate_axis` that the mesh has not.
+        mode, `chunk_size` or `microbatch_size` below 1, a `memory_budget` too small for one
+        coordinate, no coordinates, a function or kernel in the loss without a second derivative, a
+        `coordinate_axis` that is no axis of the mesh.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean((batch["x"] @ params["kernel"]) ** 2)
@@ -115,24 +116,23 @@ def choose_mode(
     microbatch_size: int | None = None,
     axis_name: str | None = None,
 ) -> ModeChoice:
-    """Tells which mode `sampled_diagonal` takes for a loss, and why; computes nothing.
+    """Tells which mode `sampled_diagonal` takes for a loss, and why.
 
-    Adjoint-weighted forward mode, Σ_k ⟨v̄_k, φ_k''[u̇, u̇]⟩, wherever every equation φ_k on the way
-    from the layers to the loss is covered. Else the first of the other modes that can be traced and
-    lowered:
+    It traces the loss and computes no entries. The mode is adjoint-weighted forward mode,
+    Σ_k ⟨v̄_k, φ_k''[u̇, u̇]⟩, if it covers every equation φ_k between the layers and the loss.
+    Otherwise it is the first of these modes that can be traced and lowered:
 
-    - `"forward_over_reverse"` behind a `custom_vjp` function, whose rule is a reverse one, or a
+    - `"forward_over_reverse"`: for a `custom_vjp` function, which has a reverse rule only, or a
       `custom_jvp` function whose rule is not proved to be its derivative. The proof compares
-      programs, equation by equation; it succeeds where the rule calls the function for its value;
-    - `"forward_over_forward"` behind a `while` loop of unknown length, which has no reverse one;
-    - `"reverse_over_reverse"` behind a `custom_vjp` function whose forward rule calls the function
-      itself: a kernel of attention, a loss. It takes what `"forward_over_reverse"` takes, within a
-      few percent; `python -m experiments.benchmark probes` measures all modes side by side.
+      programs, equation by equation; it succeeds if the rule calls the function for its value;
+    - `"forward_over_forward"`: for a `while` loop of unknown length, which has no reverse rule;
+    - `"reverse_over_reverse"`: for a `custom_vjp` function whose forward rule calls the function
+      itself, such as an attention kernel or a loss. Its time is that of `"forward_over_reverse"`
+      within a few percent; `python -m experiments.benchmark probes` measures all modes.
 
-    An operation that JAX can't vmap (`jax.lax.ragged_dot`, a call to the host) changes no mode, but
-    each coordinate then takes a pass of its own in a `jax.lax.map`; the reason names it. Operations
-    that JAX itself does not define are differentiated and vmapped by themselves to see whether they
-    can be.
+    If JAX can't vmap an operation (`jax.lax.ragged_dot`, a call to the host), the mode stays, but
+    each coordinate takes a separate pass in a `jax.lax.map`; the reason names the operation. hgeo
+    traces the derivatives and the vmap of operations that JAX does not define.
 
     Args:
       loss: as in `sampled_diagonal`.
@@ -141,14 +141,14 @@ def choose_mode(
       coordinates: what `sample_coordinates` gives, indices of shape `(K,)`, or any part of it.
       mode: a mode to check, or `"auto"`.
       microbatch_size: as in `sampled_diagonal`.
-      axis_name: the same; to be called where that axis is bound.
+      axis_name: the same; call the function where that axis is bound.
 
     Returns:
       A `ModeChoice`: the mode's name and the reason.
 
     Raises:
       ValueError: an unknown mode, no coordinates, or a function, operation or kernel in the loss
-        without a second derivative, which is named.
+        without a second derivative; the message names it.
 
     Example:
       >>> loss = lambda params, batch: jnp.mean(jnp.tanh(batch @ params) ** 2)

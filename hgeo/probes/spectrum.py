@@ -1,4 +1,4 @@
-"""The spectrum of one layer's Hessian, or of several layers' together, by Lanczos iterations."""
+"""The spectrum of the Hessian of one layer, or of several treated as one, by Lanczos iterations."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,18 +17,18 @@ PyTree = Any
 
 
 class Spectrum(NamedTuple):
-    """What Lanczos iterations tell of a symmetric matrix of n rows.
+    """Lanczos estimates of the spectrum of a symmetric matrix of n rows.
 
     Attributes:
-      largest: scalar, the largest eigenvalue, from below.
-      smallest: scalar, the smallest (most negative) one, from above.
-      largest_error: scalar; some eigenvalue lies within it of `largest`.
+      largest: scalar, a lower bound of the largest eigenvalue.
+      smallest: scalar, an upper bound of the smallest (most negative) eigenvalue.
+      largest_error: scalar; some eigenvalue lies within this distance of `largest`.
       smallest_error: the same for `smallest`.
       trace: scalar, an unbiased estimate.
-      trace_error: its standard error.
-      nodes: of shape `(num_samples, num_matvecs)`, where the spectral density is supported, for
-        each start vector by itself.
-      weights: the same shape; the share of the n eigenvalues at each node, summing to 1 over the
+      trace_error: scalar, the standard error of `trace`.
+      nodes: of shape `(num_samples, num_matvecs)`: for each start vector, the support of the
+        spectral density.
+      weights: of the same shape: the share of the n eigenvalues at each node; sums to 1 over the
         last axis.
 
     Example:
@@ -66,11 +66,11 @@ def spectrum(
     precision: str | None = "highest",
     axis_name: str | None = None,
 ) -> Spectrum:
-    """Extreme eigenvalues, spectral density and trace of a layer's Hessian.
+    """Estimates extreme eigenvalues, spectral density and trace of a layer's Hessian.
 
-    Stochastic Lanczos quadrature: for each random sign vector v, an orthonormal basis Q of
-    span(v, Hv, ..., H^(m−1) v) with full reorthogonalisation gives T = QᵀHQ, whose eigenvalues θ
-    and squared first components τ are the nodes and weights of a quadrature,
+    It is stochastic Lanczos quadrature. For each random sign vector v, full reorthogonalisation
+    gives an orthonormal basis Q of span(v, Hv, ..., H^(m−1) v), and T = QᵀHQ. The eigenvalues θ of
+    T and its eigenvectors' squared first components τ are the nodes and weights of a quadrature,
 
         (1/n) Σ_k f(λ_k) ≈ mean over v of Σ_m τ_m f(θ_m).
 
@@ -80,19 +80,19 @@ def spectrum(
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.
       batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
-      layer: one of `find_layers`, or a mapping of several, which are taken together, cross blocks
+      layer: a layer of `find_layers`, or a mapping of several, treated as one layer, cross blocks
         included.
-      key: of the start vectors.
-      num_matvecs: m, Hessian-vector products for each start vector; at most n.
-      num_samples: start vectors; at least 2, for the trace's standard error.
-      microbatch_size: examples that are computed together; `None`, the whole batch.
+      key: random key of the start vectors.
+      num_matvecs: m, the number of Hessian-vector products for each start vector; at most n.
+      num_samples: the number of start vectors; at least 2, for the trace's standard error.
+      microbatch_size: examples that are computed together; `None`: the whole batch.
       precision: as in `sampled_diagonal`.
       axis_name: the same.
 
     Returns:
-      A `Spectrum` in the layer's dtype, in units of the loss over the weight's square. It keeps
-      `num_matvecs` vectors of n entries at a time. Values beyond the dtype's range are inf or NaN:
-      take float64 for them (`jax.enable_x64`).
+      A `Spectrum` in the layer's dtype, in units of the loss over the weight's square. The program
+      keeps `num_matvecs` vectors of n entries in memory. Values beyond the dtype's range are inf or
+      NaN: compute those in float64 (`jax.enable_x64`).
 
     Raises:
       ValueError: `num_matvecs` outside 1 to n, `num_samples` below 2, and as `row_dominance`.
@@ -101,8 +101,8 @@ def spectrum(
       >>> loss = lambda params, batch: 0.5 * jnp.sum(batch * params["kernel"] ** 2)
       >>> params, batch = {"kernel": jnp.ones((2, 2))}, jnp.array([[1.0, -2.0], [3.0, 5.0]])
       >>> layer = hgeo.find_layers(params)["kernel"]
-      >>> found = hgeo.spectrum(loss, params, batch, layer, jax.random.key(0), num_matvecs=4)
-      >>> print(found.largest.round(3), found.smallest.round(3))
+      >>> spectrum = hgeo.spectrum(loss, params, batch, layer, jax.random.key(0), num_matvecs=4)
+      >>> print(spectrum.largest.round(3), spectrum.smallest.round(3))
       5.0 -2.0
 
     Reference:
@@ -116,11 +116,11 @@ def spectrum(
     check_whole("num_samples", num_samples)
     if not 1 <= num_matvecs <= layer.size:
         raise ValueError(
-            f"num_matvecs must lie in 1 to {layer.size}, the weights of {layer.name!r}, "
+            f"num_matvecs must lie in 1 to {layer.size}, the number of weights of {layer.name!r}, "
             f"not {num_matvecs}"
         )
     if num_samples < 2:
-        raise ValueError(f"num_samples must be at least 2 for an error bar, not {num_samples}")
+        raise ValueError(f"num_samples must be at least 2 for a standard error, not {num_samples}")
     product = hessian_product(
         *held(loss, params, batch),
         layer,
@@ -143,12 +143,12 @@ def _lanczos_quadrature(
     num_matvecs: int,
     num_samples: int,
 ) -> Spectrum:
-    """The spectrum of a symmetric matrix that is known by its products alone.
+    """The spectrum of a symmetric matrix, from its matrix-vector products.
 
     Args:
       matvec: v -> Hv.
       like: an array of v's shape and dtype.
-      key: of the start vectors.
+      key: random key of the start vectors.
       num_matvecs: products for each start vector.
       num_samples: start vectors.
     """
@@ -157,11 +157,11 @@ def _lanczos_quadrature(
     lanczos = decomp.tridiag_sym(num_matvecs, custom_vjp=False)
 
     def quadrature_from(start):
-        found = lanczos(matvec, start)
-        # A start that H takes to zero ends the iteration at once, in a division of 0 by 0.
+        result = lanczos(matvec, start)
+        # If H maps the start vector to zero, the iteration divides 0 by 0.
         ended = jnp.all(matvec(start) == 0)
-        matrix = jnp.where(ended, 0.0, jnp.asarray(found.J_small))
-        residual = jnp.where(ended, 0.0, jnp.linalg.norm(found.residual))
+        matrix = jnp.where(ended, 0.0, jnp.asarray(result.J_small))
+        residual = jnp.where(ended, 0.0, jnp.linalg.norm(result.residual))
         values, vectors = jnp.linalg.eigh(matrix)
         return values, vectors[0] ** 2, residual * jnp.abs(vectors[-1]), matrix[0, 0]
 

@@ -1,4 +1,4 @@
-"""Estimates of the Hessian diagonal of all layers at once, with their standard errors."""
+"""Stochastic estimates of the Hessian diagonal of all layers, with standard errors."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -23,11 +23,11 @@ METHODS = ("hutchinson", "xdiag")
 
 
 class Estimate(NamedTuple):
-    """An estimate and how far to trust it.
+    """An estimate and its standard error.
 
     Attributes:
       mean: an array of shape `(n,)`.
-      standard_error: of the mean, the same shape.
+      standard_error: of the mean, an array of shape `(n,)`.
 
     Example:
       >>> hgeo.Estimate(jnp.ones(2), jnp.zeros(2)).mean.shape
@@ -52,16 +52,17 @@ def stochastic_diagonal(
     precision: str | None = "highest",
     axis_name: str | None = None,
 ) -> "OrderedDict[str, Estimate]":
-    """An unbiased estimate of each layer's whole Hessian diagonal, and its standard error.
+    """Estimates each layer's whole Hessian diagonal without bias, and its standard error.
 
-    Hutchinson: the mean over random signs v of v ∘ Hv, one Hessian-vector product a sample for all
-    layers together. Where a matrix W enters in one product z = x·W and examples are proved
-    independent, the signs are drawn for each example, position and unit of z,
+    "hutchinson" is the mean of v ∘ Hv over random sign vectors v. A sample takes one Hessian-vector
+    product for all layers together. Where a matrix W enters the loss in one product z = x·W, and
+    examples are proved independent, signs are drawn for each example, position and unit of z,
 
         H[W_iu] ≈ Σ_e (Σ_s x[e,s,i] v[e,s,u]) (Σ_s x[e,s,i] (∂²L/∂z² v)[e,s,u]),
 
-    so that a batch averages the noise. XDiag (matfree's): a low-rank part from the samples and
-    Hutchinson on the rest, each sample left out once; two products a sample.
+    so that the batch averages the noise. "xdiag" (from matfree) is a low-rank approximation from
+    the samples, with Hutchinson's estimate for the remainder, leaving out each sample in turn. A
+    sample takes two products.
 
     Under `jit`, params and batch may lie in shards by any `NamedSharding`.
 
@@ -69,18 +70,19 @@ def stochastic_diagonal(
       loss: `loss(params, batch)` -> scalar, the batch's mean, or `hgeo.Weighted`.
       params: any pytree.
       batch: any pytree; with `microbatch_size`, arrays whose leading axis counts the examples.
-      layers: what `find_layers` gives, or any part of it; none may share weights.
-      key: of the signs.
+      layers: what `find_layers` gives, or any part of it; layers may not share weights.
+      key: random key of the signs.
       num_samples: at least 2, for the standard error.
       method: `"hutchinson"` or `"xdiag"`.
-      microbatch_size: examples that are computed together; `None`, the whole batch.
+      microbatch_size: examples that are computed together; `None`: the whole batch.
       precision: as in `sampled_diagonal`.
       axis_name: the same.
 
     Returns:
       An `OrderedDict` of `Estimate` by layer name, arrays of shape `(layer.size,)` in the order of
-      `layer.ravel(params)`, in the layer's dtype. The standard error is the samples' deviation
-      over √num_samples. R_med of a noisy diagonal is biased: its largest entry is partly noise.
+      `layer.ravel(params)`, in the layer's dtype. The standard error is the samples' standard
+      deviation over √num_samples. R_med of a noisy diagonal is biased: its largest entry is partly
+      noise.
 
     Raises:
       ValueError: `num_samples` below 2, an unknown method, layers that share weights, `"xdiag"` for
@@ -105,7 +107,7 @@ def stochastic_diagonal(
     check_key(key)
     check_layers(layers)
     if num_samples < 2:
-        raise ValueError(f"num_samples must be at least 2 for an error bar, not {num_samples}")
+        raise ValueError(f"num_samples must be at least 2 for a standard error, not {num_samples}")
     joint = together(layers)
     loss, params, batch = held(loss, params, batch)
     options = {
@@ -116,18 +118,18 @@ def stochastic_diagonal(
     if method == "xdiag":
         samples = _xdiag(loss, params, batch, joint, key, num_samples, options)
     else:
-        # An index of the pieces, so that each example has signs of its own.
+        # Numbers the examples, so that the signs differ between pieces of the batch.
         numbered = {"batch": batch, "number": _numbers(batch, microbatch_size)}
         numbered_loss = lambda params, numbered: call_loss(loss, params, numbered["batch"])
 
         def samples_of_piece(total, params, piece):
-            own = jax.random.fold_in(key, piece["number"].ravel()[0])
+            piece_key = jax.random.fold_in(key, piece["number"].ravel()[0])
             if axis_name is not None:
-                own = jax.random.fold_in(own, jax.lax.axis_index(axis_name))
-            return hutchinson_diagonal(total, params, layers, key, own, num_samples)
+                piece_key = jax.random.fold_in(piece_key, jax.lax.axis_index(axis_name))
+            return hutchinson_diagonal(total, params, layers, key, piece_key, num_samples)
 
-        found = averaged(samples_of_piece, numbered_loss, params, numbered, **options)
-        samples = jnp.concatenate([part.astype(joint.dtype) for part in found], axis=1)
+        by_layer = averaged(samples_of_piece, numbered_loss, params, numbered, **options)
+        samples = jnp.concatenate([part.astype(joint.dtype) for part in by_layer], axis=1)
 
     mean = jnp.mean(samples, axis=0)
     error = jnp.std(samples, axis=0, ddof=1) / num_samples**0.5
@@ -146,18 +148,19 @@ def _xdiag(loss, params, batch, layer, key, num_samples, options):
 
     if num_samples > layer.size:
         raise ValueError(
-            f"num_samples must be at most {layer.size}, the number of weights, not {num_samples}"
+            f"method='xdiag' takes a num_samples of at most {layer.size}, the number of weights, "
+            f"not {num_samples}"
         )
     product = hessian_product(loss, params, batch, layer, **options)
     if not product.choice.vmapped:
         raise ValueError(
             f"method='xdiag' vmaps its products, but {product.choice.reason}; "
-            "method='hutchinson' needs no vmap"
+            "take method='hutchinson', which needs no vmap"
         )
     dtype = layer.dtype if jnp.finfo(layer.dtype).bits >= 32 else jnp.float32
     matvec = lambda vector: product.times(vector).astype(dtype)
     signs = stochtrace.sampler_signs(jnp.zeros(layer.size, dtype), num=num_samples)(key)
-    # matfree leans on promotion, which its callers may have forbidden.
+    # matfree relies on promotion, which the user may have restricted.
     with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
         return stochtrace.leave_one_out_xdiag()(matvec, signs)
 

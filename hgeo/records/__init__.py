@@ -1,1 +1,1 @@
-"""What a run writes: rows of CSV files, read back and repaired."""
+"""The records of runs and monitors: rows of CSV files, written whole and repaired when read."""

@@ -1,4 +1,4 @@
-"""The file `geometry.csv` of a loop that is not ours, to which one step after another is added."""
+"""The file `geometry.csv` of a monitor, to which one step after another is added."""
 
 import os
 import warnings
@@ -13,16 +13,16 @@ from hgeo.records.run_records import read_rows, write_rows
 
 
 class GeometryFile:
-    """`geometry.csv` of a folder; it appears whole, or not at all.
+    """`geometry.csv` of a folder, replaced as a whole at each step.
 
-    It is read again before each step is added, so that several loops may take turns in one folder.
+    It is read before each step is added, so several loops may write to one folder in turn.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
         """Takes the folder.
 
         Raises:
-          InputError: its `geometry.csv` has another header, or a line that can't be a row.
+          InputError: its `geometry.csv` has another header or a damaged line.
         """
         if not isinstance(folder, (str, os.PathLike)):
             raise TypeError(f"workdir must be the path of a folder, or None, not {folder!r}")
@@ -31,19 +31,19 @@ class GeometryFile:
         self._known = {_place(row) for row in self.rows()}
 
     def rows(self) -> list[GeometryRow]:
-        """What it holds."""
+        """The rows of the file."""
         rows, half = read_rows(self._path, GeometryRow)
         if half is not None:
             warnings.warn(
-                f"{self._path} ended in half a line, {half!r}; it is left out", stacklevel=4
+                f"{self._path} ended in half a line, {half!r}; hgeo drops it", stacklevel=4
             )
         return rows
 
     def replace(self, rows: Sequence[GeometryRow]) -> None:
-        """Adds the rows of a step of one optimizer and repeat, in the place of those it has.
+        """Adds the rows of a step of one optimizer and repeat; replaces rows of the same step.
 
         Raises:
-          InputError: another one has meanwhile written such a step under the same name.
+          InputError: another monitor has meanwhile written the same step, name and repeat.
         """
         new, there = {_place(row) for row in rows}, self.rows()
         others = new & {_place(row) for row in there} - self._known
@@ -51,7 +51,7 @@ class GeometryFile:
             name, repeat, step = min(others)
             raise InputError(
                 f"{self._path} has rows of step {step}, name {name!r}, repeat {repeat} of another "
-                "monitor that is running: give each monitor a name or a repeat of its own"
+                "monitor that is running: give each monitor a different name or repeat"
             )
         self._known |= new
         kept = [row for row in there if _place(row) not in new]
@@ -60,7 +60,7 @@ class GeometryFile:
 
 
 def check_folder(argument: str, folder: str | os.PathLike[str]) -> None:
-    """Raises an InputError if a file is where a folder is to be."""
+    """Raises an InputError if a folder or one of its parents is a file."""
     path = epath.Path(folder)
     for part in (path, *path.parents):
         if part.exists():

@@ -1,16 +1,16 @@
-"""The rows of the records: what one line of each CSV file says; a step keeps its latest rows."""
+"""The rows of the records: the columns of each CSV file."""
 
 import dataclasses
 from collections.abc import Iterable
 
-# Prefixes of the counts of Hessian entries, which are finite as a rule. What others count need not
-# be: r_diag of a dead unit, what an optimizer makes of the Hessian (Lion has no P).
+# Prefixes of the counts of Hessian entries, which should be finite. Other counts are of values that
+# may be inf or NaN: r_diag of a dead unit, the preconditioned Hessian of an optimizer without P.
 OF_HESSIAN = ("", "full_", "gauss_newton_", "fisher_", "spectrum_", "eigenvalues_")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LossRow:
-    """The loss of the parameters after `step` updates, on the minibatch of the next update."""
+    """The loss of the params after `step` updates, on the minibatch of the next update."""
 
     optimizer: str
     repeat: int
@@ -59,10 +59,10 @@ class ProbeLossRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NotFiniteRow:
-    """The first update of a run with an inf or a NaN, which is its last one.
+    """The first update of a run with an inf or a NaN, at which the run stops.
 
     `quantity` is `"loss"`, `"gradient"`, `"optimizer state mu"` (or another moment), `"weights"` or
-    `"running statistics"`; `layer` is the first array in which it was seen, also beside a loss.
+    `"running statistics"`; `layer` is the first array with an inf or a NaN, also for a loss.
     """
 
     optimizer: str
@@ -75,11 +75,12 @@ class NotFiniteRow:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class IterateRow:
-    """An iterate that was looked for by its loss.
+    """The iterate of a run with a given loss.
 
-    `purpose` is `"start"` (where the run goes on from another) or `"same_loss"`. `step` is the
-    first whose loss is at most `target`; −1 where there is none, and `loss` then the lowest. The
-    loss is the smoothed training loss or that of the probe's batch, as the config has it.
+    `purpose` is `"start"` (the start of a run at another run's iterate) or `"same_loss"`. `step` is
+    the first step whose loss is at most `target`. If there is none, `step` is −1 and `loss` is the
+    lowest. The config decides whether the loss is the smoothed training loss or that of the probe's
+    batch.
     """
 
     optimizer: str
@@ -91,12 +92,12 @@ class IterateRow:
 
 
 def entries_not_finite(rows: Iterable[GeometryRow]) -> list[tuple[int, str, int, int]]:
-    """(step, layer, how many, of how many) wherever Hessian entries of one step were not finite."""
+    """(step, layer, number, total) of each layer with Hessian entries that are not finite."""
     counts = {(row.layer, row.statistic): row for row in rows}
-    found = []
+    entries = []
     for (layer, statistic), row in counts.items():
         prefix = statistic.removesuffix("num_nonfinite")
         if prefix in OF_HESSIAN and prefix != statistic and row.value > 0:
             total = counts[layer, f"{prefix}num_entries"]
-            found.append((row.step, layer, int(row.value), int(total.value)))
-    return found
+            entries.append((row.step, layer, int(row.value), int(total.value)))
+    return entries

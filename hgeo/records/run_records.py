@@ -1,8 +1,8 @@
-"""Records: losses and statistics of the runs of a work folder, as CSV files.
+"""Losses and statistics of the runs of a work folder, as CSV files.
 
-Each run (an optimizer and a repeat) writes its own files, whole and atomically at each event; the
-work folder's `losses.csv`, `geometry.csv`, `evaluation.csv` and `iterates.csv` are these put
-together.
+Each run (an optimizer and a repeat) has its files, which are replaced atomically at each event. The
+work folder's `losses.csv`, `geometry.csv`, `evaluation.csv` and `iterates.csv` join those of all
+runs.
 """
 
 import csv
@@ -28,28 +28,28 @@ from hgeo.records.rows import (
     entries_not_finite,
 )
 
-# What one line of each kind of measurement says.
+# The row type of each kind of measurement.
 MEASURED_ROWS = {"probe": GeometryRow, "evaluation": EvaluationRow, "loss": ProbeLossRow}
 
 
 class RunRecords:
-    """What one run has recorded; rows are kept by step, so that a step done again replaces its own.
+    """The records of one run by step; a repeated step replaces its rows.
 
     Attributes:
       losses: `LossRow`s by step.
       geometry: `GeometryRow`s by step.
       evaluation: `EvaluationRow`s by step.
-      probe_losses: `ProbeLossRow`s by step, one each.
+      probe_losses: `ProbeLossRow`s by step, one for each step.
       not_finite: `NotFiniteRow`s by step.
       iterates: `IterateRow`s by purpose and target.
-      repairs: lines about files whose end was lost; what they lack is to be done again.
+      repairs: messages about files whose end is lost; the run repeats what is missing.
     """
 
     def __init__(self, folder: epath.PathLike):
-        """Reads what `folder` already holds.
+        """Reads the files in `folder`.
 
         Raises:
-          InputError: a file with a line that can't be one of its rows.
+          InputError: a file has another header or a damaged line.
         """
         self.folder = epath.Path(folder)
         self.repairs: list[str] = []
@@ -70,7 +70,7 @@ class RunRecords:
 
     @property
     def diverged_at(self) -> int | None:
-        """The step of the first update that isn't finite, or whose loss isn't; `None` for none."""
+        """The first step with an update or loss that is not finite; `None` if there is none."""
         steps = [row.step for row in self.losses.values() if not math.isfinite(row.loss)]
         return min([*steps, *self.not_finite], default=None)
 
@@ -88,14 +88,14 @@ class RunRecords:
 
     @property
     def not_finite_entries(self) -> list[tuple[int, str, int, int]]:
-        """(step, layer, how many, of how many) wherever Hessian entries were not finite."""
+        """(step, layer, number, total) of each layer with Hessian entries that are not finite."""
         return sorted(
-            found for rows in self.geometry.values() for found in entries_not_finite(rows)
+            entries for rows in self.geometry.values() for entries in entries_not_finite(rows)
         )
 
     @property
     def is_finite(self) -> bool:
-        """Whether neither training nor a Hessian entry came to an inf or a NaN."""
+        """Whether training and all Hessian entries are finite."""
         return self.diverged_at is None and not self.not_finite_entries
 
     def measured(self, kind: str) -> dict[int, list[Any]]:
@@ -124,7 +124,7 @@ class RunRecords:
         return [row for step in sorted(self.probe_losses) for row in self.probe_losses[step]]
 
     def write(self) -> None:
-        """Writes all files; some of them only where they have rows."""
+        """Writes all files; `probe_losses` and `not_finite` only if they have rows."""
         always: dict[str, tuple[type, Iterable[Any]]] = {
             "losses": (LossRow, self.loss_rows()),
             "geometry": (GeometryRow, self.geometry_rows()),
@@ -140,31 +140,30 @@ class RunRecords:
             write_rows(self.folder / f"{name}.csv", kind, rows)
 
     def write_arrays(self, step: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Writes the arrays behind the statistics of a step, as `arrays/STEP.npz`, whole."""
+        """Writes the arrays behind the statistics of a step to `arrays/STEP.npz`, atomically."""
         buffer = io.BytesIO()
         named: dict[str, Any] = {name.replace("/", "."): a for name, a in arrays.items()}
         np.savez_compressed(buffer, **named)
         write_bytes(self.folder / "arrays" / f"{step}.npz", buffer.getvalue())
 
     def read_arrays(self, step: int) -> dict[str, np.ndarray]:
-        """The arrays of a step by `layer.name`, with dots in the place of slashes."""
+        """The arrays of a step by `layer.name`, with dots for the slashes of the layer."""
         content = (self.folder / "arrays" / f"{step}.npz").read_bytes()
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return dict(arrays)
 
     def _read(self, name: str, kind: type) -> list[Any]:
-        """The rows of a file; a last line without its end is left out, and noted."""
+        """The rows of a file; half a line at its end is dropped and noted in `repairs`."""
         path = self.folder / f"{name}.csv"
         rows, half = read_rows(path, kind)
         if half is not None:
             self.repairs.append(
-                f"{path} ended in half a line, {half!r}; it is left out, and what it said is done "
-                "again"
+                f"{path} ended in half a line, {half!r}; hgeo drops it and repeats what it held"
             )
         return rows
 
     def _whole_steps(self, name: str, kind: type) -> dict[int, list[Any]]:
-        """Rows by step, without a last step that has lost some of its rows."""
+        """Rows by step, without the last step if some of its rows are lost."""
         known, found = len(self.repairs), _by_step(self._read(name, kind))
         last = max(found, default=None)
         most = max(map(len, found.values()), default=0)
@@ -172,22 +171,22 @@ class RunRecords:
             if len(found[last]) < most and len(self.repairs) == known:
                 self.repairs.append(
                     f"{self.folder / name}.csv has {len(found[last])} rows of step {last} and "
-                    f"{most} of others; the step is done again"
+                    f"{most} of other steps; hgeo repeats the step"
                 )
             del found[last]
         return found
 
 
 def write_text(path: epath.Path, text: str) -> None:
-    """Writes a file whole: it appears under its name complete or not at all.
+    """Writes a file atomically: under its name there is the old or the new text, never a part.
 
-    Of several processes the first one writes.
+    Of several processes only the first writes.
     """
     write_bytes(path, text.encode())
 
 
 def write_bytes(path: epath.Path, content: bytes) -> None:
-    """As `write_text`, of bytes."""
+    """As `write_text`, for bytes."""
     if jax.process_index() > 0:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,17 +196,17 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             if "://" not in str(path):
-                os.fsync(file.fileno())  # or a machine that stops could leave an empty file
+                os.fsync(file.fileno())  # else a crash could leave an empty file
         temporary.replace(path)
     except OSError as error:
         raise InputError(
-            f"{path} can't be written: {error}; what it held before is still there, and the same "
-            "command goes on once there is room"
+            f"{path} can't be written: {error}; its old content is unchanged. Make room, and run "
+            "the same command to continue"
         ) from error
 
 
 def write_rows(path: epath.Path, kind: type, rows: Iterable[Any]) -> None:
-    """Writes dataclass rows as CSV under a header of the fields' names."""
+    """Writes dataclass rows as CSV, with the fields' names as header."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     fields = [field.name for field in dataclasses.fields(kind)]
@@ -218,22 +217,22 @@ def write_rows(path: epath.Path, kind: type, rows: Iterable[Any]) -> None:
 
 
 def _by_step(rows: Iterable[Any]) -> dict[int, list[Any]]:
-    found = {}
+    by_step = {}
     for row in rows:
-        found.setdefault(row.step, []).append(row)
-    return found
+        by_step.setdefault(row.step, []).append(row)
+    return by_step
 
 
 def read_rows(path: epath.Path, kind: type) -> tuple[list[Any], str | None]:
-    """The rows of a CSV file, and the text of a last line that has no end; `None` for whole files.
+    """The rows of a CSV file, and half a line at its end; `None` if the last line is whole.
 
     Raises:
-      InputError: another header, or a line that can't be a row, named with its number.
+      InputError: another header, or a damaged line; the message has its number.
     """
     if not path.exists():
         return [], None
     types: dict[str, Any] = {field.name: field.type for field in dataclasses.fields(kind)}
-    # Bytes that are no text become characters that fit no column.
+    # Bytes that are not text become characters that fit no column.
     whole, end, half = path.read_bytes().decode(errors="replace").rpartition("\n")
     lines = whole.split("\n") if end else []
     rows = []
@@ -247,12 +246,12 @@ def read_rows(path: epath.Path, kind: type) -> tuple[list[Any], str | None]:
                 rows.append(kind(**{name: read(cell) for (name, read), cell in values}))
         except (ValueError, csv.Error) as error:
             raise InputError(
-                f"{path}, line {number} is damaged: {line[:200]!r} ({error}). Put it right, or "
-                "remove the file to have all of it done again"
+                f"{path}, line {number} is damaged: {line[:200]!r} ({error}). Correct the line, or "
+                "remove the file to repeat all that it holds"
             ) from error
     return rows, half if half or not lines else None
 
 
 def _text(value: Any) -> str:
-    # Nine significant digits give back every float32.
+    # Nine significant digits determine every float32.
     return f"{value:.9g}" if isinstance(value, (float, np.floating)) else str(value)

@@ -1,4 +1,4 @@
-"""Colours of values: light enough for black text, in an order that colour-blind readers see too."""
+"""Colours of values: light enough for black text, and safe for colour-blind readers."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
-# Ends of the scales: shares of the values that are no farther out. One layer of 1e8 would else
-# leave a single colour to all the others.
+# The scales end at these quantiles. Otherwise one layer of 1e8 would leave a single colour for all
+# other layers.
 INNER = (0.05, 0.95)
 
 
@@ -15,9 +15,9 @@ class Scale:
     """Colours for values, sequential, or diverging from a middle.
 
     Attributes:
-      low: the value of the first colour; those below have it too.
-      high: the value of the last.
-      is_logarithmic: whether ratios rather than differences are seen.
+      low: the value of the first colour, which smaller values share.
+      high: the value of the last colour, which larger values share.
+      is_logarithmic: whether equal ratios, not differences, are equally far apart.
     """
 
     def __init__(self, values: Sequence[float], is_logarithmic: bool, is_diverging: bool):

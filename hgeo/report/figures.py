@@ -17,14 +17,14 @@ from hgeo.records.run_records import RunRecords
 from hgeo.report.tables import StatisticTable
 from hgeo.report.text_table import shorten
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; markers repeat the distinction.
+# Okabe and Ito's colours are safe for colour-blind readers; markers repeat the distinction.
 COLORS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 STYLE = {"linewidth": 1.6, "markersize": 5}
 
 
 def loss_curves(records: Sequence[RunRecords], optimizers: Sequence[str]) -> Figure:
-    """Training loss against step, smoothed, every repeat a line; a cross marks divergence."""
+    """Smoothed training loss against step, a line a repeat; a cross marks divergence."""
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.add_subplot()
     _draw_losses(axes, records, optimizers)
@@ -71,12 +71,12 @@ def r_med_by_layer(records: Sequence[RunRecords], optimizers: Sequence[str]) -> 
 def loss_and_r_med(
     records: Sequence[RunRecords], optimizers: Sequence[str], layer_number: int | None = None
 ) -> Figure:
-    """Loss, and R_med's median over the layers and that of one layer, on one axis of steps.
+    """Loss above; below it R_med of a layer and its median over the layers, on one axis of steps.
 
     Args:
       records: of all runs.
-      optimizers: a colour each, in this order.
-      layer_number: the one layer; by default that of the largest finite R_med at any step.
+      optimizers: in the order of the colours.
+      layer_number: the layer; by default that of the largest finite R_med at any step.
 
     Raises:
       ValueError: no R_med of that layer was recorded.
@@ -204,7 +204,7 @@ def smooth(steps: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def svg(figure: Figure) -> bytes:
-    """The figure as an SVG file's content, the same for the same figure."""
+    """The figure as an SVG file's content; equal figures give equal content."""
     buffer = io.BytesIO()
     with rc_context({"svg.hashsalt": "hgeo"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -237,10 +237,10 @@ def _draw_over_steps(
 ) -> int:
     """Mean over the repeats of what `at` gives of a step, a bar from the smallest to the largest.
 
-    A standard deviation would often reach below zero, which a log scale has no place for.
+    A standard deviation would often reach below zero, which a log scale cannot show.
 
     Returns:
-      At how many steps it is not finite in some repeat: they are marked at the top edge.
+      The number of steps at which a repeat is not finite; the figure marks them at the top edge.
     """
     found = [(step, values) for step in steps if len(values := at(step))]
     finite = [(s, v.mean(), v.min(), v.max()) for s, v in found if np.isfinite(v).all()]
@@ -300,5 +300,5 @@ def _label(name: str, records: Iterable[RunRecords]) -> str:
 
 
 def _leading(value: float) -> bool:
-    """Whether a minor tick's leading digit is worth a label."""
+    """Whether a minor tick's leading digit gets a label."""
     return f"{value:e}"[0] in "25"

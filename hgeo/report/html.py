@@ -12,10 +12,10 @@ from typing import Any
 from hgeo.report.figures import Image
 from hgeo.report.text_table import Table
 
-# Whatever a name may hold, and whatever the browser: nothing is fetched, sent or framed.
+# The page fetches, sends and frames nothing, even if a name holds markup.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
-# Figures wider than this, in inches, take the page's width, and are scrolled on a narrow screen.
+# Figures wider than this, in inches, take the page's width and scroll on a narrow screen.
 WIDE = 8.0
 
 # Every page sorts tables and saves figures.
@@ -25,7 +25,7 @@ _NUMBER = re.compile(r"[-−+]?(\d[\d,]*\.?\d*(e[-+]?\d+)?|inf|nan)\b.{0,20}|–
 
 
 def resource(name: str, package: str = "hgeo.report.assets") -> str:
-    """The text of a style sheet or script that lies beside the code."""
+    """The text of a style sheet or script in `assets/`."""
     return (importlib.resources.files(package) / name).read_text()
 
 
@@ -35,7 +35,7 @@ def document(title: str, body: Sequence[str], scripts: Sequence[str] = ()) -> st
     Args:
       title: plain text.
       body: HTML, under the title.
-      scripts: JavaScript, run in this order after what every page has.
+      scripts: JavaScript, run in this order after the scripts of every page.
     """
     parts = [*map(resource, SCRIPTS), *scripts]
     head = [
@@ -52,7 +52,7 @@ def document(title: str, body: Sequence[str], scripts: Sequence[str] = ()) -> st
 
 
 def html_table(table: Table) -> str:
-    """A table under its title; rows at its end without a number stay below when it is sorted."""
+    """A table under its title; sorting leaves last rows without a number at the end."""
     rows = list(table.rows)
     below: list[list[str]] = []
     while len(rows) > 1 and not rows[-1][0]:
@@ -92,7 +92,7 @@ def html_table(table: Table) -> str:
 def html_figure(name: str, alt: str, image: Image) -> str:
     """A figure with links that save it as `NAME.svg` and `NAME.png`.
 
-    The page's script gives the first link what the image shows, so that it is in the page once.
+    The page's script gives the first link the image's content, so that the page holds it once.
     """
     shown = "data:image/svg+xml;base64," + base64.b64encode(image.svg).decode()
     saved = "data:image/png;base64," + base64.b64encode(image.png).decode()
@@ -106,7 +106,7 @@ def html_figure(name: str, alt: str, image: Image) -> str:
 
 
 def html_details(summary: str, text: str) -> str:
-    """Text as it is, folded away under its summary."""
+    """Preformatted text, folded under its summary."""
     return (
         f"<details><summary>{html.escape(summary)}</summary>"
         f"<pre>{html.escape(text)}</pre></details>"
@@ -114,7 +114,7 @@ def html_details(summary: str, text: str) -> str:
 
 
 def embedded_json(identifier: str, value: Any) -> str:
-    """Data for the page's scripts; no text in it can end the element or be taken for markup."""
+    """Data for the page's scripts, escaped so that no text ends the element or acts as markup."""
     text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -122,7 +122,7 @@ def embedded_json(identifier: str, value: Any) -> str:
 
 
 def breakable(name: str) -> str:
-    """A name in HTML; a long one goes on in a new line, after one of its slashes."""
+    """A name in HTML; a long name breaks after a slash."""
     return f'<span class="name">{html.escape(name).replace("/", "/<wbr>")}</span>'
 
 

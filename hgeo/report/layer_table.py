@@ -6,12 +6,12 @@ from hgeo.records.rows import GeometryRow, entries_not_finite
 from hgeo.report.tables import format_number
 from hgeo.report.text_table import Table
 
-# What stands in the notes, or in the CSV file alone.
+# Statistics that the notes or only the CSV file show.
 _COUNTS = ("num_entries", "num_zero", "num_nonfinite")
 
 
 def layer_table(rows: Sequence[GeometryRow], title: str) -> Table:
-    """All values of the rows of one step but for the numbers of entries."""
+    """All values of the rows of one step except the numbers of entries."""
     layers = {row.layer_number: row.layer for row in rows}
     values = {(row.statistic, row.layer_number): row.value for row in rows}
     names = dict.fromkeys(row.statistic for row in rows)

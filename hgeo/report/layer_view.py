@@ -1,7 +1,7 @@
 """The view of a network layer by layer: every recorded statistic at every step, as data and HTML.
 
-The page shows one statistic at one step as a table, whose script fills it with another one, and
-draws a chosen layer over the steps.
+The page shows a statistic at a step as a table. Its script changes statistic and step, and draws a
+chosen layer over the steps.
 """
 
 import html
@@ -19,7 +19,7 @@ from hgeo.report.tables import STATISTIC, TITLES, StatisticTable, format_number,
 
 MEDIAN = "median over the layers"
 
-# Points of a loss curve that the page draws: what a screen can show.
+# The most points of a loss curve: what a screen can show.
 POINTS = 200
 
 Cell = tuple[float | str, str, str]
@@ -32,8 +32,8 @@ def layer_view(
 
     Args:
       records: of all runs.
-      optimizers: a column each, in this order.
-      pairs: a column of ratios each, the first over the second.
+      optimizers: of the columns, in order.
+      pairs: of the columns of ratios, the first over the second.
 
     Returns:
       `layers`, `columns`, `statistics` and `losses`. A statistic's `cells` are by step, layer (the
@@ -61,7 +61,7 @@ def layer_view(
 
 
 def html_layer_view(view: dict[str, Any]) -> str:
-    """The view in HTML: R_med at the last step, and what the page's script makes of it."""
+    """The view in HTML: R_med at the last step, and the data for the page's script."""
     statistics = view["statistics"]
     if not statistics:
         return "<p>No statistic of a layer has been recorded.</p>"
@@ -182,7 +182,7 @@ def _legend(title: str, scale: Scale) -> dict[str, Any]:
 
 
 def _loss(run: RunRecords, optimizers: Sequence[str]) -> list[dict[str, Any]]:
-    """A run's smoothed loss at `POINTS` steps or fewer; none where it has none."""
+    """A run's smoothed loss at `POINTS` steps or fewer; empty without losses."""
     steps, losses = smooth(*loss_curve(run))
     if not len(losses):
         return []

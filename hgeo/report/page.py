@@ -1,4 +1,4 @@
-"""report.html of an experiment."""
+"""The page report.html of an experiment."""
 
 import html
 import json
@@ -51,7 +51,7 @@ def experiment_page(
       records: of its runs.
       tables: in their order.
       images: the figures in `ALTS`.
-      command: that gives the page again; empty for none.
+      command: the command that makes the page; empty for none.
     """
     title = f"{summary.workload}: {', '.join(label(name) for name in summary.optimizers)}"
     view = layer_view(records, summary.optimizers, summary.compared_pairs)

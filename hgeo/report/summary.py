@@ -1,4 +1,4 @@
-"""What a report says of the experiment whose records it shows."""
+"""The facts of an experiment that a report needs besides its records."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -7,15 +7,15 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentSummary:
-    """What a report needs to know besides the records.
+    """The facts of an experiment that a report needs besides its records.
 
     Attributes:
       workload: its name.
       optimizers: the runs' names, in order.
-      compared_pairs: those whose R_med stand side by side.
+      compared_pairs: runs whose R_med stand side by side.
       probe_steps: the steps that the tables show.
       repeats: of each run.
-      settings: all of them, to be looked up.
+      settings: all keys of the config.
     """
 
     workload: str

@@ -10,10 +10,10 @@ from hgeo.report.text_table import WIDTH, Table
 
 STATISTIC = "r_med"
 
-# Longer names than this are shortened in a terminal, rather than take the place of a column.
+# The terminal shortens longer names, to leave room for columns.
 LONG_NAME = 48
 
-# What is tabulated where it was recorded; False: a ratio of two would mean nothing.
+# Statistics that get a table if they were recorded; False: a ratio of two values has no meaning.
 TITLES = {
     "r_med": ("R_med", True),
     "r_diag_mean": ("mean r_diag", True),
@@ -95,9 +95,9 @@ def compare(
 ) -> list[Table]:
     """Tables of a statistic for two optimizers and of the first's over the second's, step by step.
 
-    Means over the repeats, with the standard deviation in brackets where there are several; the
-    ratio is that of each repeat. A step at which both have the same numbers (the common start) has
-    one column. As many tables as it takes for none to be wider than `width`.
+    Means over the repeats, with the standard deviation in brackets if there are several; the ratio
+    is the mean of each repeat's. A step at which both have the same numbers (the common start) has
+    one column. Columns are divided into tables that are at most `width` wide.
     """
     measured = StatisticTable(records, statistic)
     if not measured.layers:
@@ -116,9 +116,9 @@ def compare_at_losses(
     losses: Iterable[float],
     width: float = WIDTH,
 ) -> list[Table]:
-    """The same tables where both first came down to each of the given training losses.
+    """The same tables at the first steps at which both reach each of the given training losses.
 
-    The row `loss` holds those of the probe batch, and tells how far they still differ.
+    The row `loss` holds the losses of the probe batch, which can differ.
     """
     measured = StatisticTable(records)
     if not measured.layers:
@@ -154,7 +154,7 @@ def _laid_out(
     width: float,
     notes: Sequence[str] = (),
 ) -> list[Table]:
-    """Groups of columns in as many tables as fit `width`, the layers' names before each."""
+    """Groups of columns divided into tables that fit `width`, each with the layers' names."""
     names = [[str(n), name.removesuffix("/kernel")] for n, name in measured.layers.items()]
     names = [["#", "layer"], *names, ["", "loss"], ["", "step"], ["", "layers with ratio > 1"]]
     tables = []
@@ -174,7 +174,7 @@ def _laid_out(
 
 
 def held_out(records: Sequence[RunRecords]) -> list[Table]:
-    """A table of the held-out metrics, means over the repeats; none where nothing was evaluated."""
+    """A table of the held-out metrics, means over the repeats; none without evaluations."""
     values: dict[tuple[int, str, str], list[float]] = {}
     for run in records:
         for row in run.evaluation_rows():
@@ -191,7 +191,7 @@ def held_out(records: Sequence[RunRecords]) -> list[Table]:
 
 
 def divergence_notes(records: Iterable[RunRecords]) -> list[str]:
-    """A line for each run that diverged, and for each whose Hessian was not finite somewhere."""
+    """A line for each run that diverged or has a Hessian entry that is not finite."""
     notes = []
     for run in records:
         if run.diverged_at is not None:

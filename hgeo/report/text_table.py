@@ -1,4 +1,4 @@
-"""A table as text: in Markdown, and for a terminal, whatever its cells hold."""
+"""A table as text: in Markdown, and for a terminal."""
 
 import dataclasses
 import textwrap
@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 WIDTH = 100
 
-# The longest that a cell stays where a table would be too wide: of the first column, of the names
-# in the second, and of the others. A row's start and any one other cell fit `WIDTH`.
+# The longest cells of a table that is too wide: of the first column, of the names in the second,
+# and of the others. The first two cells and any other cell of a row fit `WIDTH`.
 FIRST, NAME = 20, 32
 OTHER = WIDTH - FIRST - NAME - 2
 
@@ -23,8 +23,8 @@ class Table:
       header: names of the columns.
       rows: their cells; the first two columns are a number and a name.
       notes: lines to be read with it.
-      groups: what each column belongs to together with its neighbours, "" for nothing; of no
-        columns where there are no groups. The header says it before a colon, once a group.
+      groups: the group of each column, "" for none; empty where there are no groups. The header
+        has a group's name before a colon, once.
     """
 
     title: str
@@ -53,8 +53,8 @@ class Table:
 def _lay_out(table: Table) -> str:
     """The lines of a table, none longer than `WIDTH`.
 
-    Names are shortened in the middle first; where that is not enough, the columns after the second
-    go on in further blocks, each with the first two before it.
+    Names are shortened in the middle first. If that is not enough, the columns after the second are
+    divided into blocks, each with the first two columns.
     """
     cells = [table.header, *table.rows]
     spare = WIDTH - _total(cells) + max(len(row[1]) for row in cells)
@@ -83,7 +83,7 @@ def shorten(text: str, length: int) -> str:
 
 
 def _blocks(cells: list[list[str]]) -> list[tuple[int, list[list[str]]]]:
-    """The columns in as few blocks as fit, each behind the first two and with its first's index."""
+    """The columns in as few blocks as fit, each with the first two and its first column's index."""
     last = len(cells[0])
     blocks, first = [], 2
     for end in range(3, last + 1):

@@ -1,4 +1,4 @@
-"""What a work folder's report consists of, written at the end of its runs."""
+"""Writes a work folder's report at the end of its runs."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -42,9 +42,9 @@ def write_report(
       records: of its runs.
       folder: where the files go.
       console: where the tables go.
-      losses: those at which runs are compared.
-      command: that gives this report again; empty where there is none.
-      more: figures before its own, by a name that the page knows.
+      losses: at which runs are compared.
+      command: the command that makes the report; empty for none.
+      more: further figures, which come first, by a name that the page knows.
     """
     write_rows(folder / "losses.csv", LossRow, (r for run in records for r in run.loss_rows()))
     rows = (row for run in records for row in run.geometry_rows())
@@ -81,7 +81,7 @@ def write_report(
 def _tables(
     summary: ExperimentSummary, records: Sequence[RunRecords], losses: Sequence[float], width: float
 ) -> list[Table]:
-    """R_med first, at the probe's steps and at equal losses, then what else was recorded."""
+    """R_med first, at the probe's steps and at equal losses, then the other statistics."""
     tables = []
     for pair in summary.compared_pairs:
         tables += compare(records, pair, summary.probe_steps, width=width)

@@ -5,8 +5,8 @@ along a direction e of the weights reads
 
     eᵀHe = Σ_k ⟨ v̄_k , φ_k''[u̇, u̇] ⟩,   v̄_k = ∂L/∂u_k,   u̇ = the forward tangent along e,
 
-over the equations φ_k that are not linear in what moves. Values and adjoints are the same for
-every coordinate of every layer, and are computed once.
+over the equations φ_k that are not linear in the inputs that depend on the weights. Values and
+adjoints are the same for every coordinate of every layer, and are computed once.
 """
 
 import functools
@@ -40,9 +40,10 @@ Total = Callable[[PyTree], jax.Array]
 Tangents = dict[int, jax.Array]
 ShareSegments = bool | Literal["auto"]
 
-# One loop for all layers, each segment compiled once, is worth its decisions where the equations to
-# compile are then so many times fewer. On a CPU it runs longer, which with more points than these
-# costs as much as is saved; elsewhere compiling is nearly all that a probe takes.
+# One loop for all layers compiles each segment once, and branches at each cut point. It pays where
+# it divides the number of equations to compile by at least this factor. On a CPU the loop runs
+# longer, and above this number of points the longer run costs more than the compilation saves. On
+# other backends compilation takes most of a probe's time.
 MIN_PROGRAM_REDUCTION = 2.0
 MAX_SHARED_POINTS_ON_CPU = 64
 
@@ -50,9 +51,9 @@ MAX_SHARED_POINTS_ON_CPU = 64
 class AdjointWeighted(QuadraticForms):
     """vᵀHv by one forward tangent sweep a direction, weighted by adjoints computed once.
 
-    Each layer's sweep is made of segments (`Segments`): one of its own, from its leaves to the
-    first cut point at which its tangents are dense, and from there those of all layers whose
-    tangents arrive there.
+    Each layer's sweep is a chain of segments (`Segments`). Its first segment runs from its leaves
+    to the first cut point at which its tangents are dense. The later segments are shared by all
+    layers whose tangents pass through the same cut point.
 
     Reference:
       The second-order chain rule; Gower and Mello, A new framework for the computation of Hessians
@@ -74,10 +75,10 @@ class AdjointWeighted(QuadraticForms):
           total: the sum of the losses of some examples.
           params: its argument.
           probe_points: by layer.
-          share_segments: whether `at_all_points` takes all layers in one loop, in which each
-            segment is compiled once; "auto", where that pays. With `True`, cut points lie as close
-            as they can.
-          batch_axes: the mesh axes over which the batch is split, where that is known.
+          share_segments: whether `at_all_points` computes all layers in one loop, in which each
+            segment is compiled once; "auto": if its estimated time is lower. `True` also uses every
+            possible cut point.
+          batch_axes: the mesh axes over which the batch is split; `None` if unknown.
         """
         super().__init__(
             {name: functools.partial(self._at, name) for name in probe_points}, probe_points
@@ -122,7 +123,7 @@ class AdjointWeighted(QuadraticForms):
         return values, {variable: self._own(variable, x) for variable, x in adjoints.items()}
 
     def _plan_segments(self, context: SweepContext, segments: Segments) -> None:
-        """Plans each layer's first segment, and those from all cut points that are arrived at."""
+        """Plans each layer's first segment, and the segments from the cut points behind it."""
 
         def plan(sources, start, end):
             targets = end.variables if end else ()
@@ -182,14 +183,14 @@ class AdjointWeighted(QuadraticForms):
         return is_short and separate >= MIN_PROGRAM_REDUCTION * shared
 
     def _own(self, variable: int, adjoint: jax.Array) -> jax.Array:
-        # What the devices have in common (after a collective) would be summed over them again.
+        # Behind a collective, all devices hold the same value: summing over them counts it again.
         axes = varying_axes(self._avals[self._output])
         shared = axes - varying_axes(self._avals[variable])
         devices = math.prod(jax.lax.axis_size(axis) for axis in shared)
         return adjoint / devices if devices > 1 else adjoint
 
     def _cut_points(self, name: str) -> Iterator[CutPoint]:
-        """The cut points on a layer's way, in order."""
+        """The cut points that a layer's tangents pass, in order."""
         point = self._first[name][1]
         while point is not None:
             yield point
@@ -214,7 +215,7 @@ class AdjointWeighted(QuadraticForms):
         return not sparse
 
     def _first_segment(self, name: str, point: jax.Array) -> tuple[jax.Array, Tangents]:
-        """A layer's own segment: its part of vᵀHv, and the tangents where it ends."""
+        """A layer's first segment: its part of vᵀHv, and the tangents at its end."""
         return self._alike(*run_sweep(self._first[name][0], self._begin(name, point)))
 
     def _next_segment(self, start: CutPoint, value: jax.Array, tangents: Tangents):
@@ -224,7 +225,7 @@ class AdjointWeighted(QuadraticForms):
         return value + more, ends
 
     def _alike(self, value: Any, tangents: Mapping[int, Tangent]) -> tuple[jax.Array, Tangents]:
-        """Value and tangents with the dtypes and placements that all segments to a point have."""
+        """Value and tangents, cast to the dtypes and device axes common to all segments."""
         dtype = widest(jnp.float32, *[layer.dtype for layer in self._layers.values()])
         zero = jnp.zeros_like(self._leaves[0].ravel()[0]).astype(dtype)
         ends = {v: _varying_as(self._avals[v], dense(t)) for v, t in tangents.items()}
@@ -254,6 +255,6 @@ def _zeros(aval):
 
 
 def _varying_as(aval, array):
-    """The array, over the devices as different as a variable is."""
+    """The array, marked as varying over the device axes over which a variable varies."""
     missing = tuple(varying_axes(aval) - varying_axes(jax.typeof(array)))
     return jax.lax.pcast(array, missing, to="varying") if missing else array

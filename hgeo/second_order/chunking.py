@@ -1,4 +1,4 @@
-"""Mapping a function over many points in chunks, with word of how far it has come."""
+"""Maps a function over many points in chunks, and reports progress."""
 
 import math
 from collections.abc import Callable
@@ -13,18 +13,17 @@ PyTree = Any
 
 
 def even_chunks(num_points: int, most: int) -> tuple[int, int]:
-    """How many chunks of at most `most` points, and the size of each: as even as may be."""
+    """The number of chunks of at most `most` points, and their size: as even as possible."""
     chunks = max(1, math.ceil(num_points / most))
     return chunks, math.ceil(num_points / chunks)
 
 
 def in_chunks(points: jax.Array, most: int, axis: CoordinateAxis | None = None) -> jax.Array:
-    """Points as chunks of at most `most`, the last filled up with the last point.
+    """Points in chunks of at most `most`, `(chunks, size, ...)`.
 
-    With an axis of devices each share of a chunk has at most `most`, and all have equally many.
-
-    A smaller last chunk would be compiled as a program of its own, which takes as long as that of
-    all others; what is filled up is to be cut off from the results.
+    All chunks have the same size, since a smaller last chunk would be compiled as a second program.
+    The last point pads the last chunk; the caller cuts the padding from the results. With an axis
+    of devices, `most` bounds each device's share of a chunk, and all shares are equal.
     """
     num_points = points.shape[0]
     shares = axis.size if axis else 1
@@ -37,9 +36,9 @@ def in_chunks(points: jax.Array, most: int, axis: CoordinateAxis | None = None) 
 def together(
     function: Callable[..., PyTree], axis: CoordinateAxis | None = None
 ) -> Callable[..., PyTree]:
-    """The function of several points at once, by `vmap`; of a single one, by itself.
+    """The function of several points at once: vmapped, or called directly for a single point.
 
-    What can't be vmapped is thus computed in chunks of one. With an axis of devices, each of them
+    So a function that can't be vmapped works in chunks of one. With an axis of devices, each device
     computes its share of the points.
     """
     split = axis.split if axis else lambda tree: tree
@@ -61,15 +60,15 @@ def mapped(
     per_point: int = 1,
     axis: CoordinateAxis | None = None,
 ) -> PyTree:
-    """`function` of every point, at most `most` of them together.
+    """Applies `function` to every point, to at most `most` of them together.
 
     Args:
       function: of one point.
       points: along the leading axis.
-      most: points in a chunk, which are vmapped; of 1, nothing is.
+      most: the largest number of points in a chunk; a chunk of 1 is not vmapped.
       report: called by the running program with `per_point` times the number of points done.
-      per_point: what one point counts for.
-      axis: over which the points of a chunk are split; `most` is then each share's.
+      per_point: the number that `report` counts for each point.
+      axis: over which the points of a chunk are split; `most` then bounds each share.
     """
     num_points = points.shape[0]
     if report is None and num_points <= most and axis is None:
@@ -82,7 +81,7 @@ def mapped(
         if report is None:
             return results
         done = jnp.minimum((number + 1) * chunks.shape[1], num_points) * per_point
-        # It waits for the results, so that it tells what is done and not what is begun.
+        # The barrier makes the report wait for the results.
         results, done = jax.lax.optimization_barrier((results, done))
         jax.debug.callback(report, done)
         return results

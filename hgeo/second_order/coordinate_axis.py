@@ -1,4 +1,4 @@
-"""Coordinates over devices: each chunk of a layer's coordinates split over one mesh axis."""
+"""A mesh axis over which each chunk of a layer's coordinates is split."""
 
 import dataclasses
 from typing import Any
@@ -29,16 +29,16 @@ class CoordinateAxis:
     def split(self, tree: PyTree) -> PyTree:
         """The tree with its arrays split along their leading axis; XLA places the other axes."""
 
-        def of(array):
+        def split_array(array):
             rest = [PartitionSpec.UNCONSTRAINED] * (array.ndim - 1)
             sharding = NamedSharding(self.mesh, PartitionSpec(self.name, *rest))
             return jax.lax.with_sharding_constraint(array, sharding)
 
-        return jax.tree.map(of, tree)
+        return jax.tree.map(split_array, tree)
 
 
 def coordinate_axis_of(name: str | None, tree: PyTree) -> CoordinateAxis | None:
-    """The axis of that name of the mesh on which arrays of a tree lie; `None` for no name.
+    """The named axis of the mesh on which a tree's arrays lie; `None` if no name is given.
 
     Raises:
       ValueError: no array lies on a mesh, or the mesh has no such axis.
@@ -51,7 +51,7 @@ def coordinate_axis_of(name: str | None, tree: PyTree) -> CoordinateAxis | None:
     meshes = [mesh for mesh in [*meshes, jax.sharding.get_abstract_mesh()] if not mesh.empty]
     if not meshes:
         raise ValueError(
-            f"coordinate_axis={name!r} names an axis of the params' mesh, but no array lies on one"
+            f"coordinate_axis={name!r} needs params or a batch on a mesh, but no array lies on one"
         )
     if name not in meshes[0].axis_names:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Custom rules: whether a `custom_jvp` rule is the derivative of the value that it gives."""
+"""Decides whether a `custom_jvp` rule is the derivative of its function's value."""
 
 import collections
 import functools
@@ -16,23 +16,23 @@ from hgeo.errors import NoPreconditionerError
 from hgeo.second_order.jaxpr import BODIES, OPENED, Equation, Program, flatten, is_inexact
 from hgeo.second_order.primitives import known_name
 
-# What they compute is what their body does; their rules matter to derivatives and vmap alone.
+# Their value is that of their body; their rules concern derivatives and vmap alone.
 _OPENED_FOR_VALUES = OPENED | {
     "custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_vmap_call",
 }  # fmt: skip
 
-# The modules of JAX with elementary functions.
+# The modules of JAX that hold elementary functions.
 _PLAIN = ("jax._src.nn.", "jax._src.numpy.", "jax._src.scipy.", "jax._src.third_party.")
 
 _MOST_REMEMBERED = 256
 
 
 class Rule(NamedTuple):
-    """What is known of a `custom_jvp` function.
+    """Properties of a `custom_jvp` function's rule.
 
     Attributes:
-      is_derivative: whether its rule is proved to be the derivative of the value that it gives, and
-        this the value of its body.
+      is_derivative: whether the rule provably returns the value of the function's body and the
+        derivative of that value.
       operations: the names of the primitives in its rule.
     """
 
@@ -44,13 +44,14 @@ _remembered: "collections.OrderedDict[Any, Rule]" = collections.OrderedDict()
 
 
 def rule_of(equation: Equation) -> Rule:
-    """What is known of a `custom_jvp_call`.
+    """The properties of a `custom_jvp_call`'s rule.
 
-    Let the rule give y and ẏ for x and ẋ. It is a derivative if two pairs of programs are, equation
-    by equation, the same: y and the function's body; ẏ and what JAX makes of y along ẋ. They are so
-    where the rule calls the function itself for its value, as rules should. Every way to a second
-    derivative then goes by the rule. Nothing is computed, so that a rule which is right in some
-    other way counts as none: values at some points would not tell.
+    Let the rule map x and ẋ to y and ẏ. It counts as a derivative if two pairs of programs agree
+    equation by equation: y and the function's body; ẏ and JAX's derivative of y along ẋ. This holds
+    for a rule that calls the function itself for its value. All modes then use the rule.
+
+    The programs are compared, not evaluated: values at some points prove nothing. So a rule that is
+    right but written in another way does not count as a derivative.
     """
     body: core.ClosedJaxpr = equation.params["call_jaxpr"]
     avals = [var.aval for var in body.jaxpr.invars]
@@ -64,10 +65,10 @@ def rule_of(equation: Equation) -> Rule:
 
 
 def _function(equation: Equation, body: core.ClosedJaxpr) -> Any:
-    """What tells the function of an equation from any other.
+    """A key that identifies the function of an equation.
 
-    JAX's own elementary functions are many in a program, and their rules close over nothing: their
-    place and body tell them. They are known by the modules that were imported.
+    A program has many calls of JAX's elementary functions, whose rules close over nothing. So their
+    key is their source line and body; they are recognised by the module that defines them.
     """
     info = str(getattr(body.jaxpr.debug_info, "func_src_info", ""))
     file = info.rpartition(" at ")[2].rpartition(":")[0]
@@ -107,9 +108,9 @@ def _read(equation: Equation, body: core.ClosedJaxpr, avals: Sequence[Any]) -> R
     try:
         y, y_dot = jax.make_jaxpr(value)(*avals), jax.make_jaxpr(rule)(*with_steps)
         own_slope = jax.make_jaxpr(slope)(*with_steps)
-    except NoPreconditionerError:  # what our own rule tells the person who asked
+    except NoPreconditionerError:  # hgeo's own rule raises it for the user
         raise
-    except Exception:  # a rule may raise anything: no mode can take it then, which says so
+    except Exception:  # a rule may raise any error; `choose` then reports that no mode works
         return Rule(False, frozenset())
     kept = [k for k, aval in enumerate(equation.avals) if is_inexact(aval)]
     same = all(
@@ -126,19 +127,19 @@ def _read(equation: Equation, body: core.ClosedJaxpr, avals: Sequence[Any]) -> R
 def _output(
     closed: core.ClosedJaxpr, k: int, opened: Collection[str] = _OPENED_FOR_VALUES
 ) -> Program:
-    """The program of one output, to be compared by what it computes."""
+    """The program of one output, for a comparison by value."""
     jaxpr = closed.jaxpr
     return flatten(closed.replace(jaxpr=jaxpr.replace(outvars=[jaxpr.outvars[k]])), opened)
 
 
 def _same(first: Program, second: Program) -> bool:
-    """Whether two programs do the same with the same inputs, whatever the order."""
+    """Whether two programs apply the same equations to the same inputs, in any order."""
     numbering = _Numbering()
     return numbering.number(first) == numbering.number(second)
 
 
 class _Numbering:
-    """Numbers for values, such that equal numbers are equal values."""
+    """Numbers the values of programs: equal numbers mean equal values."""
 
     def __init__(self):
         self._constants: list[tuple[int, Any]] = []
@@ -171,7 +172,7 @@ class _Numbering:
 
 
 def _alike(first: Any, second: Any) -> bool:
-    """Whether two constants or two parameters of a primitive are surely equal."""
+    """Whether two constants, or two parameters of a primitive, are provably equal."""
     if first is second:
         return True
     if isinstance(first, Tracer) or isinstance(second, Tracer):
@@ -189,11 +190,11 @@ def _alike(first: Any, second: Any) -> bool:
             return False
         if jnp.issubdtype(first.dtype, jax.dtypes.extended):
             return False
-        # Zeros of either sign, and NaN, tell programs apart.
+        # Compared as bytes: 0.0 differs from -0.0, and NaN equals NaN.
         return np.asarray(first).tobytes() == np.asarray(second).tobytes()
     try:
         return type(first) is type(second) and bool(first == second)
-    except Exception:  # whatever a parameter's own comparison may raise
+    except Exception:  # a parameter's own comparison may raise any error
         return False
 
 
@@ -231,7 +232,7 @@ def _alike_bodies(first: core.Jaxpr, second: core.Jaxpr) -> bool:
 
 
 def _kept_params(eqn: core.JaxprEqn) -> Mapping[str, Any]:
-    """The parameters by which an equation's value is computed."""
+    """The parameters that an equation's value depends on."""
     if known_name(eqn.primitive) in _OPENED_FOR_VALUES:
         return {k: v for k, v in eqn.params.items() if k in BODIES}
     return eqn.params

@@ -1,4 +1,4 @@
-"""Quadratic forms of a layer's Hessian, along coordinates or any directions, in whichever mode."""
+"""Quadratic forms of a layer's Hessian along coordinates or directions, in any mode."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -38,16 +38,15 @@ def evaluate_quadratic_forms(
     share_segments: ShareSegments = "auto",
     batch_axes: tuple[str, ...] | None = None,
 ) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
-    """vᵀHv for each layer and each v in `probe_points`, with the mode that was taken and why.
+    """Computes vᵀHv for each layer and each v in `probe_points`; returns the mode too.
 
-    Arguments and errors are those of `sampled_diagonal`; beside them:
+    Arguments and errors are those of `sampled_diagonal`, and these:
 
     Args:
-      share_segments: whether adjoint-weighted mode takes all layers in one loop, in which each
-        segment of the program is compiled once (`True`: cut at as many places as there are;
-        `False`: each layer has a loop of its own, in which its equations stand as often as they
-        run); "auto", where that pays. The other modes have no segments.
-      batch_axes: the mesh axes over which the batch is split, where the caller knows.
+      share_segments: how adjoint-weighted mode loops over layers; the other modes ignore it.
+        `True`: one loop for all layers, in which each segment is compiled once, with every possible
+        cut point. `False`: one loop for each layer. "auto": the one with the lower estimated time.
+      batch_axes: the mesh axes over which the batch is split; `None` if unknown.
 
     Raises:
       ValueError: `share_segments` is neither "auto" nor a bool.
@@ -64,8 +63,8 @@ def evaluate_quadratic_forms(
         choices.append(choice)
         if axis is not None and not choice.vmapped:
             raise ValueError(
-                f"coordinate_axis={coordinate_axis!r} splits coordinates that are computed "
-                f"together, but {choice.reason}"
+                f"coordinate_axis={coordinate_axis!r} needs a loss whose coordinates can be "
+                f"computed together, but {choice.reason}; leave coordinate_axis out"
             )
         options: dict[str, Any] = {}
         if choice.mode == "adjoint_weighted":
@@ -95,9 +94,9 @@ def check_options(
     chunk_size: int | str,
     memory_budget: int | None,
 ) -> int | ChunkSize:
-    """Raises a ValueError or TypeError for a bad argument; gives the modes' chunk size."""
+    """Raises a ValueError or TypeError for a bad argument; returns the modes' chunk size."""
     check_mode(mode)
     if not probe_points:
-        raise ValueError("no coordinates were given, so there is nothing to probe")
+        raise ValueError("no coordinates were given; give those of at least one layer")
     check_along(probe_points)
     return checked_chunk_size(chunk_size, memory_budget)

@@ -1,10 +1,10 @@
-"""Explicit mesh axes: a probe computes with automatic ones, and calls the loss with its own.
+"""Explicit mesh axes: a probe computes on automatic axes, and calls the loss on explicit ones.
 
-On a mesh with explicit axes (`AxisType.Explicit`) the sharding is a part of each array's type, and
-an operation whose result has none that follows is an error. A loss is written for these types. A
-probe is not: tangents of one weight, chunks of coordinates and sums follow no rule that a user
-could state. So a probe's arrays go over to the same mesh with automatic axes, and back where the
-loss, or one equation of it, is evaluated. No data move.
+On a mesh with explicit axes (`AxisType.Explicit`) the sharding is a part of each array's type. An
+operation whose result's sharding does not follow from its operands is an error. A loss is written
+for these types. A probe is not: the sharding of one weight's tangent, or of a chunk of coordinates,
+follows from no rule. So a probe casts its arrays to the same mesh with automatic axes, and casts
+them back where it evaluates the loss or one of its equations. No data move.
 """
 
 import functools
@@ -54,7 +54,7 @@ def to_automatic(tree: PyTree) -> PyTree:
 
 
 def to_explicit(arrays: Sequence[Any], shardings: Sequence[NamedSharding | None]) -> list[Any]:
-    """Arrays with the types that the shardings state; `None` leaves one as it is."""
+    """Arrays cast to shardings; an array whose sharding is `None` stays as it is."""
     return [
         array if sharding is None else jax.sharding.reshard(array, sharding)
         for array, sharding in zip(arrays, shardings, strict=True)
@@ -62,11 +62,11 @@ def to_explicit(arrays: Sequence[Any], shardings: Sequence[NamedSharding | None]
 
 
 def with_explicit_axes(loss: Callable[..., Any], *arguments: PyTree) -> Callable[..., Any]:
-    """The loss for arguments on automatic axes, evaluated on the types of `arguments`.
+    """A loss for arguments on automatic axes, which are cast to the types of `arguments`.
 
     Args:
-      loss: a function of pytrees such as `arguments`.
-      arguments: its arguments, on explicit axes.
+      loss: a function of pytrees on explicit axes.
+      arguments: pytrees with the types that the loss takes.
     """
     mesh = explicit_mesh(arguments)
     assert mesh is not None, "an argument is on explicit axes"
@@ -84,7 +84,7 @@ def with_explicit_axes(loss: Callable[..., Any], *arguments: PyTree) -> Callable
 def in_automatic_axes(function: Callable[..., Any]) -> Callable[..., Any]:
     """A probe `function(loss, params, batch, ...)` that computes on automatic axes.
 
-    Its results lie whole on every device. Arguments on automatic axes pass as they are.
+    Its results are replicated on every device. Arguments on automatic axes are left as they are.
     """
 
     @functools.wraps(function)
@@ -92,15 +92,15 @@ def in_automatic_axes(function: Callable[..., Any]) -> Callable[..., Any]:
         mesh = explicit_mesh((params, batch, others, options))
         if mesh is None:
             return function(loss, params, batch, *others, **options)
-        of_types = with_explicit_axes(loss, params, batch)
-        on_automatic = on_automatic_axes(functools.partial(function, of_types))
+        explicit_loss = with_explicit_axes(loss, params, batch)
+        on_automatic = on_automatic_axes(functools.partial(function, explicit_loss))
         return on_automatic(params, batch, *others, **options)
 
     return compute
 
 
 def on_automatic_axes(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of pytrees that computes on automatic axes; results lie whole on every device."""
+    """A function of pytrees that computes on automatic axes; its results are replicated."""
 
     def compute(*arguments, **options):
         mesh = explicit_mesh((arguments, options))

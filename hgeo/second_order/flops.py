@@ -1,4 +1,4 @@
-"""Cost: the arithmetic of a traced function, counted from its equations."""
+"""Counts the floating-point operations of a traced function from its equations."""
 
 import math
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from hgeo.second_order.memory import bodies
 
 
 def operations(function: Callable[..., Any], *arguments: Any) -> float:
-    """Floating-point operations of one call: those of products, and one an element of all else."""
+    """Floating-point operations of one call; an equation that is no product counts its outputs."""
     return _operations(jax.make_jaxpr(function)(*arguments).jaxpr)
 
 
@@ -32,5 +32,5 @@ def _operations_of_equation(eqn: core.JaxprEqn) -> float:
     inner = [_operations(body) for body in bodies(params)]
     if not inner:
         return size
-    # A loop of unknown length counts once, of the branches of a condition the dearest.
+    # A loop of unknown length counts once; of a condition's branches the costliest counts.
     return float(params.get("length", 1)) * (max(inner) if name == "cond" else sum(inner))

@@ -1,8 +1,8 @@
-"""Programs: the equations of a traced function, as one flat list that can be analysed and run.
+"""A traced function as one flat list of equations that can be analysed and run.
 
-Calls whose meaning is their body (`jit`, `closed_call`, `remat`, short scans) are opened. Calls
-that carry a derivative rule of their own (`custom_jvp`, `custom_vjp`) and control flow stay one
-equation each, since their bodies alone do not say what their derivative is.
+Calls that do what their body does (`jit`, `closed_call`, `remat`) are inlined. A call with a custom
+derivative rule (`custom_jvp`, `custom_vjp`) or control flow stays one equation, since its body
+alone does not determine its derivative.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ OPENED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpo
 # The parameters that hold the body of such a call.
 BODIES = ("jaxpr", "call_jaxpr", "call")
 
-# Derivative zero wherever it is defined, so that nothing moves beyond them.
+# Their derivative is zero wherever it is defined, so no tangent passes them.
 FLAT = {
     "stop_gradient", "sign", "floor", "ceil", "round", "is_finite", "nextafter",
     "eq", "ne", "lt", "le", "gt", "ge", "eq_to", "le_to", "lt_to", "argmax", "argmin",
@@ -38,9 +38,9 @@ class Equation:
       inputs: numbers of the variables it reads.
       outputs: numbers of those it writes.
       avals: shapes and dtypes of the outputs.
-      context: what it was traced under (a context manager factory).
-      explicit: the shardings of its inputs, where it was traced on explicit mesh axes: the values
-        that it is applied to, and what it gives, are on automatic ones.
+      context: the JAX context that it was traced under.
+      explicit: the shardings of its inputs, if it was traced on explicit mesh axes. `apply` takes
+        and returns arrays on automatic axes.
     """
 
     primitive: core.Primitive
@@ -53,13 +53,13 @@ class Equation:
 
     @property
     def name(self) -> str:
-        """The primitive's name, by which rules are found; a library's own has none of theirs."""
+        """The name by which rules are looked up: `known_name` of the primitive."""
         return known_name(self.primitive)
 
     def apply(self, *values: Any) -> list[Any]:
         """Applies the primitive to values in place of the inputs; always a list of outputs."""
         params = self.primitive.get_bind_params(dict(self.params))
-        # Some releases of JAX give the functions among the parameters apart from the rest.
+        # Some releases of JAX return the parameters that are functions separately.
         functions, params = params if isinstance(params, tuple) else ((), params)
         with self.context.manager:
             given = values if self.explicit is None else to_explicit(values, self.explicit)
@@ -68,9 +68,9 @@ class Equation:
         return outputs if self.explicit is None else to_automatic(outputs)
 
     def at(self, values: Sequence[Any], free: Sequence[int]) -> Callable[..., tuple[Any, ...]]:
-        """The equation as a function of the inputs at the positions `free`, the others held.
+        """The equation as a function of the inputs at `free`, with the other inputs constant.
 
-        It returns the inexact outputs alone.
+        It returns the inexact outputs only.
         """
         kept = [k for k, aval in enumerate(self.avals) if is_inexact(aval)]
 
@@ -85,7 +85,7 @@ class Equation:
 
 
 def as_equation(eqn: core.JaxprEqn) -> Equation:
-    """An equation of a jaxpr by itself, its variables numbered from 0."""
+    """A single equation of a jaxpr, its variables numbered from 0."""
     ins, outs = len(eqn.invars), len(eqn.outvars)
     avals = tuple(var.aval for var in eqn.outvars)
     numbers = tuple(range(ins)), tuple(range(ins, ins + outs))
@@ -93,7 +93,7 @@ def as_equation(eqn: core.JaxprEqn) -> Equation:
 
 
 def _is_cast(eqn: core.JaxprEqn) -> bool:
-    """Whether it only changes between explicit and automatic axes."""
+    """Whether an equation only casts between explicit and automatic axes."""
     types = [explicit_sharding(atom.aval) is None for atom in (*eqn.invars, *eqn.outvars)]
     return types[0] != types[1]
 
@@ -110,8 +110,8 @@ class Program:
 
     Attributes:
       inputs: number of arguments; they are the variables 0, 1, …
-      constants: values of the variables that are fixed.
-      equations: in an order in which they can be run; only those that the output depends on.
+      constants: values of the constant variables.
+      equations: those that the output depends on, in an order in which they can be run.
       output: the variable that is returned.
       avals: shape and dtype of every variable.
     """
@@ -123,7 +123,7 @@ class Program:
     avals: Mapping[int, Any]
 
     def run(self, arguments: Sequence[Any], taps: Mapping[int, Any] | None = None):
-        """Runs it; returns every variable's value by number.
+        """Runs the program; returns every variable's value by number.
 
         Args:
           arguments: the inputs' values.
@@ -139,7 +139,7 @@ class Program:
 
 
 def is_inexact(aval: Any) -> bool:
-    """Whether a variable can move: floating or complex."""
+    """Whether a variable can have a tangent: floating or complex."""
     return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.inexact)
 
 
@@ -153,7 +153,7 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
 
     Args:
       closed: the jaxpr.
-      opened: the primitives in whose place their bodies stand.
+      opened: the primitives to inline.
     """
     constants, avals, equations = {}, {}, []
     known: dict[int, int] = {}
@@ -180,7 +180,7 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
             if known_name(eqn.primitive) in opened:
                 outs = walk(*_body(eqn, constant), ins)
             elif known_name(eqn.primitive) == "reshard" and _is_cast(eqn):
-                outs = ins  # an equation casts what it reads by itself
+                outs = ins  # each equation casts its inputs itself
             else:
                 outs = [new(var.aval) for var in eqn.outvars]
                 equations.append(
@@ -213,34 +213,39 @@ def _body(eqn, constant):
 
 
 def moving(program: Program, sources: Iterable[int]) -> set[int]:
-    """The variables that move, to first order, when the variables `sources` do."""
-    found = set(sources)
+    """The variables that have a tangent when the variables `sources` have."""
+    variables = set(sources)
     for equation in program.equations:
-        if equation.name not in FLAT and found.intersection(equation.inputs):
+        if equation.name not in FLAT and variables.intersection(equation.inputs):
             pairs = zip(equation.outputs, equation.avals, strict=True)
-            found.update(variable for variable, aval in pairs if is_inexact(aval))
-    return found
+            variables.update(variable for variable, aval in pairs if is_inexact(aval))
+    return variables
 
 
 def reaching(program: Program) -> set[int]:
-    """The variables by which the output moves, to first order, when they do."""
-    found = {program.output}
+    """The variables whose tangents reach the output."""
+    variables = {program.output}
     for equation in reversed(program.equations):
-        if equation.name not in FLAT and found.intersection(equation.outputs):
-            found.update(v for v in equation.inputs if is_inexact(program.avals[v]))
-    return found
+        if equation.name not in FLAT and variables.intersection(equation.outputs):
+            variables.update(v for v in equation.inputs if is_inexact(program.avals[v]))
+    return variables
 
 
 def active(program: Program, needed: set[int], sources: Sequence[int]):
-    """The equations that move with `sources` and move the output: each with what moves in it.
+    """The equations through which tangents pass from `sources` to the output.
+
+    Args:
+      program: the traced loss.
+      needed: the variables whose tangents reach the output, from `reaching`.
+      sources: the variables that have a tangent.
 
     Returns:
-      A list of pairs: the equation, and the positions of its inputs that move.
+      A list of pairs: the equation, and the positions of its inputs that have a tangent.
     """
-    found = moving(program, sources) & needed
+    variables = moving(program, sources) & needed
     pairs = []
     for equation in program.equations:
-        free = tuple(k for k, v in enumerate(equation.inputs) if v in found)
+        free = tuple(k for k, v in enumerate(equation.inputs) if v in variables)
         if free and equation.name not in FLAT and needed.intersection(equation.outputs):
             pairs.append((equation, free))
     return pairs

@@ -13,7 +13,7 @@ from hgeo.second_order.one_hot import Tangent, dense, one_hot
 def tangents_of_coordinate(
     layer: Layer, sources: Sequence[int], leaves: Sequence[jax.Array], index: jax.Array
 ) -> dict[int, Tangent]:
-    """Those of one weight, one-hot where each leaf holds one part of the layer.
+    """The tangents of one weight, one-hot where each leaf holds one part of the layer.
 
     Args:
       layer: the layer.
@@ -37,10 +37,10 @@ def tangents_of_coordinate(
 def tangents_of_direction(
     layer: Layer, sources: Sequence[int], leaves: Sequence[jax.Array], vector: jax.Array
 ) -> dict[int, Tangent]:
-    """Those of a flat vector of the layer's size; the other arguments as for a coordinate."""
+    """The tangents along a flat vector of the layer's size; other arguments as for a coordinate."""
     tangents: dict[int, Tangent] = {}
-    for part, source, own in zip(layer.parts, sources, layer.split(vector), strict=True):
+    for part, source, tangent in zip(layer.parts, sources, layer.split(vector), strict=True):
         if isinstance(part, LeafSlice):
-            own = part.put(jnp.zeros_like(leaves[source]), own)
-        tangents[source] = own + dense(tangents[source]) if source in tangents else own
+            tangent = part.put(jnp.zeros_like(leaves[source]), tangent)
+        tangents[source] = tangent + dense(tangents[source]) if source in tangents else tangent
     return tangents

@@ -1,8 +1,8 @@
-"""Linearity: which primitives are linear in what moves, and which act element by element.
+"""Tables of the primitives that are linear in their moving inputs, or act element by element.
 
-A new primitive of JAX needs at most a row in these tables. Without one it is tried by itself
-(`obstacles`) and planned by its own derivatives (`sweep.general`): right, but dearer. What gains
-from more than its row has a planner in `sweep`.
+An input *moves* if it has a tangent: it depends on the probed weights. A new primitive of JAX needs
+at most a row in these tables. Without a row, `obstacles` traces its derivatives and `sweep.general`
+uses them: exact, but slower. A primitive that needs more than a row has a planner in `sweep`.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from hgeo.second_order.jaxpr import Equation, Program, moving, trace
 
-# Linear in all floating operands together, or piecewise so: the second derivative is zero
+# Linear or piecewise linear in all floating operands together: the second derivative is zero
 # wherever it is defined.
 LINEAR = {
     "add", "add_any", "sub", "neg", "copy", "copy_p", "convert_element_type", "real", "imag",
@@ -27,7 +27,7 @@ LINEAR = {
     "select_and_scatter_add", "scatter_min", "scatter_max", "scatter-min", "scatter-max",
 }  # fmt: skip
 
-# Linear in each of the two operands while the other is held.
+# Linear in each of the two operands while the other is constant.
 BILINEAR = {"mul", "dot_general", "conv_general_dilated"}
 
 # Output element k depends on element k of each operand (or on an operand without axes).
@@ -46,17 +46,17 @@ _ELEMENT_PREDICATES = {
 
 
 class LinearityRules:
-    """Answers about the equations of one program, each worked out once."""
+    """Which equations of one program are linear or elementwise; each answer is cached."""
 
     def __init__(self, program: Program):
-        """Takes the program whose equations will be asked about."""
+        """Takes the program that the equations belong to."""
         self.avals = program.avals
         self._linear: dict[tuple[Equation, tuple[int, ...]], bool] = {}
         self._elementwise: dict[tuple[Equation, tuple[int, ...]], bool] = {}
 
     def is_linear(self, equation: Equation, free: Sequence[int]) -> bool:
         """Whether the second derivative in the inputs at positions `free` is zero."""
-        if equation.name == "abs":  # of a complex number it is curved
+        if equation.name == "abs":  # not linear in a complex number
             return jnp.issubdtype(self.avals[equation.inputs[0]].dtype, jnp.floating)
         if equation.name in LINEAR:
             return True
@@ -70,9 +70,9 @@ class LinearityRules:
         return self._linear[key]
 
     def is_elementwise(self, equation: Equation, free: Sequence[int]) -> bool:
-        """Whether the output and the inputs at `free` are real and go element by element.
+        """Whether each output element depends on one element of each real input at `free`.
 
-        An input may be repeated along some axes (of size 1, or of no axes) to the output's shape.
+        An input may be broadcast to the output's shape: a scalar, or along axes of size 1.
         """
         key = (equation, tuple(free))
         if key not in self._elementwise:
@@ -105,7 +105,7 @@ class LinearityRules:
         return rule.output not in moving(rule, range(len(free)))
 
     def _slope(self, equation, free):
-        """The derivative along a tangent: a program of the points, the tangents, the others."""
+        """The derivative along tangents: a program of points, tangents and the other inputs."""
         avals = [self.avals[v] for v in equation.inputs]
         fixed = [k for k in range(len(avals)) if k not in free]
         num_moving = len(free)

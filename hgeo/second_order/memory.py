@@ -1,4 +1,4 @@
-"""Memory: how many coordinates are computed together, under a budget of bytes."""
+"""How many coordinates are computed together under a budget of bytes."""
 
 import dataclasses
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from jax.extend import core
 from hgeo.arguments import check_whole
 from hgeo.second_order.chunking import even_chunks
 
-# On a CPU more than about four coordinates at once leave the caches and gain nothing.
+# On a CPU more than about four coordinates do not fit into the caches, and save no time.
 MOST_ON_CPU = 4
 MOST_ELSEWHERE = 64
 BUDGET_ELSEWHERE = 2 * 2**30
@@ -19,12 +19,12 @@ BUDGET_ELSEWHERE = 2 * 2**30
 
 @dataclasses.dataclass(frozen=True)
 class ChunkSize:
-    """A chunk size to be worked out for each layer.
+    """A chunk size that is chosen for each layer.
 
     Attributes:
-      budget: bytes that the temporaries of one chunk may take; `None`, no bound on a CPU and 2 GiB
-        elsewhere.
-      most: coordinates in a chunk, whatever the budget; `None`, no bound.
+      budget: bytes that the temporaries of one chunk may take; `None`: no bound on a CPU, 2 GiB on
+        other backends.
+      most: the largest number of coordinates in a chunk; `None`: 4 on a CPU, 64 on other backends.
     """
 
     budget: int | None
@@ -32,7 +32,7 @@ class ChunkSize:
 
 
 def checked_chunk_size(chunk_size: int | str, memory_budget: int | None) -> int | ChunkSize:
-    """What the modes take as their chunk size, from what callers give.
+    """The modes' chunk size, from the callers' arguments.
 
     Raises:
       ValueError: `chunk_size` is neither "auto" nor 1 or more; `memory_budget` is given beside
@@ -42,15 +42,13 @@ def checked_chunk_size(chunk_size: int | str, memory_budget: int | None) -> int 
         raise ValueError(f"memory_budget must be at least 1 byte, not {memory_budget}")
     if isinstance(chunk_size, str):
         if chunk_size != "auto":
-            raise ValueError(f"chunk_size must be a number or 'auto', not {chunk_size!r}")
+            raise ValueError(f"chunk_size must be a whole number or 'auto', not {chunk_size!r}")
         return ChunkSize(memory_budget)
     check_whole("chunk_size", chunk_size)
     if chunk_size < 1:
         raise ValueError(f"chunk_size must be at least 1, not {chunk_size}")
     if memory_budget is not None:
-        raise ValueError(
-            f"memory_budget={memory_budget} goes with chunk_size='auto', not {chunk_size}"
-        )
+        raise ValueError(f"memory_budget={memory_budget} needs chunk_size='auto', not {chunk_size}")
     return chunk_size
 
 
@@ -65,10 +63,10 @@ def chunk_of(
     """The number of coordinates or directions of one layer to compute together.
 
     Args:
-      chunk_size: a number, or a budget to work it out from.
+      chunk_size: a number, or a budget.
       name: of the layer, for the error.
-      form: computes one of them.
-      points: the layer's, along the leading axis.
+      form: a function of one point.
+      points: the layer's points, along the leading axis.
 
     Raises:
       ValueError: the budget is below what one coordinate takes.
@@ -81,12 +79,12 @@ def chunk_of(
 
 
 def most_together(chunk_size: int | ChunkSize, name: str, measure: Callable[[], int]) -> int:
-    """How many coordinates or directions of one layer may be computed together.
+    """The largest number of coordinates or directions of one layer to compute together.
 
     Args:
-      chunk_size: a number, or a budget to work it out from.
+      chunk_size: a number, or a budget.
       name: of the layer, for the error.
-      measure: gives the bytes of one of them; called if it matters.
+      measure: returns the bytes that one of them takes; called only if there is a budget.
 
     Raises:
       ValueError: the budget is below what one coordinate takes.
@@ -103,17 +101,17 @@ def most_together(chunk_size: int | ChunkSize, name: str, measure: Callable[[], 
         if taken > budget and chunk_size.budget is not None:
             raise ValueError(
                 f"one coordinate of layer {name!r} takes about {taken} bytes of temporaries, "
-                f"but memory_budget is {budget}; take a smaller microbatch_size"
+                f"but memory_budget is {budget}; raise it, or take a smaller microbatch_size"
             )
         most = max(1, min(most, budget // max(taken, 1)))
     return most
 
 
 def temporary_bytes(function: Callable[..., Any], *arguments: Any) -> int:
-    """An upper estimate of the bytes that are alive at once while a function runs.
+    """An upper estimate of a function's peak memory for temporaries, in bytes.
 
-    Every value counts from the equation that makes it to the last that reads it; what the
-    function closes over does not count. The compiler's fusions make it less.
+    Every value counts from the equation that computes it to the last that reads it. Arrays that the
+    function closes over do not count. The compiler's fusions need less.
     """
     return _peak(jax.make_jaxpr(function)(*arguments).jaxpr)
 

@@ -1,4 +1,4 @@
-"""Modes: which way to a Hessian diagonal a loss allows, and which is the best of them."""
+"""Chooses the fastest mode that can differentiate a loss twice."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -34,9 +34,9 @@ class ModeChoice(NamedTuple):
     Attributes:
       mode: a scalar str, one of "adjoint_weighted", "forward_over_reverse", "forward_over_forward"
         and "reverse_over_reverse".
-      reason: a sentence.
-      vmapped: whether the coordinates of a chunk are computed together; else an operation of the
-        loss can't be vmapped, and each takes a pass of its own.
+      reason: why, in words.
+      vmapped: whether the coordinates of a chunk are computed together. If not, an operation of the
+        loss can't be vmapped, and each coordinate takes a separate pass.
 
     Example:
       >>> hgeo.ModeChoice("forward_over_reverse", "it was asked for").mode
@@ -55,17 +55,17 @@ def check_mode(mode: str) -> None:
 
 
 def choose(mode: str, total: Total, params: PyTree, probe_points: ProbePoints) -> ModeChoice:
-    """The mode to take for one loss, where `mode` may be "auto".
+    """Chooses the mode for one loss; `mode` may be "auto".
 
-    Adjoint-weighted mode, unless on the way from the layers to the loss there is
+    "auto" is adjoint-weighted mode, unless between the layers and the loss there is
 
-    - a `custom_vjp` function, which has a reverse rule alone, or a `custom_jvp` function whose
-      rule need not be its derivative (a straight-through estimator): jvp over grad, which keeps
-      to the rule in one derivative and takes the function's code in the other;
-    - a `while` of unknown length, which has no reverse rule: jvp over jvp;
+    - a `custom_vjp` function, which has a reverse rule only, or a `custom_jvp` function whose rule
+      need not be its derivative (a straight-through estimator): jvp over grad, which applies the
+      rule in one derivative and differentiates the function's code in the other;
+    - a `while` loop of unknown length, which has no reverse rule: jvp over jvp;
     - a `custom_vjp` function that its own forward rule calls: grad over grad.
 
-    What is chosen then has been traced, and nothing in it is without a lowering.
+    The chosen mode is traced, and each of its operations has a lowering for this machine.
 
     Raises:
       ValueError: a function or kernel on the way has no second derivative.
@@ -76,7 +76,7 @@ def choose(mode: str, total: Total, params: PyTree, probe_points: ProbePoints) -
 
 
 def choose_product(total: Total, params: PyTree, probe_points: ProbePoints) -> ModeChoice:
-    """The same for Hessian-vector products, which take a reverse derivative: one of two ways.
+    """Chooses between the two modes of Hessian-vector products, jvp and grad over grad.
 
     Raises:
       ValueError: a function or kernel on the way has no derivative of its gradient.
@@ -100,9 +100,9 @@ def _choose(
         for vmapped in (True, False):
             try:
                 _stage(mode, total, params, probe_points, vmapped)
-            except NoPreconditionerError:  # it says which leaf, and no other mode would help
+            except NoPreconditionerError:  # it names the leaf; no other mode avoids it
                 raise
-            except Exception as error:  # JAX raises several kinds, and user rules any
+            except Exception as error:  # custom rules may raise any error
                 failure = error
                 continue
             reason = "it was asked for" if asked else f"on the way there is {', '.join(obstacles)}"
@@ -122,13 +122,13 @@ def _choice(mode: str, reason: str, alone: Sequence[str]) -> ModeChoice:
     return ModeChoice(
         mode,
         f"{reason}; what can't be vmapped there is {', '.join(alone)}, so each coordinate takes a "
-        "pass of its own, and no chunk of them shares any work",
+        "separate pass, and chunks share no work",
         vmapped=False,
     )
 
 
 def _stage(mode, total, params, probe_points, vmapped):
-    """Traces one point of each layer, alone or vmapped; an error if it could not be run."""
+    """Traces one point of each layer, alone or vmapped; raises if it can't be run."""
 
     def at_one_point(params):
         forms = MODES[mode](total, params, probe_points)

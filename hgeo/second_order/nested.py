@@ -1,7 +1,7 @@
-"""Nested automatic differentiation: the three plain ways to a quadratic form of a layer's Hessian.
+"""Quadratic forms of a layer's Hessian by nested `jax.jvp` and `jax.grad`.
 
-All differentiate the probed layer alone and close over every other weight, so that only what lies
-above the layer is differentiated twice.
+Each mode differentiates in the probed layer's weights only. So only the equations between the layer
+and the loss are differentiated twice.
 """
 
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def _for_each_layer(form, total, params, probe_points):
         layer = chosen.layer
         f = lambda weights, layer=layer: total(layer.replace(params, weights))
         weights = layer.ravel(params)
-        # Tangents are built from the weights, so that under shard_map they vary as these do.
+        # Tangents are built from the weights, so that under shard_map both vary over the same axes.
         forms[name] = lambda point, f=f, weights=weights, chosen=chosen: form(
             f, weights, chosen.tangent(point, weights)
         )

@@ -1,4 +1,4 @@
-"""Obstacles: what between the layers and the loss allows no second derivative, or no vmap."""
+"""Finds the operations between layers and loss that have no second derivative, or no vmap."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -23,28 +23,28 @@ from hgeo.second_order.traced_loss import trace_loss
 
 PyTree = Any
 
-# Operations of which all derivatives are known, and can be vmapped. Any other is tried by itself.
+# Operations whose derivatives all exist and can be vmapped. Any other operation is traced to see.
 _COMMON = LINEAR | BILINEAR | ELEMENTWISE | FLAT | {"div", "triangular_solve", "cumprod"}
 
-# What they do is what their bodies do.
+# Their obstacles are those of their bodies.
 _TRANSPARENT = OPENED | {"scan", "cond", "shard_map"}
 
 _CUSTOM_VJP = {"custom_vjp_call", "custom_vjp_call_jaxpr"}
 
-# What JAX stages in the place of a forward derivative that a `custom_vjp` function has not.
+# JAX stages this primitive where a `custom_vjp` function has no forward derivative.
 _NO_DERIVATIVE = "custom_lin"
 
-# Kernels and calls out of the program, which may have no lowering for this machine.
+# Kernels and calls of foreign or host code, which may have no lowering for this machine.
 _KERNELS = {"pallas_call", "pure_callback", "io_callback", "ffi_call", "triton_kernel_call"}
 
 
 class Obstacles(NamedTuple):
-    """What stands in the way, in words.
+    """Operations between layers and loss, in words.
 
     Attributes:
-      derivatives: of adjoint-weighted mode, and perhaps of any.
-      batching: of computing several coordinates together.
-      tried: what is no obstacle, as far as jvp over grad goes, since it was tried by itself.
+      derivatives: those that adjoint-weighted mode, and perhaps every mode, can't differentiate.
+      batching: those that can't be vmapped.
+      tried: unknown operations whose jvp over grad can be traced; other modes are not tried.
     """
 
     derivatives: tuple[str, ...]
@@ -55,7 +55,7 @@ class Obstacles(NamedTuple):
 def find_obstacles(
     total: Callable[[PyTree], jax.Array], params: PyTree, probe_points: ProbePoints
 ) -> Obstacles:
-    """The obstacles on the way from the layers to a loss; what does not move is none."""
+    """The obstacles among the equations through which the layers' tangents pass to the loss."""
     layers = {name: chosen.layer for name, chosen in probe_points.items()}
     program, sources, _ = trace_loss(total, params, layers)
     on_the_way = moving(program, {source for own in sources.values() for source in own})
@@ -69,14 +69,14 @@ def find_obstacles(
 
 
 def not_to_be_run(jaxpr: core.Jaxpr) -> str | None:
-    """An equation that can be staged, but neither lowered nor run; `None` where there is none."""
+    """Why some equation of a jaxpr can't be lowered or run, in words; `None` if all can."""
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == _NO_DERIVATIVE:
             return "a custom_vjp function has no forward derivative"
         if not is_own(eqn.primitive) or eqn.primitive.name in _KERNELS:
             try:
                 jax.jit(as_equation(eqn).apply).lower(*map(_shape, _avals(eqn)))
-            except Exception as error:  # whatever a library's own rule may raise
+            except Exception as error:  # a library's own rule may raise any error
                 return f"{eqn.primitive.name!r} cannot be lowered: {error}"
         for body in core.jaxprs_in_params(dict(eqn.params)):
             if problem := not_to_be_run(body):
@@ -85,7 +85,7 @@ def not_to_be_run(jaxpr: core.Jaxpr) -> str | None:
 
 
 class _Search:
-    """What has been found in the equations looked at; dicts, as ordered sets."""
+    """The obstacles of the equations seen so far; the dicts are ordered sets."""
 
     def __init__(self):
         self.derivatives: dict[str, None] = {}
@@ -123,7 +123,7 @@ class _Search:
                 self.look_at(as_equation(eqn), avals, free)
 
     def _try(self, label, equation, avals, free):
-        """Differentiates an equation twice, as modes do, along several directions at once."""
+        """Traces an equation's second derivative along two directions at once, or along one."""
         shapes = [_shape(aval) for aval in avals]
         moved = [shapes[k] for k in free]
         outputs = [_shape(aval) for aval in equation.avals if is_inexact(aval)]
@@ -138,7 +138,7 @@ class _Search:
                 jaxpr = jax.make_jaxpr(way)(
                     shapes, outputs, steps[:num_moving], steps[num_moving:]
                 ).jaxpr
-            except Exception:  # whatever a library's own rule may raise
+            except Exception:  # a library's own rule may raise any error
                 continue
             if not_to_be_run(jaxpr) is None:
                 self.tried[label] = None

@@ -1,7 +1,7 @@
-"""Tangents that are zero but at one position along some axes, and what they become.
+"""One-hot tangents, which are zero but at one position along some axes, and operations on them.
 
-The tangent of one weight is a one-hot array. Multiplied into activations it becomes a column,
-after one more product an outer product; written out, each would cost a dense matrix product.
+The tangent of one weight is a one-hot array. Its product with activations is a column, and the next
+product is an outer product. As dense arrays, each would cost a dense matrix product.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ class OneHot:
     """An array of shape `shape`, zero but at `index` along `axes`.
 
     Attributes:
-      values: what stands there: an array over the other axes, in order.
+      values: the entries at `index`: an array over the other axes, in order.
       axes: ascending.
       index: an integer for each of `axes`, possibly traced.
       shape: of the whole array.
@@ -32,7 +32,7 @@ class OneHot:
     shape: tuple[int, ...]
 
     def at(self, array: jax.Array) -> jax.Array:
-        """The entries of another array of the same shape that meet `values`."""
+        """The entries of an array of the same shape at the positions of `values`."""
         for axis, position in reversed(list(zip(self.axes, self.index, strict=True))):
             array = jax.lax.dynamic_index_in_dim(array, position, axis, keepdims=False)
         return array
@@ -51,21 +51,21 @@ def one_hot(leaf: jax.Array, flat_index: Any, inside: Any, part: LeafSlice | Non
     Args:
       leaf: the leaf, of which only shape, dtype and placement matter.
       flat_index: position in the part of the leaf, ravelled row by row.
-      inside: whether the weight is in this leaf at all; if not, the tangent is zero.
-      part: the slice of the leaf that the layer is; `None` for the whole leaf.
+      inside: whether the weight lies in this leaf; if not, the tangent is zero.
+      part: the slice of the leaf that belongs to the layer; `None` for the whole leaf.
     """
     shape = leaf.shape if part is None else part.shape_in(leaf.shape)
     index = _unravel(jnp.where(inside, flat_index, 0), shape)
     if part is not None:
         index = [jnp.zeros_like(flat_index) + k for k in part.position(index, leaf.ndim)]
-    # Built from the leaf, so that under shard_map it varies over the devices as the leaf does.
+    # Built from the leaf, so that under shard_map both vary over the same axes.
     one = jnp.ones_like(jax.lax.slice(jnp.ravel(leaf), (0,), (1,)).reshape(()))
     values = jnp.where(inside, one, jnp.zeros_like(one))
     return OneHot(values, tuple(range(leaf.ndim)), tuple(index), leaf.shape)
 
 
 def dense(tangent: Tangent) -> jax.Array:
-    """The tangent written out."""
+    """The tangent as a dense array."""
     if not isinstance(tangent, OneHot):
         return tangent
     mask = None
@@ -81,7 +81,7 @@ def dense(tangent: Tangent) -> jax.Array:
 
 
 def scaled(tangent: Tangent, factor: jax.Array | None) -> Tangent:
-    """The tangent times an array of its shape; `None` stands for ones."""
+    """The tangent times an array of its shape; `None` means ones."""
     if factor is None:
         return tangent
     if isinstance(tangent, OneHot):
@@ -97,7 +97,7 @@ def cast(tangent: Tangent, dtype: Any) -> Tangent:
 
 
 def reduce_sum(tangent: Tangent, axes: Sequence[int]) -> Tangent:
-    """Its sum over some axes."""
+    """The tangent's sum over some axes."""
     if not isinstance(tangent, OneHot):
         return jnp.sum(tangent, axis=tuple(axes))
     rest = [axis for axis in range(len(tangent.shape)) if axis not in tangent.axes]
@@ -107,7 +107,7 @@ def reduce_sum(tangent: Tangent, axes: Sequence[int]) -> Tangent:
 
 
 def transpose(tangent: Tangent, permutation: Sequence[int]) -> Tangent:
-    """Its axes in another order."""
+    """The tangent with its axes in another order."""
     if not isinstance(tangent, OneHot):
         return jnp.transpose(tangent, permutation)
     rest = [axis for axis in range(len(tangent.shape)) if axis not in tangent.axes]
@@ -116,7 +116,7 @@ def transpose(tangent: Tangent, permutation: Sequence[int]) -> Tangent:
 
 
 def reshape(tangent: Tangent, shape: Sequence[int]) -> Tangent:
-    """Its entries in another shape; stays one-hot if it is so along every axis."""
+    """The tangent in another shape; one-hot if it was one-hot along every axis."""
     shape = tuple(shape)
     if isinstance(tangent, OneHot) and len(tangent.axes) == len(tangent.shape):
         flat = jnp.zeros_like(tangent.index[0]) if tangent.index else 0
@@ -127,7 +127,7 @@ def reshape(tangent: Tangent, shape: Sequence[int]) -> Tangent:
 
 
 def dot_general(left: Tangent, right: Tangent, **params: Any) -> Tangent:
-    """`jax.lax.dot_general`, of which at most one operand's one-hot axes are made use of."""
+    """`jax.lax.dot_general`; of two one-hot operands the right one is treated as dense."""
     if isinstance(left, OneHot) and isinstance(right, OneHot):
         right = dense(right)
     numbers = params.pop("dimension_numbers")

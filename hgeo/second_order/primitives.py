@@ -1,7 +1,6 @@
-"""Primitives: which are JAX's own.
+"""Tells JAX's primitives from those of other libraries.
 
-Everything that is known of an operation goes by the name of its primitive, and libraries define
-primitives too, under names that they choose.
+hgeo's rules are looked up by a primitive's name, and another library may use the same name.
 """
 
 import functools
@@ -12,14 +11,14 @@ from jax.extend import core
 
 @functools.cache
 def known_name(primitive: core.Primitive) -> str:
-    """The name of a primitive of JAX's own; of any other, one that no rule here knows."""
+    """The name of a JAX primitive; for any other primitive, a name that no rule has."""
     return primitive.name if is_own(primitive) else f"{primitive.name} (not of JAX)"
 
 
 @functools.cache
 def is_own(primitive: core.Primitive) -> bool:
-    """Whether a primitive is held by one of the modules of the JAX that was imported."""
-    # A module may have been imported since the last primitive was asked about.
+    """Whether an imported module of JAX defines the primitive."""
+    # Read on each call, since more modules may have been imported.
     names = (name for name in list(sys.modules) if name == "jax" or name.startswith("jax."))
     return primitive in _primitives_in(tuple(names))
 

@@ -1,4 +1,4 @@
-"""Hessian-vector products of a function of one pytree, by either way that there is."""
+"""Hessian-vector products of a function of one pytree, by jvp over grad or grad over grad."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,15 +16,15 @@ REVERSE = "reverse_over_reverse"
 
 
 def hessian_times(f: Scalar, point: PyTree, step: PyTree, way: str) -> PyTree:
-    """One product Hv.
+    """Computes one product Hv.
 
-        ∂/∂ε ∇f(w + ε v) at ε = 0, by a forward derivative;   ∇⟨∇f, v⟩, by a reverse one
+        `FORWARD`: ∂/∂ε ∇f(w + ε v) at ε = 0;   `REVERSE`: ∇⟨∇f, v⟩
 
     Args:
       f: a scalar function.
       point: w.
       step: v.
-      way: `FORWARD`, or `REVERSE` where a function has no forward derivative.
+      way: `FORWARD`, or `REVERSE` if f has no forward derivative.
     """
     gradient = jax.grad(f)
     if way == FORWARD:
@@ -32,13 +32,13 @@ def hessian_times(f: Scalar, point: PyTree, step: PyTree, way: str) -> PyTree:
 
     def slope(point):
         pairs = zip(jax.tree.leaves(gradient(point)), jax.tree.leaves(step), strict=True)
-        return sum_of([jnp.vdot(own, step) for own, step in pairs])
+        return sum_of([jnp.vdot(gradient, step) for gradient, step in pairs])
 
     return jax.grad(slope)(point)
 
 
 def hessian_map(f: Scalar, point: PyTree, way: str) -> Callable[[PyTree], PyTree]:
-    """v -> Hv, linearised once for all; arguments as in `hessian_times`."""
+    """The function v -> Hv, linearised once; arguments as in `hessian_times`."""
     gradient = jax.grad(f)
     if way == FORWARD:
         return jax.linearize(gradient, point)[1]

@@ -1,4 +1,4 @@
-"""Quadratic forms: for each layer a function from a coordinate, or a direction v, to vᵀHv."""
+"""Maps each layer to its quadratic form: a function of a coordinate or direction v, vᵀHv."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
@@ -14,7 +14,7 @@ from hgeo.second_order.memory import ChunkSize, most_together, temporary_bytes
 # A point of a layer's coordinates or directions -> the form along it, a scalar.
 QuadraticForm: TypeAlias = Callable[[jax.Array], jax.Array]
 
-# By layer the points at which its form is asked for.
+# By layer, the points at which its form is evaluated.
 ProbePoints: TypeAlias = Mapping[str, Coordinates] | Mapping[str, Directions]
 
 
@@ -22,7 +22,7 @@ class QuadraticForms(Mapping[str, QuadraticForm]):
     """The forms of some layers by name."""
 
     def __init__(self, forms: Mapping[str, QuadraticForm], probe_points: ProbePoints):
-        """Takes the forms, and the points at which they will be asked for."""
+        """Takes the forms, and the points at which they are evaluated."""
         self._forms, self._probe_points = forms, probe_points
 
     def __getitem__(self, name: str) -> QuadraticForm:  # noqa: D105 - as `Mapping` has it
@@ -37,11 +37,11 @@ class QuadraticForms(Mapping[str, QuadraticForm]):
     def at_all_points(
         self, chunk: int | ChunkSize, axis: CoordinateAxis | None = None
     ) -> list[jax.Array]:
-        """For each layer the values at its `n` points, `(n,)`, `chunk` of them together.
+        """Evaluates each layer's form at its `n` points: arrays of shape `(n,)`, in layer order.
 
         Args:
-          chunk: points computed together.
-          axis: over which they are split; `chunk` is then each share's.
+          chunk: how many points are computed together.
+          axis: over which they are split; `chunk` then bounds each share.
         """
         return [
             mapped(form, self._probe_points[name].points, self._most(name, chunk), axis=axis)

@@ -1,10 +1,9 @@
-"""Segments: the parts of a program that the tangents of several layers' weights pass together.
+"""Cuts a program into segments that the tangents of several layers share.
 
-What one layer's weights move passes, further on, through variables that all earlier layers'
-weights move too: the residual stream behind a block. From one such cut point to the next there can
-be one segment for all layers whose tangents arrive there, and so as many segments as there are
-layers and cut points. With a way of its own from each layer to the loss, a compiled program grows
-with the square of the depth.
+Behind a block, the tangents of its layers and of all earlier layers pass through the same
+variables: the residual stream. Such a place can be a cut point. One segment from a cut point to the
+next serves all layers whose tangents pass it, so the compiled program grows linearly with the
+depth. With a separate path from each layer to the loss it grows with the square of the depth.
 """
 
 import dataclasses
@@ -17,16 +16,16 @@ from hgeo.second_order.jaxpr import Equation, Program, active
 
 Pairs = list[tuple[Equation, tuple[int, ...]]]
 
-# At each cut point tangents are written out and read again, and something has to be decided.
+# Each cut point costs a branch, and writes tangents to memory and reads them back.
 LAYERS_BETWEEN_CUT_POINTS = 4
 
 
 class CutPoint(NamedTuple):
-    """A place between two equations of a program, for some of what moves there.
+    """A place between two equations of a program, for the tangents of some layers.
 
     Attributes:
       position: of the equation behind it.
-      variables: those that move there and are read behind it, ascending.
+      variables: those computed before it and read behind it that have a tangent, ascending.
     """
 
     position: int
@@ -47,7 +46,7 @@ class Segments:
 
         Args:
           program: the traced loss.
-          needed: the variables by which it moves, from `reaching`.
+          needed: the variables whose tangents reach the output, from `reaching`.
           sources: by layer, its leaves among the program's inputs.
           layers_between: the fewest layers between two cut points.
         """
@@ -60,8 +59,8 @@ class Segments:
             for v in _live(spans, position)
             if v >= program.inputs
         )
-        # Of each stretch from one layer to the next the narrowest place, and of these the ones
-        # that are no wider than their neighbours: between two blocks rather than inside one.
+        # Between two layers, the narrowest place. Only those no wider than both neighbours are
+        # used, so that cut points lie between blocks and not inside them.
         narrow = [
             min(range(end, begin, -1), key=width) for begin, end in itertools.pairwise(begins)
         ]
@@ -75,21 +74,21 @@ class Segments:
                 last = layers
 
     def cut_points(self, sources: Sequence[int], start: int = 0) -> list[CutPoint]:
-        """The cut points behind a position for what moves there with some variables, in order.
+        """The cut points behind a position for the tangents of some variables, in order.
 
-        A layer whose weights are read again further on, as tied ones are, has none before that.
+        Tied weights have no cut point before the last equation that reads them.
         """
         spans, begin = self._spans(sources, start), max(start, self._begin(sources, start))
-        found = [CutPoint(p, _live(spans, p)) for p in self._positions if p > begin]
-        return [point for point in found if min(point.variables) >= self._program.inputs]
+        points = [CutPoint(p, _live(spans, p)) for p in self._positions if p > begin]
+        return [point for point in points if min(point.variables) >= self._program.inputs]
 
     def segment(self, sources: Sequence[int], start: int = 0, end: CutPoint | None = None) -> Pairs:
-        """The equations that move with some variables, from a position to a cut point or the loss.
+        """The equations that tangents pass from a position to a cut point or the loss.
 
         Args:
-          sources: the variables that move.
+          sources: the variables that have a tangent.
           start: the position.
-          end: the cut point; `None`, the loss.
+          end: the cut point; `None` for the loss.
         """
         pairs = self._active(sources, start)
         return [pair for pair in pairs if end is None or self._place[pair[0]] < end.position]
@@ -103,7 +102,7 @@ class Segments:
         return self._place[pairs[0][0]] if pairs else len(self._place)
 
     def _spans(self, sources, start=0):
-        """For each variable the places of the equations that make it and that read it last."""
+        """For each variable, the places of the equations that compute it and read it last."""
         made, read = dict.fromkeys(sources, -1), {}
         for equation, free in self._active(sources, start):
             made |= dict.fromkeys(equation.outputs, self._place[equation])
@@ -112,5 +111,5 @@ class Segments:
 
 
 def _live(spans, position):
-    """The variables that are made before a position and read behind it."""
+    """The variables that are computed before a position and read behind it."""
     return tuple(sorted(v for v, (made, read) in spans.items() if made < position <= read))

@@ -1,4 +1,4 @@
-"""One loop over the points of many layers, in which each segment is compiled once."""
+"""A loop over the points of many layers, in which each segment is compiled once."""
 
 import functools
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,22 +21,21 @@ def shared_loop(
     next_segment: Callable[[Any, jax.Array, Any], Carry],
     axis: CoordinateAxis | None = None,
 ) -> dict[str, jax.Array]:
-    """What each point of each layer has gathered at the end of its layer's path.
+    """Evaluates each layer's quadratic form at all its points.
 
     Args:
       paths: by layer, the cut points that it passes, in order.
-      chunks: by layer, its points, (chunks, size, ...), of one size for all.
-      first_segment: from one point of a layer to its first cut point: a scalar and the tangents
-        there.
-      next_segment: from a cut point, with scalar and tangents, to the next.
+      chunks: by layer, its points, (chunks, size, ...); all layers have the same size.
+      first_segment: maps a layer and a point to a scalar and the tangents at its first cut point.
+      next_segment: maps a cut point, a scalar and tangents to those at the next cut point.
       axis: over which the points of a chunk are split.
 
     Returns:
-      By layer the scalars, (chunks, size).
+      By layer, the scalars at the end of its path, (chunks, size).
     """
     names = list(paths)
-    # By cut point, and by `None` for the end: the segments to it, and which of them each layer
-    # takes.
+    # For each cut point, and `None` for the loss: the segments that end there, and the number of
+    # the segment that each layer takes.
     segments: dict[Hashable, list[tuple[bool, Any]]] = {}
     taken: dict[Hashable, list[int]] = {}
     for place, name in enumerate(names):
@@ -58,7 +57,7 @@ def shared_loop(
 
         if len(segments[end]) == 1:
             return through(segments[end][0])
-        # One in the other, so that nothing is carried past a cut point that a layer does not pass.
+        # Nested, so that no tangents are carried past a cut point that a layer does not pass.
         branches = [functools.partial(through, segment) for segment in segments[end]]
         return jax.lax.switch(jnp.asarray(taken[end])[place], branches)
 

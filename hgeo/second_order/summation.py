@@ -10,13 +10,13 @@ from hgeo.second_order.one_hot import OneHot, Tangent, dense
 
 
 def widest(*dtypes: Any) -> Any:
-    """The dtype that holds them all, whatever promotion the user has forbidden."""
+    """The dtype that holds them all, even where the user has restricted type promotion."""
     with jax.numpy_dtype_promotion("standard"):
         return jnp.result_type(*dtypes)
 
 
 def total(array: jax.Array) -> jax.Array:
-    """The sum of all entries, last axis first: one long sum loses digits in float32.
+    """The sum of all entries, last axis first, since one long sum loses digits in float32.
 
     Half-precision arrays are summed in float32.
     """
@@ -28,7 +28,7 @@ def total(array: jax.Array) -> jax.Array:
 
 
 def sum_of(parts: Sequence[Any]) -> Any:
-    """The sum of arrays of one shape, in the widest of their dtypes; of no arrays, 0.0."""
+    """The sum of arrays of the same shape, in the widest of their dtypes; 0.0 for no arrays."""
     if not parts:
         return 0.0
     result = parts[0]

@@ -1,4 +1,4 @@
-"""A loss as a program of the leaves that some layers hold."""
+"""Traces a loss as a program of the leaves that belong to some layers."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -34,7 +34,7 @@ def trace_loss(
     order: list[str] = []
     sources: dict[str, list[int]] = {}
     for layer in layers.values():
-        layer.leaves(params)  # says so if the params do not fit
+        layer.leaves(params)  # raises if the params do not fit
     for name, layer in layers.items():
         sources[name] = []
         for part in layer.parts:
@@ -42,8 +42,8 @@ def trace_loss(
             if path not in order:
                 order.append(path)
             sources[name].append(order.index(path))
-    found = leaves_by_path(params)
-    leaves = [jnp.asarray(found[path]) for path in order]
+    by_path = leaves_by_path(params)
+    leaves = [jnp.asarray(by_path[path]) for path in order]
     whole = [
         Layer(p, (p,), (x.shape,), (str(x.dtype),)) for p, x in zip(order, leaves, strict=True)
     ]

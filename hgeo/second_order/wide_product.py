@@ -1,15 +1,15 @@
-"""Wide products: quadratic forms of logits x·W pulled back to x, so that ż is never written out.
+"""Quadratic forms of wide logits z = x·W from the tangent of x, without computing ż.
 
-Where z = x·W is wide (a vocabulary) and its tangent ż = ẋ·W enters nothing but
+Where z = x·W is wide (a vocabulary) and its tangent ż = ẋ·W enters only
 
-- the weights of its own square, Σ_v w_v ż_v²  = ẋ G ẋᵀ,  G = W diag(w) Wᵀ, one d×d matrix a token;
+- the weights of its square, Σ_v w_v ż_v²  = ẋ G ẋᵀ,  G = W diag(w) Wᵀ, one d×d matrix a token;
 - sums over v, Σ_v c_v ż_v = ẋ·(W c);
 - entries picked by an index y for each token, ż_y = ẋ·W[:, y],
-- whole tokens moved elsewhere (flattened, shifted), of which then the same holds,
+- equations that move whole tokens (flatten, shift), whose outputs then enter only such terms,
 
-as under softmax cross-entropy in any of its usual forms, the sums and entries take d operations a
-token each. The square takes d² with G, which is made once for all coordinates; where too few share
-it, ż is computed for a few tokens at a time and squared while it is in the cache.
+as under softmax cross-entropy in its usual forms, the sums and entries take d operations a token
+each. The square takes d² operations with G, which is computed once for all coordinates. Where too
+few coordinates share G, ż is computed for a few tokens at a time and squared while in the cache.
 """
 
 import dataclasses
@@ -21,11 +21,11 @@ import jax.numpy as jnp
 from hgeo.devices import automatic_axes, pin, shares_of, spread
 from hgeo.second_order.summation import inner, total
 
-# What a multiply-add takes on 2 CPU cores, in units of one in a large matrix product: to make G by
-# half of its entries; to apply it, a product of small matrices out of memory; and to square ż.
+# Time of a multiply-add on 2 CPU cores, relative to one in a large matrix product: to compute half
+# of G; to apply G, a product of small matrices read from memory; to compute and square ż.
 MAKE_GRAM, APPLY_GRAM, SQUARE = 0.7, 6.0, 1.3
 
-# Of an upper triangle of G in so many rows of blocks a half less one eighth is left out.
+# G is symmetric: its upper triangle is computed in this many rows of blocks, 5/8 of its entries.
 PIECES = 4
 
 # Entries of ż that are computed together, for one coordinate.
@@ -34,7 +34,7 @@ BLOCK = 2**17
 
 @dataclasses.dataclass(frozen=True)
 class WideProduct:
-    """z = x·W, with W held and x moving.
+    """z = x·W, with W constant and x moving.
 
     Attributes:
       source: the variable x, of shape (..., d).
@@ -52,8 +52,8 @@ class WideProduct:
         Args:
           weight: w for each token, of shape (..., V).
           num_coordinates: how often the function will be called.
-          batch_axes: the mesh axes over which tokens are split, where that is known; G is then
-            split over all axes.
+          batch_axes: the mesh axes over which tokens are split, if known; G is then split over all
+            axes.
         """
         d, wide = self.matrix.shape
         cost_of_gram = MAKE_GRAM * d * d * wide + APPLY_GRAM * num_coordinates * d * d
@@ -70,13 +70,13 @@ class WideProduct:
         pinned = spread_over = lambda array: array
         if batch_axes is not None:
             pinned, spread_over = lambda array: pin(array, batch_axes), spread
-            matrix = pin(matrix, ())  # a loop over rows that lie in shards would gather each
+            matrix = pin(matrix, ())  # a loop over sharded rows would gather each row separately
             weights = pinned(weights)
         size = max(1, -(-d // PIECES))
         pieces = []
         for start in range(0, d, size):
             own, rest = matrix[start : start + size], matrix[start:]
-            # Below the diagonal blocks an entry of G counts for its mirror image too.
+            # An entry of G outside the diagonal blocks counts for its mirror image too.
             twice = jnp.where(jnp.arange(len(rest)) < len(own), 1.0, 2.0).astype(rest.dtype)
             rest = rest * twice[:, None]
             # One row of G for all tokens: (tokens, V) times (V, d − start).
@@ -107,8 +107,8 @@ class WideProduct:
             tokens = (moved.reshape(-1, d), weights)
             shares = shares_of(self.matrix)
             if batch_axes is not None and len(weights) % shares == 0:
-                # One token of each device's share together: a loop over tokens that lie on one
-                # device after the other would run on every device for all of them.
+                # Each step takes one token of each device's share. A loop over the tokens in their
+                # order would run every step on every device.
                 by_share = lambda x, axes=batch_axes: spread(
                     pin(x, axes).reshape(shares, -1, x.shape[-1])
                 )
@@ -118,13 +118,13 @@ class WideProduct:
         return apply
 
     def summed(self, factor: jax.Array | None) -> jax.Array:
-        """W c for each token: (..., V) -> (..., d); for ones, of shape (d,)."""
+        """W c for each token: (..., V) -> (..., d); `None` means ones and gives shape (d,)."""
         if factor is None:
             return jnp.sum(self.matrix, axis=1)
         return factor @ self.matrix.T
 
     def picked(self, labels: jax.Array) -> jax.Array:
-        """W[:, y] for each token: labels (..., 1) -> (..., d), zero for a label outside."""
+        """W[:, y] for each token: labels (..., 1) -> (..., d); zero for a label out of range."""
         wide = self.matrix.shape[1]
         columns = jnp.take(self.matrix.T, jnp.clip(labels[..., 0], 0, wide - 1), axis=0)
         inside = (labels >= 0) & (labels < wide)

@@ -1,1 +1,1 @@
-"""Statistics: numbers that sum up a layer's curvature and weights."""
+"""Statistics of a layer's curvature and weights, as pure functions of arrays."""

@@ -1,4 +1,4 @@
-"""Alignment: whether gradients are large where the curvature is."""
+"""Alignment: whether gradients are large where the curvature is large."""
 
 from typing import NamedTuple
 
@@ -10,14 +10,14 @@ from hgeo.statistics.entry_counts import checked
 
 
 class Alignment(NamedTuple):
-    """Magnitudes at K coordinates, from the smallest |H_ii| to the largest.
+    """Magnitudes at K coordinates, sorted by |H_ii|.
 
     Attributes:
       curvature: |H_ii|, of shape `(K,)`, ascending.
       gradient: |g_i| in the same order.
       adaptive_gradient: |u_i| in the same order.
       rho_gradient: scalar, Spearman's ρ of |g_i| with |H_ii|.
-      rho_adaptive: scalar, that of |u_i|.
+      rho_adaptive: scalar, Spearman's ρ of |u_i| with |H_ii|.
 
     Example:
       >>> hgeo.Alignment(*[jnp.ones(3)] * 3, *jnp.ones(2)).curvature.shape
@@ -32,11 +32,11 @@ class Alignment(NamedTuple):
 
 
 def alignment(diagonal: ArrayLike, gradient: ArrayLike, adaptive_gradient: ArrayLike) -> Alignment:
-    """How gradient and adaptive gradient line up with the Hessian diagonal.
+    """Computes how gradient and adaptive gradient align with the Hessian diagonal.
 
-    With the update −learning_rate · u, the adaptive gradient u is what an optimizer makes of the
-    gradient g: for an Optax optimizer, `optimizer.update(g, state, params)[0]` over
-    −learning_rate. Spearman's ρ is the correlation of the ranks, ties at their mean rank.
+    The adaptive gradient is u in the update −learning_rate · u: for an Optax optimizer,
+    `optimizer.update(g, state, params)[0]` over −learning_rate. Spearman's ρ is the correlation of
+    the ranks; ties have their mean rank.
 
     Args:
       diagonal: H_ii at K coordinates, of shape `(K,)`, K ≥ 2.
@@ -44,14 +44,15 @@ def alignment(diagonal: ArrayLike, gradient: ArrayLike, adaptive_gradient: Array
       adaptive_gradient: u_i at the same coordinates, in any scale.
 
     Returns:
-      An `Alignment`. Where all magnitudes of one kind are equal, its ρ is NaN; a NaN gives NaN.
+      An `Alignment` in the arrays' dtype and units. A ρ is NaN if one of its two arrays is constant
+      in magnitude or has a NaN.
 
     Raises:
-      ValueError: shapes that differ, fewer than 2 entries, or entries of which not one is finite.
+      ValueError: shapes that differ, fewer than 2 entries, or an array without a finite entry.
 
     Example:
-      >>> found = hgeo.alignment(jnp.array([1.0, -3.0, 2.0]), jnp.arange(3.0), jnp.ones(3))
-      >>> print(found.rho_gradient, found.rho_adaptive)
+      >>> result = hgeo.alignment(jnp.array([1.0, -3.0, 2.0]), jnp.arange(3.0), jnp.ones(3))
+      >>> print(result.rho_gradient, result.rho_adaptive)
       0.5 nan
 
     Reference:

@@ -1,4 +1,4 @@
-"""What every statistic asks of the entries that it is given, and what is said of them."""
+"""Checks and counts of the entries that statistics take."""
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +8,11 @@ from jax.typing import ArrayLike
 
 
 def checked(name: str, entries: ArrayLike) -> jax.Array:
-    """The entries as an array, of at least one along the last axis.
+    """The entries as an array, with at least one entry along the last axis.
 
     Raises:
-      TypeError: it is no array of real numbers.
-      ValueError: there are none, or (where the values are known) not one of them is finite.
+      TypeError: the entries are no array of real numbers.
+      ValueError: there are no entries, or none is finite; traced values are not checked.
     """
     try:
         array = jnp.asarray(entries)
@@ -22,15 +22,15 @@ def checked(name: str, entries: ArrayLike) -> jax.Array:
         raise TypeError(f"{name} takes real entries, not an array of {array.dtype}")
     if array.ndim == 0 or array.size == 0:
         raise ValueError(
-            f"{name} takes entries along the last axis; an array of shape {array.shape} has none"
+            f"{name} needs entries along the last axis; an array of shape {array.shape} has none"
         )
     if not isinstance(array, Tracer) and not np.isfinite(np.asarray(array, np.float64)).any():
-        raise ValueError(f"{name}: not one of the {array.size} entries is finite")
+        raise ValueError(f"{name} needs a finite entry; not one of the {array.size} entries is")
     return array
 
 
 def counts(entries: ArrayLike, prefix: str = "") -> dict[str, int]:
-    """How many entries there are, how many of them are zero, and how many inf or NaN."""
+    """The numbers of entries, of zero entries, and of entries that are inf or NaN."""
     array = np.asarray(entries)
     return {
         f"{prefix}num_entries": array.size,

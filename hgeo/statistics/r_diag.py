@@ -1,4 +1,4 @@
-"""Dominance: how much of the rows of a Hessian lies off its diagonal."""
+"""R_diag: how much of the rows of a Hessian lies off its diagonal."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -11,11 +11,11 @@ from hgeo.statistics.entry_counts import checked
 
 
 class RDiag(NamedTuple):
-    """R_diag in its two forms.
+    """R_diag as a mean and as a median.
 
     Attributes:
-      mean: scalar, over the rows.
-      median: scalar, over the rows.
+      mean: scalar, the mean over the rows.
+      median: scalar, the median over the rows.
 
     Example:
       >>> hgeo.RDiag(*jnp.ones(2)).mean.shape
@@ -27,19 +27,20 @@ class RDiag(NamedTuple):
 
 
 def r_diag(rows: Any) -> Any:
-    """Mean and median of the rows' r_diag(i) = sqrt(Σ_{j≠i} H_ij²) / |H_ii|.
+    """Computes mean and median of r_diag(i) over the rows of a Hessian.
 
-        R_diag = mean_i r_diag(i)
+        R_diag = mean_i r_diag(i),   r_diag(i) = sqrt(Σ_{j≠i} H_ij²) / |H_ii|
 
     Args:
-      rows: what `row_dominance` gives: an array of shape `(K,)`, or a mapping of them by layer.
+      rows: r_diag(i) from `row_dominance`: an array of shape `(K,)`, or a mapping of such arrays
+        by layer.
 
     Returns:
       An `RDiag` of scalars in the rows' dtype; for a mapping, an `OrderedDict` of them. A row
-      whose diagonal entry is zero makes the mean inf; one of zeros makes both NaN.
+      whose diagonal entry is zero makes the mean inf. A row of zeros makes both NaN.
 
     Raises:
-      ValueError: no rows, or not one finite.
+      ValueError: no rows, or no finite row.
 
     Example:
       >>> print(hgeo.r_diag(jnp.array([1.0, 2.0, 6.0])).mean)

@@ -1,4 +1,4 @@
-"""Uniformity: how far a Hessian diagonal is from one number, and how sure a sample of it is."""
+"""R_med: how far from uniform a Hessian diagonal is, and how far a sample's value varies."""
 
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -17,30 +17,30 @@ def r_med(diagonal: Mapping[str, ArrayLike], eps: float = 0.0) -> "OrderedDict[s
 @overload
 def r_med(diagonal: ArrayLike, eps: float = 0.0) -> jax.Array: ...
 def r_med(diagonal, eps=0.0):
-    """How far from uniform a Hessian diagonal is: its largest entry over its median one.
+    """Computes R_med, the largest entry of a Hessian diagonal over its median entry.
 
         R_med = max_i |H_ii| / (median_i |H_ii| + eps)
 
-    It is at least 1 for eps = 0, and 1 where all entries are equal in magnitude. A median of zero
-    (dead units) gives inf, or NaN if all entries are zero; a NaN entry gives NaN: neither is
+    With eps = 0 it is at least 1, and 1 if all entries have the same magnitude. A median of zero
+    (dead units) gives inf, or NaN if all entries are zero. A NaN entry gives NaN. No entry is
     dropped.
 
-    A sample's R_med is lower than the layer's, whose largest entry it mostly misses: with 100 of
-    16,384 entries it was 0.67 times as large in the median of 22 cases
-    (`python -m experiments.reproduce extra_full`). Compare samples of one size alone, or use
+    A sample's R_med is smaller than the layer's, since a sample mostly misses the largest entry:
+    with 100 of 16,384 entries it is 0.67 times as large in the median of 22 cases
+    (`python -m experiments.reproduce extra_full`). Compare only samples of the same size, or use
     `q95_over_median`.
 
     Args:
       diagonal: entries of shape `(..., K)`, K ≥ 1, floating; or a mapping of such arrays by layer.
-      eps: added to the median; the paper does so for random targets alone.
+      eps: added to the median; the paper adds it for random targets only.
 
     Returns:
-      An array of shape `(...)` and the entries' dtype, without unit; for a mapping, an
-      `OrderedDict` of them in its order. The median of an even number of entries is the mean of
-      the middle two.
+      An array of shape `(...)` in the entries' dtype, without unit; for a mapping, an `OrderedDict`
+      of such arrays in its order. The median of an even number of entries is the mean of the middle
+      two.
 
     Raises:
-      ValueError: there are no entries, not one of them is finite, or `eps` is negative.
+      ValueError: there are no entries, no entry is finite, or `eps` is negative.
 
     Example:
       >>> print(hgeo.r_med(jnp.array([1.0, -8.0, 2.0, 4.0])))
@@ -58,12 +58,12 @@ def r_med(diagonal, eps=0.0):
 
 
 def q95_over_median(diagonal: Any, eps: float = 0.0) -> Any:
-    """How far from uniform a Hessian diagonal is: its 95% quantile over its median.
+    """Computes the 95% quantile of a Hessian diagonal over its median.
 
         q95_over_median = Q_0.95(|H_ii|) / (median_i |H_ii| + eps)
 
-    Unlike the maximum of `r_med`, both quantiles of a sample tend to those of the layer, so that
-    the ratio depends little on the number of sampled coordinates, and its bootstrap is consistent.
+    Both quantiles of a sample converge to those of the layer, unlike the maximum in `r_med`. So the
+    ratio depends little on the number of sampled coordinates, and its bootstrap is consistent.
 
     Args:
       diagonal: entries of shape `(..., K)`, K ≥ 1, floating; or a mapping of such arrays by layer.
@@ -97,10 +97,10 @@ class Spread(NamedTuple):
     """R_med over random subsets of the entries.
 
     Attributes:
-      median: scalar, of the draws.
-      low: scalar, their 5% quantile.
-      high: scalar, their 95% quantile.
-      draws: of shape `(num_draws,)`.
+      median: scalar, the median over the draws.
+      low: scalar, the 5% quantile over the draws.
+      high: scalar, the 95% quantile over the draws.
+      draws: R_med of each draw, of shape `(num_draws,)`.
 
     Example:
       >>> hgeo.Spread(*jnp.array([2.0, 1.0, 3.0]), jnp.ones(4)).draws.shape
@@ -116,18 +116,17 @@ class Spread(NamedTuple):
 def r_med_spread(
     diagonal: Any, key: jax.Array, *, num: int | None = None, num_draws: int = 500, eps: float = 0.0
 ) -> Any:
-    """How much R_med depends on which entries were drawn: its values over subsets of them.
+    """Computes R_med over random subsets of the entries, to show how it depends on the sample.
 
-    Each draw takes `num` of the K entries without replacement. The same key gives the same
-    subsets, so that the draws of two optimizers at the same coordinates are paired. A subset
-    misses the largest entry with probability 1 − num/K, so that the spread is that of R_med at
-    `num` coordinates, not at K.
+    Each draw takes `num` of the K entries without replacement. The same key gives the same subsets,
+    so the draws of two optimizers at the same coordinates are paired. A subset misses the largest
+    entry with probability 1 − num/K, so the spread is that of R_med at `num` coordinates, not at K.
 
     Args:
       diagonal: entries of shape `(K,)`, floating; or a mapping of such arrays by layer.
-      key: of the subsets.
-      num: entries of a subset, 1 to K; `None`, half of them.
-      num_draws: subsets, at least 2.
+      key: random key of the subsets.
+      num: the number of entries of a subset, 1 to K; `None`: K // 2, at least 1.
+      num_draws: the number of subsets, at least 2.
       eps: as in `r_med`.
 
     Returns:
@@ -156,7 +155,7 @@ def r_med_spread(
     size = entries.shape[0]
     num = max(1, size // 2) if num is None else num
     if not 1 <= num <= size:
-        raise ValueError(f"num must lie in 1 to the {size} entries, not {num}")
+        raise ValueError(f"num must lie in 1 to {size}, the number of entries, not {num}")
     if num_draws < 2:
         raise ValueError(f"num_draws must be at least 2, not {num_draws}")
 

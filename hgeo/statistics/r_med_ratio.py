@@ -1,4 +1,4 @@
-"""The ratio of two optimizers' uniformity, and how sure repeats and sampled coordinates make it."""
+"""The ratio of two optimizers' R_med, with an interval over repeats and coordinates."""
 
 import dataclasses
 import math
@@ -12,30 +12,30 @@ import numpy as np
 from hgeo.arguments import check_key, check_whole
 from hgeo.statistics.entry_counts import checked
 
-# The quantile of the magnitudes that stands over their median.
+# The quantile of the magnitudes in the numerator, over their median.
 STATISTICS = {"max_over_median": 1.0, "q95_over_median": 0.95}
 
-# Draws that are sorted at once, so that they fit a cache.
+# Draws that are sorted at once, few enough for a cache.
 _TOGETHER = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class RMedRatio:
-    """A ratio of two optimizers' R_med and what it rests on.
+    """A ratio of two optimizers' R_med, with its interval and the sources of its variance.
 
     Attributes:
       ratio: scalar, the ratio of the geometric means over the repeats.
       mean_ratio: scalar, the mean of the repeats' ratios, which is biased upwards.
       low: scalar, the interval's lower end.
-      high: scalar, its upper end.
-      share_repeats: scalar, the share of the variance of log ratio that the repeats cause.
-      share_coordinates: scalar, the share that the choice of coordinates causes; both add to one,
-        and are NaN where there is no variance or it is not finite.
-      num_infinite: scalar, repeats in which a side's statistic is infinite.
-      num_nan: scalar, repeats in which one is NaN.
-      num_draws_undefined: scalar, draws in which the ratio is undefined.
-      covers: what the interval covers, `"repeats and coordinates"`, or `"coordinates"` where there
-        is one repeat.
+      high: scalar, the interval's upper end.
+      share_repeats: scalar, the repeats' share of the variance of log ratio.
+      share_coordinates: scalar, the share of the choice of coordinates. Both shares add to 1; they
+        are NaN if the variance is zero or not finite.
+      num_infinite: scalar, the number of repeats in which a side's statistic is infinite.
+      num_nan: scalar, the number of repeats in which a side's statistic is NaN.
+      num_draws_undefined: scalar, the number of draws in which the ratio is undefined.
+      covers: what the interval covers: `"repeats and coordinates"`, or `"coordinates"` for a single
+        repeat.
 
     Example:
       >>> hgeo.RMedRatio(2.0, 2.1, 1.2, 3.0, 0.4, 0.6, 0, 0, 0, "repeats and coordinates").ratio
@@ -64,47 +64,47 @@ def r_med_ratio(
     level: float = 0.95,
     num_draws: int = 2000,
 ) -> Any:
-    """How many times less uniform the first optimizer's diagonal is, with an interval.
+    """Computes how many times less uniform the first optimizer's diagonal is, with an interval.
 
         ratio = exp(mean_r log(S(first_r) / S(second_r))),   S = max/median or q95/median
 
-    over the repeats r. The interval is a percentile interval by nested resampling: each draw takes
+    over the repeats r. The interval is a percentile interval by nested resampling. Each draw takes
     n of the n repeats and K of the K coordinates with replacement, the same coordinates for both
-    sides and all repeats. What repeats add to a draw is enlarged by sqrt(n/(n−1)) · t/z, the
-    quantiles of Student's t of n − 1 degrees and of the normal distribution, without which few
-    repeats give too short an interval. It is conservative: what is a repeat's own at single
-    coordinates counts in both resamplings.
+    sides and all repeats. The repeats' deviations are enlarged by sqrt(n/(n−1)) · t/z, with t and z
+    the quantiles of Student's t distribution with n − 1 degrees of freedom and of the normal
+    distribution. Without this factor few repeats give too short an interval. The interval is
+    conservative: interactions of repeats with coordinates count in both resamplings.
 
-    The bootstrap of a maximum is not consistent (Bickel and Freedman): with `"max_over_median"` the
-    interval is a guide, and holds for the K sampled coordinates. Prefer `"q95_over_median"`, whose
-    bootstrap is consistent, where the interval decides something.
+    The bootstrap of a maximum is not consistent (Bickel and Freedman). So with `"max_over_median"`
+    the interval is approximate, and holds for the K sampled coordinates. Take `"q95_over_median"`,
+    whose bootstrap is consistent, if a decision depends on the interval.
 
     Args:
       first: entries of the first optimizer's diagonal, of shape `(repeats, K)`, floating; or a
         mapping of such arrays by layer.
-      second: the second's at the same coordinates, of the same shape; repeat r of both sides is a
-        pair.
+      second: entries of the second optimizer's diagonal at the same coordinates, of the same shape;
+        repeat r of the first is paired with repeat r of the second.
       key: a PRNG key of the draws.
       statistic: `"max_over_median"` or `"q95_over_median"`.
       eps: added to the median, as in `r_med`.
-      level: of the interval, in (0, 1).
-      num_draws: at least 100.
+      level: the interval's level, in (0, 1).
+      num_draws: the number of draws, at least 100.
 
     Returns:
       An `RMedRatio`, or an `OrderedDict` of them by layer. The order of the repeats does not
       matter, and swapped sides give the reciprocal. Infinite and NaN statistics are counted and
-      remain in the ratio; a draw in which the ratio is undefined (0/0, inf/inf) counts as below and
-      above all others, so that it lengthens the interval at both ends.
+      stay in the ratio. A draw with an undefined ratio (0/0, inf/inf) counts as below and above all
+      others, so it widens the interval at both ends.
 
     Raises:
-      TypeError: the sides are no arrays of real numbers or mappings of them, or `key` is no key.
+      TypeError: the sides are not arrays of real numbers or mappings of them, or `key` is no key.
       ValueError: shapes that differ or are not `(repeats, K)`, layers that differ, a side without
         a finite entry, an unknown statistic, a `level` or `num_draws` out of range.
 
     Example:
       >>> both = jax.random.normal(jax.random.key(0), (2, 6, 100))
-      >>> found = hgeo.r_med_ratio(jnp.exp(2 * both[0]), jnp.exp(both[1]), jax.random.key(1))
-      >>> bool(1 < found.low < found.ratio < found.high)
+      >>> result = hgeo.r_med_ratio(jnp.exp(2 * both[0]), jnp.exp(both[1]), jax.random.key(1))
+      >>> bool(1 < result.low < result.ratio < result.high)
       True
 
     Reference:
@@ -134,7 +134,7 @@ def r_med_ratio(
     sides = [np.asarray(side, np.float64) for side in (first, second)]
     shapes = [side.shape for side in sides]
     if shapes[0] != shapes[1] or len(shapes[0]) != 2:
-        raise ValueError(f"both sides must be of one shape (repeats, K), not {shapes}")
+        raise ValueError(f"both sides must have one shape (repeats, K), not {shapes}")
     with np.errstate(divide="ignore", invalid="ignore"):
         return _ratio(np.abs(np.stack(sides)), key, **options)
 
@@ -144,7 +144,7 @@ def _ratio(magnitudes, key, statistic, eps, level, num_draws) -> RMedRatio:
     values = _over_median(magnitudes, upper, eps)
     logs = np.log(values[0]) - np.log(values[1])
     num, size = magnitudes.shape[1:]
-    # An order of the repeats that neither theirs nor that of the sides changes.
+    # Sorted, so that the result depends neither on the repeats' order nor on that of the sides.
     order = np.argsort(np.abs(logs))
     magnitudes, values, logs = magnitudes[:, order], values[:, order], logs[order]
     of_repeats, of_coordinates = jax.random.split(key)
@@ -202,8 +202,8 @@ def _quantile(ordered: np.ndarray, level: float) -> np.ndarray:
 
 
 def _enlargement(num: int, level: float) -> float:
-    """By what the resampled repeats' deviations are too small (Hesterberg 2015, section 4.3)."""
-    from scipy.special import ndtri, stdtrit  # JAX brings it, and `import hgeo` does not need it
+    """The factor by which resampled deviations are too small (Hesterberg 2015, section 4.3)."""
+    from scipy.special import ndtri, stdtrit  # installed with JAX; not needed by `import hgeo`
 
     upper = (1 + level) / 2
     return math.sqrt(num / (num - 1)) * float(stdtrit(num - 1, upper) / ndtri(upper))

@@ -23,11 +23,11 @@ class DamagedCheckpoint(Exception):  # noqa: N818 - it is an event: an earlier o
     """A checkpoint that can't be read, or whose arrays are not those that were saved.
 
     Attributes:
-      step: whose it was; it isn't among the folder's steps any more.
+      step: its step, which the folder's steps no longer list.
     """
 
     def __init__(self, folder: epath.Path, step: int, why: str):
-        """Takes the folder of all of them, the step, and what is wrong."""
+        """Takes the folder of the checkpoints, the step, and what is wrong."""
         super().__init__(f"the checkpoint {folder / str(step)} is damaged ({why})")
         self.step = step
 
@@ -35,17 +35,17 @@ class DamagedCheckpoint(Exception):  # noqa: N818 - it is an event: an earlier o
 class Checkpoints:
     """The checkpoints of one run, one folder a step, written in the background.
 
-    A checkpoint appears under its final name only when it is complete, so that one interrupted by
-    a kill is never seen. Its metadata hold a SHA-256 of the arrays, which Orbax itself does not
-    check, and to which every state that is restored is held.
+    A checkpoint appears under its final name only when it is complete, so that a kill leaves none
+    that is cut short. Its metadata hold a SHA-256 of the arrays. Every restored state is compared
+    with it, because Orbax itself does not check arrays.
     """
 
     def __init__(self, folder: epath.PathLike):
-        """Opens `folder`, which is made if it is absent; what a kill left half-written goes."""
+        """Opens or creates `folder`, and deletes what a kill left half-written."""
         self._folder = epath.Path(folder).absolute()
         self._damaged: dict[int, str] = {}
-        # Several processes meet at barriers, whose names must be this run's own; Orbax confuses
-        # those of saves that overlap, so that there each save is waited for.
+        # Several processes meet at barriers, whose names must differ between runs. Orbax confuses
+        # the barriers of overlapping saves, so that with several processes each save is waited for.
         name = hashlib.sha256(str(self._folder).encode()).hexdigest()[:16]
         together = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
         options = ocp.CheckpointManagerOptions(
@@ -71,7 +71,7 @@ class Checkpoints:
         give the same state.
 
         Raises:
-          InputError: it, or the one before, can't be written.
+          InputError: this checkpoint or the one before can't be written.
         """
         if step in self.steps():
             return
@@ -87,8 +87,8 @@ class Checkpoints:
         """The state at `step`, with the structure, dtypes and placement of `like`.
 
         Raises:
-          DamagedCheckpoint: it isn't what was saved; there are others.
-          InputError: it isn't, and there are no others. Nothing is deleted.
+          DamagedCheckpoint: the arrays differ from what was saved, and other checkpoints exist.
+          InputError: they differ, and no other checkpoint exists. Nothing is deleted.
         """
         self._wait()
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
@@ -107,11 +107,11 @@ class Checkpoints:
             damaged = DamagedCheckpoint(self._folder, step, why)
             if self.steps():
                 raise damaged
-            found = "; ".join(f"step {n}: {self._damaged[n]}" for n in sorted(self._damaged))
+            damage = "; ".join(f"step {n}: {self._damaged[n]}" for n in sorted(self._damaged))
             raise InputError(
-                f"{self._folder} holds no checkpoint that can be trusted ({found}); nothing was "
+                f"{self._folder} holds no checkpoint that can be trusted ({damage}); nothing was "
                 f"deleted. Put a whole copy in its place, or remove {self._folder.parent} to train "
-                "this run anew"
+                "this run again"
             ) from damaged
         return state
 
@@ -132,7 +132,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
 
     def _difference(self, step: int, state: PyTree) -> str:
-        """What is wrong with a state that could be read; empty for nothing."""
+        """What is wrong with a state that was read; empty if nothing is."""
         metadata = self._manager.metadata(step).custom_metadata
         if not metadata:
             warnings.warn(
@@ -166,7 +166,7 @@ def digest(state: PyTree) -> str:
 
 @contextlib.contextmanager
 def _written(folder: epath.Path):
-    """Turns what goes wrong with a write into an error that says what is safe."""
+    """Turns a failed write into an error that says which checkpoints are whole."""
     try:
         yield
     except InputError:
@@ -174,12 +174,12 @@ def _written(folder: epath.Path):
     except Exception as error:  # as above
         raise InputError(
             f"no checkpoint could be written to {folder}: {_first_line(error)}; the earlier ones "
-            "are whole, and the same command goes on from them once there is room"
+            "are whole; free some space and run the same command to continue from them"
         ) from error
 
 
 def _agreed(good: bool) -> bool:
-    """Whether it is good in every process."""
+    """Whether `good` is true in every process."""
     if jax.process_count() == 1:
         return good
     return bool(np.all(multihost_utils.process_allgather(np.array(good))))

@@ -1,4 +1,4 @@
-"""Sums over several axes in matrix products, made as sums over one."""
+"""Matrix products that sum over several axes, rewritten to sum over one."""
 
 import math
 from collections.abc import Callable
@@ -11,12 +11,12 @@ from hgeo.second_order.jaxpr import as_equation
 
 
 def with_single_contractions(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, its matrix products summing over one axis where they sum over several.
+    """Rewrites the matrix products of a function that sum over several axes to sum over one.
 
     The gradient of W in X W, with X of shape (B, T, D), is a sum over B and T. For such a product
     XLA's CPU compiler first writes out the transpose of the output's cotangent, (B, T, K), which
-    can take several times as long as the product; for one axis (B T) it does not. Values are the
-    same but for rounding. Bodies of calls and loops are left as they are.
+    can take several times as long as the product. For one merged axis (B T) it writes no
+    transpose. Values are equal to rounding. Bodies of calls and loops stay as they are.
 
     Args:
       function: of pytrees of arrays, to a pytree of arrays.
@@ -46,7 +46,7 @@ def _run(closed: core.ClosedJaxpr, arguments: list[Any]) -> list[Any]:
 
 
 def _sums_leading_axes(params: dict[str, Any]) -> bool:
-    """Whether both operands' first axes, several and in order, are all that is summed over."""
+    """Whether the summed axes are the first ones of both operands, several and in order."""
     (left, right), batch = params["dimension_numbers"]
     leading = tuple(range(len(left)))
     return len(left) > 1 and tuple(left) == tuple(right) == leading and not batch[0]

@@ -1,8 +1,8 @@
 """Where a training state stops being finite: in the gradient, the optimizer's state or the weights.
 
-The compiled update looks at every array that has the params' names and gives the number of the
-first one with an inf or a NaN; here is what that number means. Scalars of an optimizer are left
-out: some of Optax's begin at infinity.
+The compiled update checks every array that has the params' names and returns the number of the
+first array with an inf or a NaN. This module translates the number. Scalars of an optimizer's state
+are skipped, because some of Optax's start at infinity.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def first_not_finite(grads: PyTree, optimizer: PyTree, variables: PyTree) -> jax
     """The number of the first array that is not finite, an int32; −1 where all are."""
     watched = [leaf for _, _, leaf in _watched(grads, optimizer, variables)]
     finite = jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in watched])
-    # Of all true ones, argmin gives the first.
+    # argmin returns the first of equal values.
     return jnp.where(jnp.all(finite), -1, jnp.argmin(finite)).astype(jnp.int32)
 
 
@@ -28,8 +28,8 @@ def describe(number: int, optimizer: PyTree, variables: PyTree) -> tuple[str, st
 
     Args:
       number: 0 or more.
-      optimizer: the optimizer's state, of which the structure is looked at.
-      variables: the model's, the same.
+      optimizer: the optimizer's state; only its structure is used.
+      variables: the model's variables; only their structure is used.
     """
     watched = list(_watched(variables["params"], optimizer, variables))
     return watched[number][:2]

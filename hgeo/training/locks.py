@@ -12,10 +12,10 @@ from hgeo.errors import InputError
 
 
 class RunLock:
-    """A lock on a run's folder, held until the process ends, however it ends.
+    """A lock on a run's folder, which the operating system releases when the process ends.
 
-    It is one of the operating system's on a file in the folder; a folder that is not on a local
-    file system (`gs://...`) has none. Of the processes of one program the first one holds it.
+    It locks a file in the folder. A folder that is not on a local file system (`gs://...`) has no
+    lock. Of the processes of one program the first holds it.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -35,12 +35,12 @@ class RunLock:
             self._file.seek(0)
             holder = self._file.read().strip()
             self._file.close()
-            raise InputError(f"{folder} is being worked on by {holder}; wait or stop it") from error
+            raise InputError(f"{folder} is in use by {holder}; wait for it or stop it") from error
         self._file.truncate(0)
         self._file.write(f"process {os.getpid()} on {socket.gethostname()}\n")
         self._file.flush()
 
     def release(self) -> None:
-        """Gives the lock back."""
+        """Releases the lock."""
         if self._file is not None:
             self._file.close()

@@ -14,26 +14,26 @@ from hgeo.training.updates import TrainState, UpdateInfo
 
 
 def train(runs: Sequence[Run], progress: Progress) -> None:
-    """Does what is left of runs that can be trained together.
+    """Completes runs that can be trained together.
 
-    Trains to every event without a checkpoint, those at one step as one program, and measures
-    where due. Stopped at any moment and called again, it ends with the numbers of an undisturbed
-    call. A run stops at its first update that isn't finite, which stays in its records, and the
-    others are trained on. After a damaged checkpoint it says so and restarts from the one before.
+    Trains to every event without a checkpoint and measures where due; runs at one step are one
+    program. A call that is stopped and repeated ends with the numbers of an undisturbed call. A run
+    stops at its first update that isn't finite, which its records keep, and the other runs
+    continue. After a damaged checkpoint it prints a line and restarts from the checkpoint before.
 
     Args:
-      runs: with one `updates` and one set of events.
-      progress: what is told.
+      runs: they share one `updates` and one set of events.
+      progress: shows what is done.
 
     Raises:
       InputError: no checkpoint of a run can be trusted, or none can be written.
-      Preempted: it was asked to stop, and has saved all states.
+      Preempted: a signal asked to stop, and all states are saved.
     """
     while True:
         try:
             return _train_to_each_event(runs, progress)
         except DamagedCheckpoint as damage:
-            progress.say(f"{damage}; going on from the one before")
+            progress.say(f"{damage}; continuing from the checkpoint before")
 
 
 def state_at(run: Run, step: int, progress: Progress) -> TrainState:
@@ -43,7 +43,7 @@ def state_at(run: Run, step: int, progress: Progress) -> TrainState:
         try:
             return run.checkpoints.restore(step, run.like())
         except DamagedCheckpoint as damage:
-            progress.say(f"{damage}; it is made again from the one before")
+            progress.say(f"{damage}; training again from the checkpoint before")
 
 
 def _train_to_each_event(runs: Sequence[Run], progress: Progress) -> None:
@@ -80,14 +80,14 @@ def _diverged(run: Run, step: int, progress: Progress) -> bool:
     diverged = step not in run.reachable_events()
     if diverged:
         where = f"{run.title}: diverged at step {run.records.diverged_at}"
-        progress.say(f"{where} ({run.records.divergence}); the other runs go on")
+        progress.say(f"{where} ({run.records.divergence}); the other runs continue")
     return diverged
 
 
 def _update_until(
     stop: int, runs: Sequence[Run], states: Sequence[TrainState], progress: Progress
 ) -> list[TrainState]:
-    """Updates all from one step to `stop`, or to where all diverged or it was asked to stop."""
+    """Updates all runs up to `stop`, or until all diverged or a signal asks to stop."""
     first_run, start = runs[0], int(states[0].step)
     updates = first_run.updates
     packed = updates.pack(states)
@@ -120,7 +120,7 @@ def _update_until(
 def _record(
     runs: Sequence[Run], states: Sequence[TrainState], first: int, infos: Sequence[UpdateInfo]
 ) -> None:
-    """Fetches what the updates from a step on say of themselves, and records it run by run."""
+    """Fetches what the updates from a step on returned, and records it run by run."""
     by_run = [
         np.stack(part).reshape(len(infos), len(runs)).T
         for part in zip(*jax.device_get(infos), strict=True)

@@ -8,7 +8,7 @@ import jax
 
 
 class Preempted(Exception):  # noqa: N818 - it is an event and not an error
-    """The state was saved after a signal; the same command goes on from it.
+    """The state was saved after a signal; the same command continues from it.
 
     Attributes:
       exit_code: 128 + the signal's number, as a shell gives it.
@@ -23,13 +23,13 @@ class Preempted(Exception):  # noqa: N818 - it is an event and not an error
 class Preemption:
     """Listens for SIGTERM and SIGINT while it is used as a context manager.
 
-    The first one is answered between two updates or measurements; a second one ends the process at
-    once, as a kill would. With several processes they agree on the step at which all of them stop;
-    JAX's own service hears SIGTERM then.
+    The first signal takes effect between two updates or measurements; a second one ends the process
+    at once, as a kill would. Several processes agree on the step at which all of them stop, and
+    JAX's own service listens for SIGTERM then.
     """
 
     def __init__(self):
-        """Nothing has been asked yet."""
+        """Starts without a request to stop."""
         self._signal: int | None = None
         self._before = {}
 
@@ -41,7 +41,7 @@ class Preemption:
         return self
 
     def __exit__(self, *_):
-        """Hands the signals back."""
+        """Restores the previous signal handlers."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
@@ -61,4 +61,4 @@ class Preemption:
         if self._signal is not None:
             os._exit(128 + number)
         self._signal = number
-        print("\nstopping after this step; once more stops at once", file=sys.stderr)
+        print("\nstopping after this step; a second signal stops at once", file=sys.stderr)

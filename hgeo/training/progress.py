@@ -7,7 +7,7 @@ from rich.console import Console
 
 
 class Progress:
-    """A bar over steps, probes and evaluations, weighed by how long each was last seen to take.
+    """A bar over steps, probes and evaluations, weighted by the last measured time of each.
 
     Use it as a context manager; it adds a line for every event, and shows the bar below them where
     the output is a terminal.
@@ -34,11 +34,11 @@ class Progress:
         return self
 
     def __exit__(self, *_):
-        """Takes the bar away."""
+        """Removes the bar."""
         self._bar.stop()
 
     def done(self, kind: str, number: int, seconds: float, doing: str) -> None:
-        """Says that `number` of a kind took so many seconds, and what is being done."""
+        """Records that `number` of a kind took so many seconds, and shows what is being done."""
         self._left[kind] = self._left.get(kind, 0) - number
         self._seconds[kind] = seconds / number
         self._spent += seconds
@@ -51,7 +51,7 @@ class Progress:
         )
 
     def expect(self, missing: Mapping[str, int]) -> None:
-        """Says how many of each kind are still to do."""
+        """Sets how many of each kind are left."""
         self._left = dict(missing)
 
     def seconds_left(self) -> float | None:

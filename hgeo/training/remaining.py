@@ -16,9 +16,9 @@ class Remaining:
     """What is left to do of a run.
 
     Attributes:
-      updates: those that training makes, also where they only bring back a checkpoint.
+      updates: those that training makes, including those that only recreate a checkpoint.
       measurements: how many, by kind.
-      searches: losses whose iterate was not looked for yet.
+      searches: losses whose iterate has not been searched for.
       is_trained: whether all losses are recorded and the last state is saved, or it diverged.
     """
 
@@ -31,7 +31,7 @@ class Remaining:
     def is_nothing(self) -> bool:
         """Whether the records are complete and the last state is there.
 
-        Checkpoints in between may lack: nothing reads them any more.
+        Checkpoints in between may be absent, because nothing reads them any more.
         """
         return self.is_trained and not self.measurements.total() and not self.searches
 
@@ -68,9 +68,9 @@ def what_is_left(
 
 
 def trusted_steps(timeline: Timeline, records: RunRecords, saved: Collection[int]) -> set[int]:
-    """The saved steps that have, in the records, all losses before them.
+    """The saved steps before which the records have all losses.
 
-    Where losses are lacking (a file of records was cut short), their updates are done again.
+    Where losses are absent (a file of records was cut short), their updates are repeated.
     """
     steps = range(timeline.start, timeline.steps)
     lacking = next((step for step in steps if step not in records.losses), timeline.steps)

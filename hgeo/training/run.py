@@ -1,4 +1,4 @@
-"""Runs: one trajectory and what is kept of it."""
+"""A run: one trajectory, its records and its checkpoints."""
 
 import dataclasses
 import math
@@ -32,10 +32,10 @@ class ScheduledMeasurement:
     """Something that is measured of a run at given steps.
 
     Attributes:
-      kind: `"probe"`, `"evaluation"` or `"loss"` (that of the probe's batch, without a word).
+      kind: `"probe"`, `"evaluation"` or `"loss"` (of the probe's batch, which prints no line).
       steps: when it is due.
-      measure: state -> the rows' values behind optimizer, repeat, step and epoch, a line, and
-        arrays to be kept by name.
+      measure: state -> the rows' values after optimizer, repeat, step and epoch; a line to print;
+        and named arrays to keep.
     """
 
     kind: str
@@ -53,13 +53,13 @@ class Run:
       updates: what does the updates of this run, alone or with others.
       rate: its learning rate.
       initial: makes the state before the first update.
-      like: makes a state of the same structure, shapes and placement.
+      like: makes a state with the structure, shapes and placement of a restored one.
       measurements: what is measured along the way.
       examples: the training examples, on the devices.
       records: what it has recorded.
       checkpoints: where its states are kept.
       keep_all: whether checkpoints at which nothing was measured are kept when later ones exist.
-      preemption: what may ask it to stop.
+      preemption: says when to stop.
     """
 
     name: str
@@ -86,7 +86,7 @@ class Run:
         return {measurement.kind: measurement.steps for measurement in self.measurements}
 
     def measured_at(self, kind: str, step: int) -> "Run":
-        """The run with one more step at which something of that kind is due."""
+        """The run with another step at which a measurement of that kind is due."""
         measurements = [
             dataclasses.replace(m, steps=(*m.steps, step)) if m.kind == kind else m
             for m in self.measurements
@@ -94,7 +94,7 @@ class Run:
         return dataclasses.replace(self.with_event(step), measurements=tuple(measurements))
 
     def with_event(self, step: int) -> "Run":
-        """The run with one more step at which its state is kept."""
+        """The run with another step at which its state is kept."""
         steps = (*self.timeline.measured_steps, step)
         timeline = dataclasses.replace(self.timeline, measured_steps=steps)
         return dataclasses.replace(self, timeline=timeline)
@@ -124,7 +124,7 @@ class Run:
         return self.checkpoints.restore(max(earlier), self.like())
 
     def save(self, state: TrainState, saved: set[int]) -> None:
-        """Saves a state, and drops those that are no longer wanted; keeps `saved` true."""
+        """Saves a state, and deletes those that are no longer needed; updates `saved`."""
         step = int(state.step)
         self.checkpoints.save(step, state)
         for earlier in {s for s in saved if s < step} - self.timeline.kept(self.keep_all):
@@ -137,8 +137,9 @@ class Run:
 
         Args:
           first: the step of the first of them.
-          infos: the loss before each update, and the number of what is not finite of it.
-          state: one of this run, for the meaning of that number.
+          infos: of each update the loss before it, and the number of its first array that is not
+            finite.
+          state: a state of this run, whose structure gives that number's meaning.
         """
         for step, (loss, number) in enumerate(infos, start=first):
             place = self._place(step)
@@ -154,10 +155,10 @@ class Run:
             return
 
     def measure_due(self, state: TrainState | None, step: int, progress: Progress) -> None:
-        """Measures what is due at a step and not yet measured; restores the state if need be.
+        """Measures what is due at a step and not yet measured; restores the state if necessary.
 
         Raises:
-          Preempted: it was asked to stop.
+          Preempted: a signal asked to stop.
         """
         for measurement in self.measurements:
             if step in measurement.steps and step not in self.records.measured(measurement.kind):
@@ -169,7 +170,7 @@ class Run:
         """Measures one kind where due at whole checkpoints, and says where there is none.
 
         Raises:
-          Preempted: it was asked to stop.
+          Preempted: a signal asked to stop.
         """
         saved = set(self.checkpoints.steps())
         for measurement in (m for m in self.measurements if m.kind == kind):

@@ -1,4 +1,4 @@
-"""Timelines: when a run trains, on which examples, and when it is looked at."""
+"""Timelines: when a run trains, on which examples, and when it is measured."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -10,17 +10,17 @@ MAX_BLOCK = 50
 
 @dataclasses.dataclass(frozen=True)
 class Timeline:
-    """When a run trains, on what, and when it is looked at.
+    """When a run trains, on which examples, and when it is measured.
 
     Attributes:
-      steps: updates in all.
+      steps: the number of updates.
       measured_steps: steps at which something is measured.
-      checkpoint_every: updates between checkpoints besides; 0 for none.
+      checkpoint_every: updates between further checkpoints; 0 for none.
       batch_size: examples of an update.
       num_examples: examples in the training set.
       seed: with `repeat` and the epoch it gives the order of the examples.
       repeat: which of the repeats this is.
-      watched_steps: steps at which a loss is looked at; their checkpoints are not kept.
+      watched_steps: steps at which a loss is evaluated; their checkpoints are not kept.
       start: the first update's number; more than 0 for a run that begins at another's iterate.
     """
 
@@ -36,7 +36,7 @@ class Timeline:
 
     @property
     def events(self) -> list[int]:
-        """Steps at which training pauses and its state is saved, for a while or for good."""
+        """Steps at which training pauses and its state is saved, temporarily or permanently."""
         return [s for s in sorted({*self.kept(True), *self.watched_steps}) if s >= self.start]
 
     def kept(self, regular: bool) -> set[int]:

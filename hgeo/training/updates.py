@@ -25,7 +25,7 @@ SHARE_OF_MEMORY = 0.8
 
 
 class TrainState(NamedTuple):
-    """All that a run needs to go on, besides its config."""
+    """All that a run needs to continue, besides its config."""
 
     variables: PyTree
     optimizer: optax.OptState
@@ -33,12 +33,11 @@ class TrainState(NamedTuple):
 
 
 class UpdateInfo(NamedTuple):
-    """What an update says of itself.
+    """What an update returns besides the new state.
 
     Attributes:
       loss: before it.
-      not_finite: `hgeo.training.finite.first_not_finite` of its gradient and of the state that it
-        made.
+      not_finite: `hgeo.training.finite.first_not_finite` of its gradient and of the new state.
     """
 
     loss: jax.Array
@@ -67,7 +66,7 @@ def update_on_device(
         )
         gradient = with_single_contractions(lambda p, b: value_and_grad(loss_of, p, b, AXIS))
         loss, grads, collections = gradient(params, batch)
-        # What some of Optax's optimizers ask for besides (Sophia's estimate of the curvature).
+        # Some of Optax's optimizers need it (Sophia's estimate of the curvature).
         mean_loss = lambda params: mean_over_devices(to_weighted(loss_of(params, batch)[0]), AXIS)
         more = {"value": loss, "grad": grads, "value_fn": mean_loss, "obj_fn": mean_loss}
         updates, opt_state = optimizer.update(grads, state.optimizer, params, **more)
@@ -79,11 +78,11 @@ def update_on_device(
 
 
 class Updates:
-    """Compiled updates over all devices; the states' buffers are used again.
+    """Compiled updates over all devices; the states' buffers are donated.
 
     A run alone is one program. Several at one step are another: states, indices and learning rates
     stacked along a leading axis, which is vmapped and, where both numbers have a common divisor,
-    sharded over the devices, so that each has fewer runs and more of their batches.
+    sharded over the devices, so that each device has fewer runs and larger parts of their batches.
 
     No loop of updates is compiled: on a CPU, XLA's gradients of convolutions are some forty times
     slower inside one.
@@ -100,7 +99,7 @@ class Updates:
     def __call__(
         self, packed: TrainState, examples: PyTree, indices: np.ndarray, rates: Sequence[float]
     ) -> tuple[TrainState, UpdateInfo]:
-        """One update of the runs in `packed`, and what it says of each of them.
+        """One update of the runs in `packed`, with its `UpdateInfo` for each of them.
 
         Args:
           packed: from `pack`.
@@ -179,5 +178,5 @@ def _memory(device: Any) -> float:
 
 
 def _sharing(mesh: Mesh) -> int:
-    """How many devices share one memory: those that are a CPU's."""
+    """How many devices share one memory: all devices of a CPU."""
     return mesh.size if mesh.devices.flat[0].platform == "cpu" else 1

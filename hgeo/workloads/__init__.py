@@ -1,5 +1,5 @@
-"""The paper's tasks: model, data and loss of each behind one interface (`workload.Workload`).
+"""The paper's tasks: model, data and loss of each, as a `workload.Workload`.
 
-Each makes its model and data of its own blocks of a config (`model`, `data` and what else its
-function names); an experiment calls it once, through what it resolved.
+Each reads its blocks of a config (`model`, `data` and what its function names); an experiment calls
+it once.
 """

@@ -20,8 +20,7 @@ from hgeo.workloads.workload import Workload, apply_model, without_state
 def bert(config: Config) -> Workload:
     """The workload `bert`: `Bert` on reviews of one length; its loss is the mean over reviews.
 
-    With `model.weights`, sizes, vocabulary and weights come from there; only the classifier is
-    drawn from the seed.
+    `model.weights` gives sizes, vocabulary and weights; only the classifier is drawn from the seed.
     """
     data, given = config.data, config.model.to_dict()
     source = given.pop("weights")
@@ -84,7 +83,7 @@ def bert(config: Config) -> Workload:
 
 
 def _agreed(given: dict, found: dict, source: str) -> dict:
-    """The model's settings, those of the weights in the place of `None`."""
+    """The model's settings, with those of the weights in place of `None`."""
     differing = [
         f"model.{key} is {given[key]}, of the weights {value}"
         for key, value in found.items()
@@ -93,7 +92,7 @@ def _agreed(given: dict, found: dict, source: str) -> dict:
     if differing:
         raise InputError(
             f"the config doesn't fit model.weights={source!r}: {'; '.join(differing)} "
-            "(None takes the weights' own)"
+            "(None takes those of the weights)"
         )
     return given | found
 

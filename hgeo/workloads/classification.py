@@ -1,4 +1,4 @@
-"""What the classification tasks share: the loss and accuracy of each example."""
+"""The loss and accuracy of each example, for the classification tasks."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Language modelling: the next word of a text, or random integers in its place."""
+"""Language modelling: the next word of a text, or random integers in place of it."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,13 @@ from hgeo.data.text import Sequences, make_sequences, read_text
 from hgeo.losses import Weighted
 from hgeo.models.layers import check_heads
 from hgeo.models.transformer import LanguageModel
-from hgeo.workloads.workload import Workload, apply_model, in_projection_parts, without_state
+from hgeo.workloads.workload import (
+    Workload,
+    apply_model,
+    head_parts,
+    in_projection_parts,
+    without_state,
+)
 
 
 def language_model(config: Config) -> Workload:
@@ -24,6 +30,7 @@ def language_model(config: Config) -> Workload:
     )
     size = len(train.vocabulary)
     model = LanguageModel(size, **config.model)
+    layers = model.layer_order()
     held_out, digests = {}, [train.sha256]
     if data.held_out_split:
         text = read_text(data.source, data.held_out_split, config.data_dir)
@@ -56,8 +63,8 @@ def language_model(config: Config) -> Workload:
         head=head,
         training_loss=without_state(logits, head),
         metrics=metrics,
-        layer_paths=model.layer_order(),
-        parts=in_projection_parts(model.layer_order(), model.width),
+        layer_paths=layers,
+        parts=in_projection_parts(layers, model.width) | head_parts(layers[-1], size),
         examples=_arrays(train, data.random_targets_seed, size),
         held_out=held_out,
         dropout=config.model.dropout > 0,

@@ -21,8 +21,8 @@ WORKLOADS: dict[str, Callable[[Config], Workload]] = {
 def make_workload(config: Config) -> Workload:
     """Reads the data of `config` and makes its model and loss.
 
-    It reads the blocks `data` and `model`, `data_dir`, `cache_dir` and, where a workload's function
-    says so, keys of `probe` and `evaluation`; all else is in the experiment's `Resolved`.
+    It reads the blocks `data` and `model`, `data_dir`, `cache_dir` and, for some workloads, keys of
+    `probe` and `evaluation`. The experiment's `Resolved` has all else.
 
     Raises:
       InputError: an unknown workload, or data or model settings that can't be used.

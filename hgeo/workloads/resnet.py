@@ -20,10 +20,10 @@ BATCH_NORM = ("train", "evaluation")
 def resnet(config: Config) -> Workload:
     """The workload `resnet`: a loss of mean nats an image.
 
-    In training, BatchNorm takes the statistics of the whole batch, over all devices. The probe's
-    loss has `probe.batch_norm`: `"train"`, the probe batch's own statistics, through which its
-    examples act on each other, so that `probe.microbatch_size` must be `None`; or `"evaluation"`,
-    the running ones.
+    In training, BatchNorm takes the statistics of the whole batch, over all devices. In the probed
+    loss `probe.batch_norm` decides: `"train"` takes the probe batch's statistics, so that examples
+    depend on each other and `probe.microbatch_size` must be `None`; `"evaluation"` takes the
+    running statistics.
     """
     probe, data = config.probe, config.data
     if probe.batch_norm not in BATCH_NORM:
@@ -31,7 +31,7 @@ def resnet(config: Config) -> Workload:
     if probe.batch_norm == "train" and probe.microbatch_size is not None:
         raise InputError(
             "probe.microbatch_size must be None where probe.batch_norm is 'train', since each "
-            f"microbatch would have statistics of its own; it is {probe.microbatch_size}"
+            f"microbatch would have other statistics; it is {probe.microbatch_size}"
         )
     train = read_cifar10(config.data_dir, data.split, data.limit)
     held_out = None

@@ -20,10 +20,10 @@ LANGUAGES = ("de", "en")
 
 
 def translation(config: Config) -> Workload:
-    """The workload `translation`: `Seq2Seq`, its loss the mean over target tokens but padding.
+    """The workload `translation`: `Seq2Seq`; its loss is the mean over target tokens, not padding.
 
     All sentences are padded to `data.max_length`; there are no length buckets. BLEU of the held-out
-    pairs is that of a beam search as `evaluation` has it.
+    pairs is of a beam search with the settings of `evaluation`.
     """
     data, evaluation = config.data, config.evaluation
     check_heads(config.model.width, config.model.num_heads)
@@ -41,7 +41,7 @@ def translation(config: Config) -> Workload:
         cache_dir=config.cache_dir,
     )
     train = read(data.split, longer=data.longer)
-    # No held-out pair is dropped, so that BLEU is that of the whole split.
+    # No held-out pair is dropped, so that BLEU is of the whole split.
     held_out = read(data.held_out_split, longer="cut") if data.held_out_split else None
     model = Seq2Seq(
         len(train.source_vocabulary), len(train.target_vocabulary), pad_id=PAD, **config.model
@@ -93,7 +93,7 @@ def _arrays(pairs: Pairs) -> dict[str, np.ndarray]:
 
 
 def _bleu(config: Config, model: Seq2Seq, variables, pairs: Pairs) -> float:
-    """Corpus BLEU of the held-out split, on tokenised text with the case as it is."""
+    """Corpus BLEU of the held-out split, on tokenised, case-sensitive text."""
     lines = read_pair(config.data_dir, config.data.held_out_split, LANGUAGES)[1]
     tokenize = make_tokenizer(config.data.tokenizer, LANGUAGES[1])
     size, translations = config.evaluation.batch_size, []

@@ -19,8 +19,8 @@ PARTS = 100
 class Workload:
     """A task: model, data and loss.
 
-    Variables are what Flax calls so: `{"params": ..., ...}`, where other collections hold what
-    training updates without a gradient (`batch_stats`).
+    Variables are Flax's: `{"params": ..., ...}`. Training updates the other collections
+    (`batch_stats`) without a gradient.
 
     Attributes:
       init: key -> variables.
@@ -37,7 +37,7 @@ class Workload:
       held_out: the same for the held-out examples; empty where there are none.
       dropout: whether training batches need a `dropout_key`.
       sha256: digest of all data.
-      notes: what a person should be told about data or model.
+      notes: warnings about data or model.
     """
 
     init: Callable[[jax.Array], PyTree]
@@ -101,6 +101,16 @@ def in_projection_parts(paths: Iterable[str], width: int) -> dict[str, dict[str,
         for path in paths
         if path.endswith("/in_proj/kernel")
     }
+
+
+def head_parts(path: str, num_classes: int) -> dict[str, dict[str, LeafSlice]]:
+    """A head's columns by frequency, where classes are numbered by it: ranks 1-10, 11-100, ..."""
+    parts, first = {}, 0
+    while first < num_classes:
+        last = min(max(10, 10 * first), num_classes)
+        parts[f"ranks {first + 1}-{last}"] = LeafSlice(path, first, 1, last - first)
+        first = last
+    return {path: parts}
 
 
 def apply_model(model: Any, variables: PyTree, batch: PyTree, *inputs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every optimizer of Optax: its P is right, or refused by name."""
+"""Every optimizer of Optax: its P is right, or an error names the reason."""
 
 import inspect
 
@@ -217,14 +217,14 @@ def test_a_wrong_kind_or_eps_is_seen_in_the_updates():
 
 
 class ScaleByAdamState(optax.ScaleByRssState):
-    """Somebody's own, of the same name and other fields."""
+    """A state of another library with the same name and other fields."""
 
 
 def test_a_state_of_somebody_elses_is_not_guessed():
     own = ScaleByAdamState(W)
-    with pytest.raises(ValueError, match=r"made of \['tests.*ScaleByAdamState'\]"):
+    with pytest.raises(ValueError, match=r"consists of \['tests.*ScaleByAdamState'\]"):
         hgeo.preconditioner(own)
-    with pytest.raises(ValueError, match=r"made of \['jaxlib.*Array"):
+    with pytest.raises(ValueError, match=r"consists of \['jaxlib.*Array"):
         hgeo.preconditioner({"nu": W})
     with pytest.raises(ValueError, match=r"kind must be one of adam, adamax, .* not 'adamm'"):
         hgeo.preconditioner(state_of(optax.adam(1.0)), kind="adamm")

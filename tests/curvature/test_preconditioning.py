@@ -1,4 +1,4 @@
-"""What adaptive optimizers see: preconditioners and preconditioned curvature."""
+"""Preconditioners of adaptive optimizers, and preconditioned curvature."""
 
 import jax
 import jax.numpy as jnp

@@ -11,7 +11,7 @@ CASES = [
     ({"optimizers": ("sgdm", "adamm")}, r"unknown optimizer 'adamm'; known are sgd, sgdm, adam"),
     ({"optimizers": ("sgdm", "adagrad")}, r"names 'adagrad', but there is no config\.adagrad"),
     ({"optimizers": ()}, "names no optimizer"),
-    ({"optimizers": ("adam", "adam")}, "names one twice"),
+    ({"optimizers": ("adam", "adam")}, "names an optimizer twice"),
     ({"compare": (("sgdm", "sgd"),)}, "config.compare takes pairs"),
     ({"adam": {"learning_rate": 0.1, "beta": 1.0}}, r"config\.adam has \['beta'\].*takes only"),
     ({"adam__learning_rate": -1.0}, r"config\.adam\.learning_rate must be a positive.*-1\.0"),

@@ -45,7 +45,7 @@ CONFIGS = [
     ({"share": "half"}, r"share must be 'i/n' with i from 1 to n, not 'half'"),
     ({"probe_only": "../up"}, r"probe_only must be a name of letters.*not '\.\./up'"),
     ({"optimizers": ()}, r"config\.optimizers names no optimizer"),
-    ({"optimizers": ("adam", "adam")}, r"names one twice: \('adam', 'adam'\)"),
+    ({"optimizers": ("adam", "adam")}, r"names an optimizer twice: \('adam', 'adam'\)"),
     ({"optimizers": ("adamm",)}, r"unknown optimizer 'adamm'; known are sgd, sgdm, adam"),
     ({"optimizers": ("lion",)}, r"names 'lion', but there is no config\.lion"),
     ({"compare": (("sgdm",),)}, r"takes pairs of config\.optimizers \('sgdm', 'adam'\), not"),

@@ -1,4 +1,4 @@
-"""A loss of a few numbers, and a monitor of it, for what is refused."""
+"""A loss of a few numbers and its monitor, for tests of bad input."""
 
 import jax
 import jax.numpy as jnp

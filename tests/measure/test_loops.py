@@ -128,16 +128,16 @@ def test_a_plain_pytree_in_float64(batch):
             jnp.sum((jnp.tanh(batch[0] @ params[0]) @ params[1] - batch[1]) ** 2), len(batch[0])
         )
         batch = jax.tree.map(lambda x: jnp.asarray(x, "float64"), batch)
-        with pytest.warns(UserWarning, match=r"all are taken where there are fewer: 0 \(20\)"):
+        with pytest.warns(UserWarning, match=r"so all of them are taken: 0 \(20\)"):
             monitor = hgeo.Monitor(loss, hgeo.find_layers(params), devices=ONE)
         values = monitor(100, params, batch)
-        with pytest.warns(UserWarning, match="all are taken"):
+        with pytest.warns(UserWarning, match="all of them are taken"):
             coordinates = hgeo.sample_coordinates(hgeo.find_layers(params), 200, KEY)
     assert_r_med(values, dense_r_med(loss, params, batch, coordinates), rtol=1e-9)
 
 
 def test_a_train_state_on_eight_devices(batch):
-    """As the loop has it: the state on its own mesh, the batch split over it."""
+    """The loop's placement: the state on its mesh, the batch split over it."""
     model = nn.Sequential([nn.Dense(6), nn.tanh, nn.Dense(1)])
     loss = lambda params, batch: mean_square(model.apply({"params": params}, batch[0]), batch[1])
     mesh = Mesh(np.array(jax.devices()), ("batch",))
@@ -167,7 +167,7 @@ def test_a_train_state_on_eight_devices(batch):
     coordinates = hgeo.sample_coordinates(layers, NUM, KEY)
     assert_r_med(values, dense_r_med(loss, state.params, batch, coordinates))
 
-    # By hand: the update that follows, and P after it.
+    # By hand: the next update, and P after it.
     grads = jax.grad(loss)(state.params, batch)
     updates, after = state.tx.update(grads, state.opt_state, state.params)
     divisor = hgeo.preconditioner(after, b2=0.999)
@@ -181,7 +181,7 @@ def test_a_train_state_on_eight_devices(batch):
         seen = hgeo.r_med(diagonal[name] / p)
         np.testing.assert_allclose(at("preconditioned_r_med"), seen, rtol=1e-3)
 
-    # And of what a loop has in its own hands, here told apart from what is made of the batch.
+    # The loop's gradient and updates, which differ here from those of the batch.
     rng = np.random.default_rng(3)
     noise = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), state.params)
     given = hgeo.Monitor(loss, layers, num=NUM, key=KEY, statistics=("alignment",), devices=ONE)

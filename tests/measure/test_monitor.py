@@ -70,7 +70,7 @@ def test_it_compiles_once_and_does_nothing_between():
         assert monitor(step, jax.tree.map(lambda x: x * 1.5, PARAMS), BATCH) is not None
     assert len(traces) == after_one > 0
     assert not compiled
-    # Anything that it looked at would fail.
+    # Any use of these arguments would fail.
     assert all(monitor(step, None, None) is None for step in range(1, 10))
     assert [step for step in range(21) if monitor.due(step)] == [0, 10, 20]
     with pytest.raises(TypeError, match=r"for a jax\.Array every call would have to wait"):
@@ -248,10 +248,10 @@ def test_bad_arguments_are_said_before_any_work(arguments, error, message):
 @pytest.mark.parametrize(
     ("arguments", "call", "message"),
     [
-        ({}, {}, "no batch was given, neither"),
-        ({"batch": BATCH}, {"batch": BATCH}, "both for all steps and for this one"),
+        ({}, {}, "no batch was given: give it in each call"),
+        ({"batch": BATCH}, {"batch": BATCH}, "has a batch for all steps"),
         ({}, {"batch": BATCH, "gradient": PARAMS}, "gradient and updates must be given together"),
-        ({"statistics": ("alignment",)}, {"batch": BATCH}, "'alignment', which needs optimizer_st"),
+        ({"statistics": ("alignment",)}, {"batch": BATCH}, "which needs optimizer= of"),
         ({}, {"batch": BATCH, "params": {"first": PARAMS["first"]}}, "no leaf 'last/kernel'"),
         (
             {"statistics": ("full",), "max_gradients": 0.1},
@@ -283,7 +283,7 @@ def monitored(optimizer, constants, **more):
 @pytest.mark.parametrize(
     ("optimizer", "constants", "reason"),
     [
-        (optax.lion(0.1), {}, r"made of \['ScaleByLionState'"),
+        (optax.lion(0.1), {}, r"consists of \['ScaleByLionState'"),
         (optax.adamax(0.1), {"b2": 0.999}, "does not divide by the P that its state gives"),
         (optax.adam(0.1, eps=1e-3), {"b2": 0.999}, "does not divide by the P that its state gives"),
     ],
@@ -303,7 +303,7 @@ def test_a_layer_that_is_not_trained_has_no_preconditioner_and_the_other_has():
     optimizer = optax.partition({"adam": optax.adam(0.1), "none": optax.set_to_zero()}, labels)
     values, said = monitored(optimizer, {"b2": 0.999})
     assert said == [
-        "no preconditioner, NaN in its place: first/kernel (the optimizer does not train it)"
+        "no preconditioner, so P is NaN: first/kernel (the optimizer does not train it)"
     ]
     assert np.isnan(values["hgeo/preconditioned_r_med/first/kernel"])
     assert np.isfinite(values["hgeo/preconditioned_r_med/last/kernel"])

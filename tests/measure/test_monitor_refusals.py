@@ -1,4 +1,4 @@
-"""What a monitor refuses: each mistake is one sentence, with the value and what is allowed."""
+"""A monitor's bad input: each error has the value given and the values allowed."""
 
 import optax
 import pytest
@@ -13,7 +13,7 @@ ARGUMENTS = {
     "a seed": (lambda: monitor(key=0), "PRNG key .* not 0"),
     "layers": (lambda: monitor(layers=["w"]), "hgeo.find_layers gives.* not a list"),
     "statistics": (lambda: monitor(statistics=("r_mid",)), "did you mean 'r_med'"),
-    "one twice": (lambda: monitor(statistics=("r_med", "r_med")), "must name each once"),
+    "one twice": (lambda: monitor(statistics=("r_med", "r_med")), "must name each statistic once"),
     "no names": (lambda: monitor(statistics=3), "must name some of .* not 3"),
     "three functions": (lambda: monitor(loss=(abs, abs, abs)), "or a pair .outputs, head"),
     "name": (lambda: monitor(name=3), "name must be one line of text, not 3"),

@@ -1,4 +1,4 @@
-"""What the optimizer sees, and the statistics that a config cannot name."""
+"""Statistics of the optimizer's update, and names of statistics that a config rejects."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""R_med by a dense Hessian in float64, which monitors are held to."""
+"""R_med by a dense float64 Hessian, the reference for monitors."""
 
 import dataclasses
 

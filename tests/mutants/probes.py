@@ -69,8 +69,8 @@ MUTANTS = (
         "key_without_the_name",
         "layers of one size have the same coordinates",
         "hgeo/params/coordinates.py",
-        "own = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))",
-        "own = key if zlib.crc32(layer.name.encode()) else key",
+        "layer_key = jax.random.fold_in(key, zlib.crc32(layer.name.encode()))",
+        "layer_key = key if zlib.crc32(layer.name.encode()) else key",
         COORDINATES,
     ),
     Mutant(

@@ -1,4 +1,4 @@
-"""Coordinates: what they depend on, and that they are a fair draw."""
+"""Coordinates: what they depend on, and that the draw is uniform."""
 
 import jax
 import jax.numpy as jnp

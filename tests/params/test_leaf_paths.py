@@ -1,4 +1,4 @@
-"""Names of leaves in trees with awkward keys: each value is that of its own leaf, or refused."""
+"""Paths of leaves in trees with awkward keys: each names its leaf, or an error is raised."""
 
 import collections
 import dataclasses
@@ -32,7 +32,7 @@ class Box:
 
 @jax.tree_util.register_pytree_node_class
 class Unnamed:
-    """A registered node without keys of its own."""
+    """A registered node without keys."""
 
     def __init__(self, *children):
         self.children = children
@@ -50,7 +50,7 @@ KEYS = st.one_of(NAMES, st.sampled_from([0, 1]))
 
 
 class Leaf:
-    """Where a leaf goes; a plain object, so that it is no tree."""
+    """The place of a leaf; a plain object, so that it is no pytree."""
 
 
 def nodes(children):
@@ -165,9 +165,9 @@ def test_two_leaves_of_one_path_are_refused_and_both_are_named():
             r"holds the weights of 'a\[:, 1\]' twice",
         ),
         ({"ab": []}, None, "layer 'ab' must hold a leaf"),
-        (["c"], "c", "layer 'c': no floating leaf 'c'|matches none of the leaves"),
+        (["c"], "c", "layer 'c': no floating leaf 'c'|must match a selected leaf"),
         ({"s": "s"}, "s", "matches 's', a scalar, which has no axis of layers"),
-        (None, "x", "stacked='x' matches none of the leaves that are selected"),
+        (None, "x", "stacked='x' must match a selected leaf; selected are"),
         ("(", None, r"select='\(' must be a regular expression"),
         (None, "(", r"stacked='\(' must be a regular expression"),
     ],

@@ -1,4 +1,4 @@
-"""Models with leaves that are no arrays: functions, strings, enums, None; in params and batch."""
+"""Params and batches with leaves that are not arrays: functions, strings, enums, None."""
 
 import enum
 import inspect
@@ -78,7 +78,7 @@ def _monitor(given):
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
-# What each public function makes of (loss, params, batch).
+# Calls of each public function with (loss, params, batch).
 CALLS = {
     "Monitor": _monitor,
     "choose_mode": lambda given: [len(hgeo.choose_mode(*given, COORDINATES).mode)],
@@ -101,7 +101,7 @@ CALLS = {
     "spectrum": lambda given: hgeo.spectrum(*given, LAST, KEY, num_matvecs=3, num_samples=2)[:2],
     "stochastic_diagonal": lambda given: hgeo.stochastic_diagonal(*given, LAST, KEY, 2),
 }
-# They are given no params: numbers, layers or results.
+# These take no params, but numbers, layers or results.
 WITHOUT_PARAMS = {
     "alignment",
     "low_rank",

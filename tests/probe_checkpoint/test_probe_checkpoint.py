@@ -216,7 +216,7 @@ BAD = [
     ({"target": "their_model:no_loss"}, "must return as its loss a function or a pair"),
     ({"target": "their_model:fails"}, "fails: RuntimeError: my own trouble"),
     ({"more": "--statistics=r_mde"}, "did you mean 'r_med'"),
-    ({"more": "--statistics=alignment"}, "alignment looks at an optimizer's updates"),
+    ({"more": "--statistics=alignment"}, "alignment needs an optimizer's updates"),
     ({"more": "--statistics=fisher"}, "statistics has 'fisher', which needs the model's outputs"),
     ({"more": "--layers=conv"}, "--layers=conv: select='conv' selects no floating leaf"),
     ({"more": "--layers=("}, "--layers=(: missing ), unterminated subpattern"),

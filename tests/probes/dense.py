@@ -1,4 +1,4 @@
-"""Dense matrices in float64, by `jax.hessian`: the truth that probes are held to."""
+"""Dense float64 Hessians by `jax.hessian`, the reference for the probes."""
 
 import dataclasses
 import functools
@@ -74,7 +74,7 @@ def entries_of(loss, params, batch, coordinates):
 
 
 def spans(layers):
-    """Where each layer's rows lie in the joint Hessian."""
+    """The rows of each layer in the joint Hessian."""
     ends = np.cumsum([layer.size for layer in layers.values()])
     starts = [0, *ends[:-1].tolist()]
     return {name: slice(start, end) for name, start, end in zip(layers, starts, ends, strict=True)}
@@ -98,7 +98,7 @@ def wide_case(family, seed=0):
         (name, dataclasses.replace(layer, dtypes=("float64",) * len(layer.dtypes)))
         for name, layer in narrow.layers.items()
     )
-    # Of the first seed, so that what is compiled serves all seeds.
+    # The first seed's, so that all seeds share the compiled programs.
     loss = narrow.loss if seed == 0 else wide_case(family).loss
     return Case(loss, params, batch, layers)
 
@@ -118,7 +118,7 @@ def hessian(family, seed=0):
 
 
 def diagonals(family, seed=0):
-    """Each layer's own diagonal."""
+    """The diagonal of each layer."""
     diagonal = np.diagonal(hessian(family, seed))
     return {name: diagonal[span] for name, span in spans(wide_case(family).layers).items()}
 

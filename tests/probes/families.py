@@ -1,4 +1,4 @@
-"""Small models of every family that the probes are checked on, in whatever float dtype is asked."""
+"""Small models of every family that the probes are tested on, in any floating dtype."""
 
 import contextlib
 from collections.abc import Callable
@@ -32,7 +32,7 @@ def _cross_entropy(logits, labels):
 
 @contextlib.contextmanager
 def _flax():
-    """Flax's own layers lean on promotion, which the tests forbid."""
+    """Allows type promotion, which Flax's layers rely on and the tests forbid."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 

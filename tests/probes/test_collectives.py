@@ -1,4 +1,4 @@
-"""What travels between devices, read from the compiled program."""
+"""The collectives between devices, read from the compiled program."""
 
 import math
 import re

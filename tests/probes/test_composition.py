@@ -17,7 +17,7 @@ from tests.probes.dense import entries_of, quick, slow
 NUM_DEVICES = 4
 EVERY_MODE = pytest.mark.parametrize("mode", MODES)
 OTHER_MODES = [mode for mode in MODES if mode != "adjoint_weighted"]
-# Devices change what all modes are given, and hardly what each of them does.
+# Devices change the inputs of all modes, and little within a mode.
 ONE_MODE = pytest.mark.parametrize("mode", slow(MODES, OTHER_MODES))
 
 
@@ -34,7 +34,7 @@ def loss(params, batch, axis=None):
 
 
 def plain_loss(params, batch):
-    """Without anything that mixes the examples."""
+    """A loss that does not mix the examples."""
     logits = jnp.tanh(batch["x"] @ params["w1"]) @ params["w2"]
     each = jax.nn.logsumexp(logits, axis=-1) - logits[:, 0] * batch["y"]
     return hgeo.Weighted(jnp.sum(batch["mask"] * each), jnp.sum(batch["mask"]))

@@ -1,4 +1,4 @@
-"""Full diagonals against dense Hessians, and the proof on which the way by units rests."""
+"""Full diagonals against dense Hessians, and the proof of independence behind method units."""
 
 import functools
 
@@ -32,7 +32,7 @@ def _float64():
 
 
 def check(losses, params, batch, layers, **options):
-    """Holds the full diagonals of several losses to dense Hessians, in one program."""
+    """Compares the full diagonals of several losses with dense Hessians, in one program."""
 
     def both(loss, params, batch):
         dense = jnp.diagonal(joint_hessian(loss, params, batch, layers))
@@ -47,7 +47,7 @@ def check(losses, params, batch, layers, **options):
 
 
 def check_family(family, seeds, layers, **options):
-    """The same for a family, whose one program serves several seeds."""
+    """The same for a family of models, compiled once for several seeds."""
     loss = wide_case(family).loss
     probe = quick(lambda p, b: hgeo.full_diagonal(loss, p, b, layers, **options))
     for seed in seeds:
@@ -66,7 +66,7 @@ def test_equals_the_dense_hessian(family):
 
 @pytest.fixture(params=["bottleneck", "units"])
 def through(request, monkeypatch):
-    """Where a layer can be taken by units, by a bottleneck behind it or by its own products."""
+    """Where units apply to a layer, by a bottleneck behind it or by its products."""
     price = (lambda *_: 0.0) if request.param == "bottleneck" else (lambda *_: float("inf"))
     monkeypatch.setattr(unit_diagonals, "bottleneck_operations", price)
     return request.param
@@ -93,7 +93,7 @@ def test_positions_that_depend_on_each_other(through):
 
 
 def _net(mix):
-    """A network of one probed matrix, whose examples meet as `mix` has it."""
+    """A network with one probed matrix, whose examples are mixed by `mix`."""
 
     def loss(params, batch):
         hidden = jnp.tanh(batch["x"] @ params["w"])
@@ -170,7 +170,7 @@ def test_is_right_whatever_the_examples_do(kind):
 
 def test_a_matrix_that_enters_more_than_once_is_taken_by_coordinates():
     for mix in REPEATED.values():
-        with pytest.raises(ValueError, match=r"'w' can't be taken by units: it enters the loss"):
+        with pytest.raises(ValueError, match=r"not apply to layer 'w': it enters the loss"):
             hgeo.full_diagonal(*_case(mix), method="units")
     check({name: _net(mix) for name, mix in REPEATED.items()}, *_drawn())
 
@@ -228,7 +228,7 @@ def test_takes_other_curvature():
 
 def test_a_cost_above_the_bound_is_said_with_the_way_out():
     loss, params, batch, layers = _case(APART["mean"])
-    with pytest.raises(ValueError, match=r"more than max_gradients=0; a larger max_gradients"):
+    with pytest.raises(ValueError, match=r"more than max_gradients=0; raise max_gradients"):
         hgeo.full_diagonal(loss, params, batch, layers, max_gradients=0.1)
 
 
@@ -259,5 +259,5 @@ def test_bad_arguments():
     loss, params, batch, layers = _case(APART["mean"])
     with pytest.raises(ValueError, match=r"method must be one of .*, not 'magic'"):
         hgeo.full_diagonal(loss, params, batch, layers, method="magic")
-    with pytest.raises(ValueError, match="nothing to probe"):
+    with pytest.raises(ValueError, match="no layers were given"):
         hgeo.full_diagonal(loss, params, batch, {})

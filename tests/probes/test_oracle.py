@@ -49,7 +49,7 @@ def test_every_mode_agrees_with_the_dense_hessian_in_float64(family):
         for seed in SEEDS:
             case = wide_case(family, seed)
             coordinates = draw(case.layers, seed)
-            # What is announced is among what is lowered and run.
+            # The announced mode is among those that are lowered and run.
             choice = hgeo.choose_mode(case.loss, case.params, case.batch, coordinates)
             assert choice.vmapped
             found = probes(case.params, case.batch, coordinates)

@@ -1,4 +1,4 @@
-"""Params in shards: they stay there, and what cannot work is one sentence."""
+"""Sharded params stay where they are; bad combinations of options raise an error."""
 
 import functools
 import re
@@ -98,7 +98,7 @@ def test_coordinates_of_whole_params_use_another_axis():
 
 
 def test_a_whole_batch_is_told_of(coordinates, expected):
-    with pytest.warns(UserWarning, match=r'all of it; to split it give batch_spec="data"'):
+    with pytest.warns(UserWarning, match=r'all of it; to split it, give batch_spec="data"'):
         check(hgeo.make_probe(loss, coordinates)(on(mesh_of()), BATCH), expected)
 
 
@@ -143,11 +143,11 @@ REFUSED = {
     ),
     "no mesh": (
         lambda: (PARAMS, BATCH, {"coordinate_axis": "model"}),
-        "coordinate_axis='model' names axes of a mesh, but no array of the params lies in shards",
+        "coordinate_axis='model' names axes of a mesh, but the params are sharded on no mesh",
     ),
     "devices too": (
         lambda: (on(mesh_of()), BATCH, {"devices": jax.devices()[:2]}),
-        "were given, but params lie on a mesh, whose devices are used",
+        "can't be chosen for params on a mesh, whose devices are used",
     ),
     "another mesh": (
         lambda: (on(two_meshes()[0]), BATCH, {"mesh": two_meshes()[1]}),

@@ -1,4 +1,4 @@
-"""Stochastic diagonals: unbiased, with standard errors that are honest."""
+"""Stochastic diagonals are unbiased, and their standard errors are right."""
 
 import itertools
 
@@ -71,7 +71,7 @@ def test_signs_for_each_example_make_less_noise():
     case = wide_case("attention")
     big = jax.tree.map(lambda x: jnp.concatenate([jnp.roll(x, k, 0) for k in range(4)]), case.batch)
     by_unit = case._replace(batch=big)
-    # A penalty of nothing makes every weight enter twice, so that signs are drawn for weights.
+    # A penalty of zero makes every weight enter twice, so signs are drawn for weights.
     plain = lambda p, b: case.loss(p, b) + 0.0 * sum(jnp.sum(x**2) for x in jax.tree.leaves(p))
     errors = [
         np.mean(list(estimates(c, 16, 4))[1] ** 2) for c in (by_unit, by_unit._replace(loss=plain))
@@ -80,7 +80,7 @@ def test_signs_for_each_example_make_less_noise():
 
 
 def test_pieces_and_devices_draw_signs_of_their_own():
-    """Of four equal examples: with equal signs each would say the same, as noisily as one."""
+    """Four equal examples have different signs; with equal signs their noise would not average."""
     case = wide_case("attention")
     one = case._replace(batch=jax.tree.map(lambda x: x[:1], case.batch))
     case = case._replace(batch=jax.tree.map(lambda x: jnp.concatenate([x[:1]] * 4), case.batch))
@@ -122,7 +122,7 @@ def test_bad_arguments():
         call(case.layers, 1)
     with pytest.raises(ValueError, match=r"method must be one of .* not 'guess'"):
         call(case.layers, 2, method="guess")
-    with pytest.raises(ValueError, match=r"num_samples must be at most 52"):
+    with pytest.raises(ValueError, match=r"num_samples of at most 52, .* not"):
         call(case.layers, 53, method="xdiag")
-    with pytest.raises(ValueError, match="nothing to probe"):
+    with pytest.raises(ValueError, match="no layers were given"):
         call({}, 2)

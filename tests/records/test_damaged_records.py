@@ -1,4 +1,4 @@
-"""Records that were cut short or spoilt, and caches of data."""
+"""Truncated and damaged records, and damaged caches of data."""
 
 import warnings
 
@@ -42,7 +42,7 @@ def test_a_step_that_lost_whole_lines_is_done_again(tmp_path):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     again = RunRecords(tmp_path)
     assert sorted(again.geometry) == [0]
-    assert "1 rows of step 3 and 2 of others" in again.repairs[0]
+    assert "1 rows of step 3 and 2 of other steps" in again.repairs[0]
 
 
 def test_an_emptied_file_is_noted(tmp_path):

@@ -29,7 +29,7 @@ from tests.second_order.test_custom_vjp import (
 )
 
 RULES = {
-    # A rule, whether it is the derivative of the value that it gives, and calls f for it.
+    # A rule, and whether it is the derivative of its value, which it computes by a call of f.
     "itself": ("tanh(C * x)", "f(x), dx * C * (1 - f(x) ** 2)", True),
     "estimator": ("round(4 * x) / 4", "f(x), dx * C", True),  # consistent, whatever it is
     "not_itself": ("tanh(C * x)", "jnp.tanh(C * x), dx * C * (1 - jnp.tanh(C * x) ** 2)", False),
@@ -141,7 +141,7 @@ def primitive(name, value, slope, batched=True):
 
 
 def test_a_primitive_of_a_library_is_tried_and_not_taken_for_linear_by_its_name():
-    # Its name is that of an operation of JAX's which is piecewise linear.
+    # It has the name of a piecewise linear operation of JAX.
     cube = primitive("max", lambda x: x**3, lambda x: 3 * x**2)
     loss = sine_loss(cube)
     assert hgeo.choose_mode(loss, PARAMS, BATCH, COORDINATES).mode == "adjoint_weighted"

@@ -1,4 +1,4 @@
-"""Functions with a reverse rule alone: kernels, losses, and what they stand in."""
+"""Functions with a reverse rule only: kernels and losses, alone and within other functions."""
 
 import functools
 

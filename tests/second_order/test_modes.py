@@ -1,4 +1,4 @@
-"""Which mode is taken, why, and what cannot be differentiated twice."""
+"""Which mode "auto" takes, why, and which losses have no second derivative."""
 
 import functools
 import re
@@ -54,7 +54,7 @@ def _steep_rule(primals, tangents):
 
 @jax.custom_jvp
 def smooth(x):
-    """Its rule calls it for its value, as rules should."""
+    """Its rule calls the function for its value."""
     return jnp.log1p(jnp.exp(x))
 
 

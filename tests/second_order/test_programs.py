@@ -13,7 +13,7 @@ from tests.probes.dense import quick
 
 SIZE = 3
 
-# Each takes and gives (SIZE, SIZE) matrices; most are smooth everywhere.
+# Each maps (SIZE, SIZE) matrices to one; most are smooth everywhere.
 UNARY = {
     "tanh": jnp.tanh,
     "sin": jnp.sin,
@@ -145,7 +145,7 @@ def test_the_modes_agree_on_more_random_programs(steps, seed):
 
 
 def test_the_modes_agree_on_every_primitive():
-    """All of them in a few programs, so that none is left to chance."""
+    """All primitives in a few programs, so that each is tested."""
     names = sorted(UNARY) + sorted(BINARY)
     for start in range(0, len(names), 14):
         part = names[start : start + 14]

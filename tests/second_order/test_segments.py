@@ -1,4 +1,4 @@
-"""Layers that go on together: the same values, from a program that grows with the depth alone."""
+"""Shared segments: the same values, from a program that grows linearly with the depth."""
 
 import functools
 import warnings
@@ -28,7 +28,7 @@ OTHERS = ("gelu_mlp", "encoder_block", "decoder_block", "recurrence", "scanned_s
 
 
 def shared(*given, **options):
-    """A probe whose layers share segments wherever they can, in the place of where it pays."""
+    """A probe whose layers share segments wherever possible, whatever the cost."""
     return evaluate_quadratic_forms(*given, **options, share_segments=True)[0]
 
 
@@ -56,7 +56,7 @@ def blocks(depth, width=6, seed=0):
 
 
 def conditions(jaxpr):
-    """How many there are in a program, and its equations in all."""
+    """The number of conditions in a program, and of all its equations."""
     equations = len(jaxpr.eqns)
     found = sum(eqn.primitive.name == "cond" for eqn in jaxpr.eqns)
     for eqn in jaxpr.eqns:
@@ -81,7 +81,7 @@ def test_a_deep_network_is_compiled_in_segments_and_a_flat_one_is_not():
     (few, short), (many, long), (_, longer) = (program(depth) for depth in (2, 9, 18))
     assert few == 0
     assert many > 2
-    # Twice the depth, twice the program; with a way of its own from each layer four times.
+    # Twice the depth, twice the program; without shared segments four times.
     assert longer < 2.2 * long
     assert long < 4.5 * short
 
@@ -103,7 +103,7 @@ def test_many_points_on_a_cpu_keep_loops_of_their_own():
 def test_a_deep_network_agrees_with_the_dense_hessian(seed, chunk):
     with jax.enable_x64(True):
         loss, params, batch, layers = blocks(9, width=3, seed=seed)
-        # No multiple of a chunk, and more than the smallest layer has.
+        # Not a multiple of a chunk, and more than the weights of the smallest layer.
         chosen = draw(layers, seed)
         probe = quick(lambda p, b: hgeo.sampled_diagonal(loss, p, b, chosen, chunk_size=chunk))
         traced = probe.trace(params, batch)

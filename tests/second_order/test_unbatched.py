@@ -60,14 +60,14 @@ def test_the_choice_says_so_before_the_run():
     choice = hgeo.choose_mode(experts, PARAMS, BATCH, COORDINATES)
     assert (choice.mode, choice.vmapped) == ("adjoint_weighted", False)
     assert "can't be vmapped there is the operation 'ragged_dot_general'" in choice.reason
-    assert "a pass of its own" in choice.reason
+    assert "a separate pass" in choice.reason
     assert hgeo.choose_mode(gathered, PARAMS, BATCH, COORDINATES).vmapped
     probe = hgeo.make_probe(experts, COORDINATES, devices=jax.devices()[:1])
     probe.lower(PARAMS, BATCH)
     assert probe.reason == choice.reason
     with pytest.raises(ValueError, match="memory_budget is 5"):
         hgeo.sampled_diagonal(experts, PARAMS, BATCH, COORDINATES, memory_budget=5)
-    # A gradient of a gradient of it is nothing that JAX has.
+    # JAX has no gradient of its gradient.
     with pytest.raises(ValueError, match=r"'reverse_over_reverse' cannot.*ragged_dot_general"):
         hgeo.choose_mode(experts, PARAMS, BATCH, COORDINATES, mode="reverse_over_reverse")
     with pytest.raises(ValueError, match=r"'xdiag' vmaps.*ragged_dot_general.*'hutchinson'"):

@@ -1,4 +1,4 @@
-"""Wide heads: exact in every form of cross-entropy, with G where it pays, never written out."""
+"""Wide heads are exact in every form of cross-entropy, with and without G."""
 
 import functools
 
@@ -81,13 +81,13 @@ def test_a_wide_head_is_exact(head, with_gram):
     "head", slow((*FOLDING, _entropy), (_integer_labels, _one_hot, _smoothed, _squared, _entropy))
 )
 def test_a_wide_head_that_few_coordinates_share_is_exact(head, with_gram):
-    """And the head's own weights, whose logits are always made."""
+    """A case with the head's weights, whose tangents are always computed in the logits."""
     assert _check(head, ["w2", "w3"], 1) == [head is not _entropy, False]
     assert not with_gram
 
 
 def _check(head, names, num):
-    """Holds layers to nested derivatives; says in which the logits are never made."""
+    """Compares layers with nested derivatives; returns those whose ż is not computed."""
     with jax.enable_x64(True):
         keys = jax.random.split(jax.random.key(0), 4)
         params = {

@@ -1,4 +1,4 @@
-"""The ratio of two optimizers' R_med: its interval covers known truths, and nothing is dropped."""
+"""The ratio of two optimizers' R_med: its interval covers known values, and nothing is dropped."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ TRUTH = 0.4 * scipy.stats.norm.ppf(0.95)  # of log(q95/median), lognormal: (1 âˆ
 
 
 def simulated(rng, repeats, size, spread):
-    """Two sides' lognormal entries, of which repeats differ in their scale of logarithms."""
+    """Lognormal entries of two sides, whose repeats differ in the scale of the logarithms."""
     coordinates = rng.normal(size=size)
     scale = np.array([1.0, 0.6])[:, None, None] * (1 + spread * rng.normal(size=(2, repeats, 1)))
     return np.exp(scale * coordinates)

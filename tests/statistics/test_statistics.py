@@ -105,23 +105,23 @@ NAN = jnp.full(3, jnp.nan)
     [
         (lambda: hgeo.r_med(jnp.zeros(0)), "has none"),
         (lambda: hgeo.r_med(jnp.float32(1.0)), "has none"),
-        (lambda: hgeo.r_med(NAN), "r_med: not one of the 3 entries is finite"),
+        (lambda: hgeo.r_med(NAN), "r_med needs a finite entry; not one of the 3 entries is"),
         (lambda: hgeo.r_med(jnp.ones(3), eps=-1.0), "eps must not be negative, but is -1"),
         (lambda: hgeo.r_med_spread(NAN, jax.random.key(0)), "not one of the 3"),
-        (lambda: hgeo.r_med_spread(jnp.ones(3), jax.random.key(0), num=4), "1 to the 3 .* not 4"),
+        (lambda: hgeo.r_med_spread(jnp.ones(3), jax.random.key(0), num=4), "1 to 3, .* not 4"),
         (
             lambda: hgeo.r_med_spread(jnp.ones(3), jax.random.key(0), num_draws=1),
             "num_draws must be at least 2, not 1",
         ),
         (lambda: hgeo.r_med_spread(jnp.ones((2, 3)), jax.random.key(0)), r"shape \(K,\)"),
-        (lambda: hgeo.r_diag(NAN), "r_diag: not one of the 3"),
-        (lambda: hgeo.alignment(NAN, jnp.ones(3), jnp.ones(3)), "alignment: not one of the 3"),
+        (lambda: hgeo.r_diag(NAN), "r_diag needs .* not one of the 3"),
+        (lambda: hgeo.alignment(NAN, jnp.ones(3), jnp.ones(3)), "alignment needs .* of the 3"),
         (lambda: hgeo.alignment(jnp.ones(3), jnp.ones(2), jnp.ones(3)), r"\[\(3,\), \(2,\)"),
         (lambda: hgeo.alignment(*[jnp.ones(1)] * 3), "K of at least 2"),
         (lambda: hgeo.low_rank(jnp.ones((2, 2)), 0.0), r"share must lie in \(0, 1\], not 0"),
         (lambda: hgeo.low_rank(jnp.ones((2, 2)), 1.5), r"share must lie in \(0, 1\], not 1.5"),
         (lambda: hgeo.low_rank(jnp.ones(3)), r"takes a matrix .* not an array of shape \(3,\)"),
-        (lambda: hgeo.low_rank(NAN[None]), "low_rank: not one of the 3"),
+        (lambda: hgeo.low_rank(NAN[None]), "low_rank needs .* not one of the 3"),
     ],
 )
 def test_bad_arguments(call, message):

@@ -170,7 +170,7 @@ def test_a_run_goes_on_from_the_one_before_and_says_so(calm, work):
     spoil_steps(work, "sgdm", 3)
     _, said = run(config(), work)
     assert "checkpoints/3 is damaged" in said
-    assert "going on from the one before" in said
+    assert "continuing from the checkpoint before" in said
     assert records(work) == records(calm)
     for step in (3, 6):
         assert stored(work, step) == stored(calm, step)

@@ -1,1 +1,1 @@
-"""Full diagonals by units: one Hessian-vector product for all inputs of a unit."""
+"""Full diagonals by units: a Hessian-vector product gives the entries of all inputs of a unit."""

@@ -1,7 +1,7 @@
-"""By primitive, where the examples lie in its output.
+"""Rules by primitive: along which axis the examples lie in its outputs.
 
-A rule takes the labels of the inputs that move, none of them a sum, and gives the label of every
-output, or raises a `MixingError`. A primitive that is in no table counts as mixing.
+A rule takes the labels of the moving inputs, none of them `SUMMED`. It returns the label of every
+output, or raises a `MixingError`. A primitive without a rule counts as mixing the examples.
 """
 
 import math

@@ -1,12 +1,12 @@
-"""Bottlenecks: a narrow variable through which all that a wide layer does has to go.
+"""Full diagonals of wide layers by way of a narrow variable behind them, the bottleneck.
 
-Let h be such a variable behind z = x·W, with h[e,s,:] a function of z[e,s,:] alone. Then
+Let the loss depend on z = x·W through a variable h alone, h[e,s,:] a function of z[e,s,:]. Then
 
     M_u[e,s,s'] = Σ_{c,c'} J_u[e,s,c] G[e,s,c,s',c'] J_u[e,s',c'] + δ_ss' Σ_c h̄[e,s,c] K_u[e,s,c],
 
-with G the Hessian in h, h̄ the gradient there, J_u = ∂h/∂z_u and K_u = ∂²h/∂z_u². The Hessian-vector
-products that G takes are as many as h has channels, and not as z has units; a feed-forward layer of
-four times the width thus takes a quarter of them.
+with G the Hessian in h, h̄ the gradient in h, J_u = ∂h/∂z_u and K_u = ∂²h/∂z_u². For each position,
+G takes one Hessian-vector product for each channel of h, instead of one for each unit of z. A
+feed-forward layer of four times the width takes a quarter of the products.
 """
 
 import math
@@ -23,11 +23,11 @@ from hgeo.second_order.jaxpr import Program, active, reaching
 
 
 class Bottleneck(NamedTuple):
-    """A variable h, looked at with three axes (E, S, C).
+    """A variable h, regarded as an array (E, S, C).
 
     Attributes:
-      variable: h.
-      groups: its axes of independent examples, of other positions, and its channels.
+      variable: the number of h.
+      groups: the axes of h that hold independent examples, other positions, and channels.
       sizes: (E, S, C).
     """
 
@@ -40,7 +40,7 @@ class Bottleneck(NamedTuple):
         return jnp.transpose(array, sum(self.groups, ())).reshape(self.sizes)
 
     def ungrouped(self, array: jax.Array, like: jax.Array) -> jax.Array:
-        """An array (E, S, C) in the shape of `like`, which is h's."""
+        """An array (E, S, C) in the shape of `like`, an array of h's shape."""
         order = sum(self.groups, ())
         whole = array.reshape([like.shape[axis] for axis in order])
         inverse = [order.index(axis) for axis in range(len(order))]
@@ -48,14 +48,14 @@ class Bottleneck(NamedTuple):
 
 
 def find_bottleneck(program: Program, product: UnitProduct) -> Bottleneck | None:
-    """The bottleneck with the fewest channels, if that is fewer than the product has units."""
-    own = {axis: place for axis, place in product.places().items() if product.x_shape[axis] > 1}
-    kept = {axis: places(program, product.z, place) for axis, place in own.items()}
+    """The bottleneck with the fewest channels; `None` if none has fewer than there are units."""
+    in_z = {axis: place for axis, place in product.places().items() if product.x_shape[axis] > 1}
+    kept = {axis: places(program, product.z, place) for axis, place in in_z.items()}
     best, fewest = None, product.sizes.units
     if product.sizes.groups > 1:
         return None
     for variable in _candidates(program, product.z):
-        where = {axis: kept[axis].get(variable) for axis in own}
+        where = {axis: kept[axis].get(variable) for axis in in_z}
         if None in where.values():
             continue
         pick = lambda axes, where=where: tuple(where[a] for a in axes if a in where)
@@ -71,30 +71,30 @@ def find_bottleneck(program: Program, product: UnitProduct) -> Bottleneck | None
 
 
 def _candidates(program: Program, start: int) -> list[int]:
-    """The variables behind `start` that everything which moves with it passes through."""
+    """The variables behind `start` through which all its influence on the loss passes."""
     pairs = active(program, reaching(program), [start])
     last: dict[int, int] = {}
     for k, (equation, free) in enumerate(pairs):
         last.update({equation.inputs[place]: k for place in free})
-    live, found = {start}, []
+    live, candidates = {start}, []
     for k, (equation, _) in enumerate(pairs):
         live |= {v for v in equation.outputs if v in last}
         live -= {v for v in live if last[v] <= k}
         if len(live) == 1:
-            found += [v for v in live if v not in found]
-    return found
+            candidates += [v for v in live if v not in candidates]
+    return candidates
 
 
 def bottleneck_operations(
     bottleneck: Bottleneck, product: UnitProduct, push: float, local: float
 ) -> float:
-    """The operations of all entries.
+    """The operations that all entries take.
 
     Args:
       bottleneck: the variable h.
       product: where W enters.
       push: the operations of a Hessian-vector product in h.
-      local: those of the derivatives of h in z for one unit.
+      local: the operations of the derivatives of h in z for one unit.
     """
     examples, positions, channels = bottleneck.sizes
     units, inputs = product.sizes.units, product.sizes.inputs
@@ -104,7 +104,7 @@ def bottleneck_operations(
 
 
 def bottleneck_bytes(bottleneck: Bottleneck, product: UnitProduct, itemsize: int) -> int:
-    """What is kept at a time: J, and the columns of G of one position twice."""
+    """Bytes in memory at a time: J, and twice the columns of G of one position."""
     examples, positions, channels = bottleneck.sizes
     units = product.sizes.units
     jacobian = units * examples * positions * channels
@@ -119,12 +119,12 @@ def local_derivatives(
     adjoint: jax.Array,
     zeros: jax.Array,
 ) -> Callable[[jax.Array], tuple[jax.Array, jax.Array]]:
-    """unit -> J_u as (E, S, C) and Σ_c h̄ K_u as (E, S).
+    """The function unit -> J_u as (E, S, C) and Σ_c h̄ K_u as (E, S).
 
     Args:
       product: where W enters.
       bottleneck: the variable h.
-      h_of_tap: h as a function of what is added to z.
+      h_of_tap: h as a function of an array that is added to z.
       adjoint: h̄.
       zeros: of z's shape.
     """
@@ -133,7 +133,7 @@ def local_derivatives(
     slope = jax.grad(lambda tap: jnp.vdot(adjoint, h_of_tap(tap)))
 
     def derivatives(unit):
-        # All examples and positions at once: none has a part in another's derivative.
+        # All examples and positions at once: they do not enter each other's derivatives.
         direction = zeros + product.tap(jnp.zeros(shape, zeros.dtype).at[..., unit].set(1.0))
         moved = jax.jvp(h_of_tap, (zeros,), (direction,))[1]
         curved = product.by_unit(jax.jvp(slope, (zeros,), (direction,))[1])
@@ -152,7 +152,7 @@ def bottleneck_entries(
     chunk_size: int,
     report: Callable[[Any], None] | None,
 ) -> jax.Array:
-    """All diagonal entries of W, of shape (I, U).
+    """Computes all diagonal entries of W, of shape (I, U).
 
     Args:
       product: where W enters.
@@ -162,7 +162,7 @@ def bottleneck_entries(
       zeros: of h's shape and dtype.
       local: from `local_derivatives`.
       chunk_size: Hessian-vector products that are computed together.
-      report: called with the entries done.
+      report: called with the number of entries done.
     """
     _, positions, channels = bottleneck.sizes
     units, inputs = product.sizes.units, product.sizes.inputs
@@ -179,8 +179,8 @@ def bottleneck_entries(
         right = jnp.einsum("cesd,esdu->escu", columns_CEST, jacobian_ESCU)
         left_ECU = jax.lax.dynamic_index_in_dim(jacobian_ESCU, position, 1, keepdims=False)
         curvature_ESU = jnp.sum(right * left_ECU[:, None], axis=2)
-        own_EU = jax.lax.dynamic_index_in_dim(curve_UES, position, 2, keepdims=False).T
-        curvature_ESU = curvature_ESU.at[:, position].add(own_EU)
+        curve_EU = jax.lax.dynamic_index_in_dim(curve_UES, position, 2, keepdims=False).T
+        curvature_ESU = curvature_ESU.at[:, position].add(curve_EU)
         mixed = jnp.einsum("esi,esu->eiu", x_ESI, curvature_ESU.astype(x_ESI.dtype))
         x_EI = jax.lax.dynamic_index_in_dim(x_ESI, position, 1, keepdims=False)
         total_IU = total_IU + jnp.sum(mixed * x_EI[..., None], axis=0)

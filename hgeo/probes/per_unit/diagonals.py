@@ -1,4 +1,4 @@
-"""Full diagonals by units, of all layers for which that is sound."""
+"""Full diagonals by units, of all layers that the method applies to."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -30,16 +30,16 @@ from hgeo.second_order.traced_loss import trace_loss
 
 PyTree = Any
 
-# What the way by a bottleneck may keep at a time: its Jacobians grow with units times channels.
+# Largest memory of the method by bottleneck, whose Jacobians grow with units times channels.
 MOST_BYTES = 2 * 2**30
 
 
 class UnitDiagonals:
-    """The products by which layers enter a loss, and the diagonals that follow from them.
+    """The products by which layers enter a loss, and the layers' diagonals.
 
     Attributes:
       program: the loss, traced in the layers' leaves.
-      leaves: their values.
+      leaves: the leaves' values.
     """
 
     def __init__(
@@ -55,12 +55,13 @@ class UnitDiagonals:
           total: the sum of the losses of some examples.
           params: its argument.
           layers: by name.
-          way: to Hessian-vector products; `None` where there is none, and no layer can be taken.
+          way: the mode of Hessian-vector products; `None` if the loss has none.
         """
         self._layers, self._way = layers, way
         self.program, sources, self.leaves = trace_loss(total, params, layers)
         self._sources = sources
-        self._found: dict[str, list[UnitProduct | str]] = {
+        # For each part its product, or why it has none.
+        self._products: dict[str, list[UnitProduct | str]] = {
             name: [
                 "it is a slice of a leaf"
                 if isinstance(part, LeafSlice)
@@ -71,33 +72,33 @@ class UnitDiagonals:
         }
 
     def problem(self, name: str) -> str | None:
-        """Why a layer can't be taken by units; `None` where it can."""
+        """Why the method does not apply to a layer; `None` if it does."""
         if self._way is None:
-            return "the loss has no gradient, of which Hessian-vector products are made"
+            return "the loss has no gradient, which Hessian-vector products need"
         parts = self._layers[name].parts
-        for part, found in zip(parts, self._found[name], strict=True):
-            if isinstance(found, str):
-                return found if len(parts) == 1 else f"{part}: {found}"
+        for part, product in zip(parts, self._products[name], strict=True):
+            if isinstance(product, str):
+                return product if len(parts) == 1 else f"{part}: {product}"
         return None
 
     def products(self, name: str) -> list[UnitProduct]:
-        """The products of a layer's parts, where it can be taken by units."""
-        return [found for found in self._found[name] if isinstance(found, UnitProduct)]
+        """The products of the parts of a layer without a problem."""
+        return [product for product in self._products[name] if isinstance(product, UnitProduct)]
 
     def with_weights(self, weights: Mapping[str, jax.Array]) -> list[jax.Array]:
-        """The leaves with some layers' flat vectors put in."""
+        """The leaves' values, with some layers' weights replaced by flat vectors."""
         leaves = list(self.leaves)
         for name, vector in weights.items():
             layer = self._layers[name]
             parts = zip(layer.parts, self._sources[name], layer.split(vector), strict=True)
-            for part, source, own in parts:
+            for part, source, values in parts:
                 if isinstance(part, LeafSlice):
-                    own = part.put(leaves[source], own)
-                leaves[source] = own
+                    values = part.put(leaves[source], values)
+                leaves[source] = values
         return leaves
 
     def cost(self, name: str) -> tuple[int, float]:
-        """Hessian-vector products for a layer, and the operations of all that it takes."""
+        """The number of Hessian-vector products for a layer, and the operations of its diagonal."""
         ways = [self._cheapest(product) for product in self.products(name)]
         return sum(way.num_products for way in ways), sum(way.operations for way in ways)
 
@@ -107,12 +108,12 @@ class UnitDiagonals:
         """The full diagonal of the sum of losses for a layer, of shape `(size,)`."""
         layer, parts, done = self._layers[name], [], 0
         for product, size in zip(self.products(name), layer.sizes, strict=True):
-            own = None if report is None else lambda n, done=done, report=report: report(done + n)
+            add = None if report is None else lambda n, done=done, report=report: report(done + n)
             bottleneck = self._cheapest(product).bottleneck
             if bottleneck is None:
-                entries = self._by_units(name, product, chunk, own)
+                entries = self._by_units(name, product, chunk, add)
             else:
-                entries = self._by_bottleneck(name, product, bottleneck, chunk, own)
+                entries = self._by_bottleneck(name, product, bottleneck, chunk, add)
             parts.append(product.to_leaf(entries).astype(layer.dtype))
             done += size
         return jnp.concatenate(parts)
@@ -144,11 +145,11 @@ class UnitDiagonals:
         return entries[None]
 
     def _cheapest(self, product: UnitProduct) -> "_Way":
-        """By z itself, or by the best bottleneck behind it, where what that keeps fits."""
+        """The cheaper of z itself and the best bottleneck behind it, if this fits into memory."""
         push, zeros = self._push(product.z)
         num_products = product.num_products
         direct = _Way(None, num_products, num_products * operations(push, zeros))
-        # What lies between z and a bottleneck is differentiated forward.
+        # The derivatives of a bottleneck in z are forward derivatives.
         bottleneck = find_bottleneck(self.program, product) if self._way == FORWARD else None
         itemsize = zeros.dtype.itemsize
         if bottleneck is None or bottleneck_bytes(bottleneck, product, itemsize) > MOST_BYTES:
@@ -163,7 +164,7 @@ class UnitDiagonals:
         return self.program.run(self.leaves)[product.equation.inputs[product.x]]
 
     def _push(self, variable: int) -> tuple[Callable[[jax.Array], jax.Array], jax.Array]:
-        """v -> the Hessian in a variable times v, and zeros of its shape."""
+        """The function v -> (the Hessian in a variable) v, and zeros of its shape."""
         zeros = jnp.zeros_like(self.program.run(self.leaves)[variable])
         f = lambda tap: self.program.run(self.leaves, {variable: tap})[self.program.output]
         assert self._way is not None, "no layer is taken where there are no products"
@@ -180,7 +181,7 @@ class UnitDiagonals:
 
 
 class _Way(NamedTuple):
-    """A way to the entries of a product: a bottleneck or none, and what it costs."""
+    """A method for the entries of a product, with its cost; `None` for no bottleneck."""
 
     bottleneck: Bottleneck | None
     num_products: int

@@ -1,4 +1,4 @@
-"""Where the examples lie in a variable, and what is asked of one equation about them."""
+"""Labels that say along which axis the examples lie in a variable, and an equation's labels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,24 +7,24 @@ from hgeo.second_order.jaxpr import Equation
 
 
 class ExampleAxis(NamedTuple):
-    """Where in a variable's shape the examples lie: at (axis // inner) % their number.
+    """An axis along which the examples lie: index k belongs to example (k // inner) % number.
 
     Attributes:
-      axis: the axis, which may hold other things too.
-      inner: how many neighbouring entries of the axis belong to one example.
+      axis: the axis, which may be longer than the number of examples.
+      inner: the number of neighbouring entries of the axis that belong to one example.
     """
 
     axis: int
     inner: int
 
 
-# A sum over examples of what depends on each alone.
+# A sum over examples of values that each depend on one example alone.
 SUMMED = "summed"
 Label = ExampleAxis | str
 
 
 class MixingError(Exception):
-    """An equation for which it can't be proved that it keeps the examples apart."""
+    """An equation is not proved to keep the examples apart."""
 
 
 class MovingInputs:
@@ -33,7 +33,7 @@ class MovingInputs:
     Attributes:
       equation: the equation.
       free: the positions of the inputs that move.
-      labels: theirs, by position.
+      labels: the labels of these inputs, by position.
       shapes: of all inputs.
       num_examples: the number of examples.
     """
@@ -48,7 +48,7 @@ class MovingInputs:
     ):
         """Takes the labels and shapes of all variables."""
         self.equation, self.free, self.num_examples = equation, free, num_examples
-        # Rules are asked for labels that are no sums.
+        # Any: rules are only called if no label is SUMMED.
         self.labels: dict[int, Any] = {k: labels[equation.inputs[k]] for k in free}
         self.shapes = [getattr(avals[v], "shape", ()) for v in equation.inputs]
 
@@ -57,27 +57,27 @@ class MovingInputs:
         return MixingError(f"{self.equation.name!r} {why}")
 
     def common(self) -> Any:
-        """The one label of all moving inputs."""
+        """The label that all moving inputs have in common."""
         labels = set(self.labels.values())
         if len(labels) != 1:
             raise self.mixes("brings different axes together")
         return labels.pop()
 
     def first(self) -> Any:
-        """The label of the first input, where it alone moves."""
+        """The label of the first input, if it is the only moving input."""
         if self.free != (0,):
             raise self.mixes()
         return self.labels[0]
 
     def without(self, gone: Sequence[int]) -> ExampleAxis:
-        """The label where some other axes go away."""
+        """The output's label if the equation removes some other axes."""
         label = self.common()
         if label.axis in gone:
             raise self.mixes("reduces over the examples")
         return ExampleAxis(label.axis - sum(axis < label.axis for axis in gone), label.inner)
 
     def beside(self, *axes: int) -> ExampleAxis:
-        """The label where something happens along other axes."""
+        """The output's label if the equation works along other axes."""
         label = self.common()
         if label.axis in axes:
             raise self.mixes("works along the examples")

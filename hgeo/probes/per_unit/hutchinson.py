@@ -1,4 +1,4 @@
-"""Hutchinson's estimate of a diagonal, with signs where they make the least noise."""
+"""Hutchinson's estimate of a diagonal, with signs of layer outputs where that lowers the noise."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -24,15 +24,15 @@ def hutchinson_diagonal(
     own: jax.Array,
     num_samples: int,
 ) -> list[jax.Array]:
-    """Samples of each layer's diagonal, of shape `(num_samples, size)`, one array a layer.
+    """Samples of each layer's diagonal: for each layer an array `(num_samples, size)`.
 
     Args:
       total: the sum of the losses of some examples.
       params: its argument.
-      layers: none of which share weights.
-      common: key of the signs of weights, the same for all examples.
-      own: key of the signs of examples, which differs between pieces of the batch.
-      num_samples: signs drawn for each.
+      layers: by name; they share no weights.
+      common: key of the weights' signs, the same for all pieces of the batch.
+      own: key of the outputs' signs, different for each piece of the batch.
+      num_samples: the number of sign vectors.
     """
     check = {
         name: Directions(layer, jnp.zeros((1, layer.size), layer.dtype))
@@ -64,19 +64,19 @@ def hutchinson_diagonal(
         keys = [jax.random.fold_in(key, number) for key in (own, common)]
         drawn = [_signs(key, like) for key, like in zip(keys, (taps, weights), strict=True)]
         pushed = push(tuple(drawn))
-        found = {name: v * hv for name, v, hv in _zipped(drawn[1], pushed[1])}
+        samples = {name: v * hv for name, v, hv in _zipped(drawn[1], pushed[1])}
         for name, v, hv in _zipped(drawn[0], pushed[0]):
             parts = zip(products[name], v, hv, strict=True)
-            found[name] = jnp.concatenate(
+            samples[name] = jnp.concatenate(
                 [_pulled(p, values[p.equation.inputs[p.x]], a, b) for p, a, b in parts]
             )
-        return [found[name].astype(layers[name].dtype) for name in layers]
+        return [samples[name].astype(layers[name].dtype) for name in layers]
 
     return jax.lax.map(sample, jnp.arange(num_samples))
 
 
 def _pulled(product: UnitProduct, x: jax.Array, signs: jax.Array, pushed: jax.Array) -> jax.Array:
-    """The samples of a leaf's entries from those in z, flat."""
+    """A sample of a leaf's diagonal, flat, from the signs and products in z."""
     x, v, hv = product.inputs(x), product.by_unit(signs), product.by_unit(pushed)
     if product.sizes.positions == 1:
         entries = jnp.einsum("nei,neu->niu", x[:, :, 0] ** 2, (v * hv)[:, :, 0])
@@ -94,7 +94,7 @@ def _pulled(product: UnitProduct, x: jax.Array, signs: jax.Array, pushed: jax.Ar
 
 def _signs(key: jax.Array, like: PyTree) -> PyTree:
     leaves, treedef = jax.tree.flatten(like)
-    # Zeros of the leaf are added so that under shard_map the signs vary as it does.
+    # 0 * leaf makes the signs vary over the leaf's axes under shard_map.
     drawn = [
         jax.random.rademacher(jax.random.fold_in(key, k), leaf.shape, leaf.dtype) + 0 * leaf
         for k, leaf in enumerate(leaves)

@@ -1,9 +1,13 @@
-"""Independence: whether the examples along an axis are independent of each other, by proof.
+"""Proves from a program that the examples along an axis of a variable are independent.
 
-The output of a program is Σ_b f_b(z_b) in what follows from a variable z, to second order, if every
-equation on the way keeps z_b's influence to the position b of one axis of its output, until they
-are summed, and only linear equations follow the sum. What no rule covers counts as mixing:
-BatchNorm in training mode, roots or logarithms of means, contrastive losses, rolls.
+As a function of a variable z, the output is Σ_b f_b(z_b) to second order if
+
+- every equation behind z keeps the influence of z_b at position b of one axis of its output, until
+  the examples are summed, and
+- only linear equations follow the sum.
+
+Any other equation counts as mixing: BatchNorm in training mode, roots or logarithms of means,
+contrastive losses, rolls.
 """
 
 import contextlib
@@ -23,7 +27,7 @@ from hgeo.second_order.custom_rules import rule_of
 from hgeo.second_order.jaxpr import FLAT, Program, flatten, reaching
 from hgeo.second_order.linearity import LinearityRules
 
-# Each output has the label of the input in its place.
+# Output k has the label of input k.
 _SAME = {
     "copy", "copy_p", "name", "device_put", "sharding_constraint", "reshard", "pvary", "pcast",
     "reduce_precision", "optimization_barrier", "convert_element_type",
@@ -35,7 +39,7 @@ _COLLECTIVES = {
 
 
 def mixing(program: Program, start: int, axis: int) -> str | None:
-    """The equation by which examples along an axis of a variable may mix; `None` if none does.
+    """Why examples along an axis of a variable may mix, naming the equation; `None` if they don't.
 
     Args:
       program: of the loss, with a scalar output.
@@ -53,9 +57,9 @@ def mixing(program: Program, start: int, axis: int) -> str | None:
 
 
 def places(program: Program, start: int, axis: int) -> dict[int, int]:
-    """For variables in which the examples lie alone along an axis, that axis.
+    """For each variable with an axis that holds the examples and nothing else, that axis.
 
-    As far as the proof goes: variables behind the first equation that may mix them are left out.
+    Variables behind the first equation that may mix the examples are left out.
     """
     num_examples = program.avals[start].shape[axis]
     labels: dict[int, Label] = {start: ExampleAxis(axis, 1)}
@@ -72,14 +76,14 @@ def places(program: Program, start: int, axis: int) -> dict[int, int]:
 def _all_labels(
     program: Program, given: Mapping[int, Label], num_examples: int
 ) -> dict[int, Label]:
-    """The labels of all variables that move."""
+    """The labels of all moving variables."""
     labels = dict(given)
     _add_labels(program, labels, num_examples)
     return labels
 
 
 def _add_labels(program: Program, labels: dict[int, Label], num_examples: int) -> None:
-    """Adds the labels of all variables that move, in the order of the program."""
+    """Adds the labels of all moving variables, in the order of the program."""
     rules, needed = LinearityRules(program), reaching(program)
     for equation in program.equations:
         free = tuple(k for k, v in enumerate(equation.inputs) if v in labels)
@@ -120,8 +124,8 @@ def _label_of_custom_jvp(inputs: MovingInputs) -> Label:
     labels = set()
     for var in closed.jaxpr.outvars:
         program = flatten(closed.replace(jaxpr=closed.jaxpr.replace(outvars=[var])))
-        found = _all_labels(program, inputs.labels, inputs.num_examples).get(program.output)
-        labels |= {found} if found else set()
+        label = _all_labels(program, inputs.labels, inputs.num_examples).get(program.output)
+        labels |= {label} if label else set()
     if len(labels) != 1:
         raise inputs.mixes()
     return labels.pop()

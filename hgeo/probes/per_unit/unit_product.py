@@ -1,11 +1,11 @@
-"""Units: the full diagonal of a matrix W from the curvature of z = x·W, unit by unit.
+"""The full diagonal of a matrix W from the curvature in z = x·W, unit by unit.
 
-Where W enters the loss in one product z = x·W alone, and examples e are independent of each other,
+Where W enters the loss in one product z = x·W, and examples e are independent of each other,
 
     ∂²L/∂W[i,u]² = Σ_e Σ_{s,s'} x[e,s,i] M_u[e,s,s'] x[e,s',i],   M_u = ∂²L/∂z[e,s,u]∂z[e,s',u],
 
-with s the positions that are not independent. The column s of M_u, for all examples together, is
-one Hessian-vector product of the loss as a function of z: S products give all entries of a unit.
+with s the positions that are not independent. One Hessian-vector product of the loss in z gives
+column s of M_u for all examples. So S products give all entries of a unit.
 """
 
 import dataclasses
@@ -21,13 +21,13 @@ from hgeo.second_order.chunking import mapped
 from hgeo.second_order.jaxpr import FLAT, Equation, Program, moving, reaching
 from hgeo.second_order.sweep.placement import PLACEMENTS
 
-# Operations that put the entries of W in another shape, order or place and leave each as it is.
+# Operations that change the shape, order or place of W's entries, and no entry.
 _RESHAPES = {"reshape", "squeeze", "transpose", "convert_element_type", "copy", "copy_p"}
 _RESHAPES |= PLACEMENTS
 
 
 class Sizes(NamedTuple):
-    """N, E, S, U and I."""
+    """The sizes N, E, S, U and I; see `UnitProduct`."""
 
     groups: int
     examples: int
@@ -38,17 +38,17 @@ class Sizes(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class UnitProduct:
-    """A product z = x·W, the only place at which a leaf enters a program.
+    """A product z = x·W, the only equation by which a leaf enters a program.
 
-    Its arrays are looked at with four axes: x (N, E, S, I), z (N, E, S, U) and W (N, I, U), with N
-    what x and W have in common (a batched product; else 1), E the independent examples, S the
-    other positions, I the inputs that are summed over and U the units.
+    Its arrays are regarded as x (N, E, S, I), z (N, E, S, U) and W (N, I, U), with N the batch axes
+    of the product (1 without batch axes), E the independent examples, S the other positions, I the
+    inputs that are summed over and U the units.
 
     Attributes:
       equation: the `dot_general`.
       x: which of its operands is x, 0 or 1.
-      path: the equations that bring the leaf's entries into W, from the leaf on.
-      shapes: of the variables along the path, the leaf's first.
+      path: the equations from the leaf to W, in order.
+      shapes: the shapes of the variables along the path, the leaf's first.
       independent: axes of x that are proved to hold independent examples.
       positions: the other axes of x that are not summed over.
       x_shape: the shape of x.
@@ -80,7 +80,7 @@ class UnitProduct:
 
     @property
     def num_products(self) -> int:
-        """Hessian-vector products for all entries."""
+        """The number of Hessian-vector products for all entries."""
         return self.sizes.groups * self.sizes.units * self.sizes.positions
 
     def inputs(self, x: jax.Array) -> jax.Array:
@@ -101,26 +101,26 @@ class UnitProduct:
         return _grouped(z, self._z_groups())
 
     def to_leaf(self, entries: jax.Array) -> jax.Array:
-        """Entries (N, I, U) of W as the leaf's entries, flat."""
+        """Entries (N, I, U) of W in the leaf's order, flat."""
         contract, batch = (pair[1 - self.x] for pair in self.equation.params["dimension_numbers"])
         shape = self.shapes[-1]
         free = [a for a in range(len(shape)) if a not in contract and a not in batch]
         order = [*batch, *contract, *free]
-        found = entries.reshape([shape[axis] for axis in order])
-        found = jnp.transpose(found, _inverse(order))
+        entries = entries.reshape([shape[axis] for axis in order])
+        entries = jnp.transpose(entries, _inverse(order))
         for equation, before in reversed(list(zip(self.path, self.shapes, strict=False))):
             if equation.name == "transpose":
-                found = jnp.transpose(found, _inverse(equation.params["permutation"]))
-            found = found.reshape(before)
-        return found.ravel()
+                entries = jnp.transpose(entries, _inverse(equation.params["permutation"]))
+            entries = entries.reshape(before)
+        return entries.ravel()
 
     def places(self) -> dict[int, int]:
         """For each axis of x that isn't summed over or batched, its place in z."""
         contract, batch = self.equation.params["dimension_numbers"]
-        own = [a for a in range(len(self.x_shape)) if a not in (*contract[self.x], *batch[self.x])]
+        free = [a for a in range(len(self.x_shape)) if a not in (*contract[self.x], *batch[self.x])]
         first = len(batch[0])
-        start = first + (len(self.z_shape) - first - len(own) if self.x == 1 else 0)
-        return {axis: start + k for k, axis in enumerate(own)}
+        start = first + (len(self.z_shape) - first - len(free) if self.x == 1 else 0)
+        return {axis: start + k for k, axis in enumerate(free)}
 
     def _z_groups(self):
         places, batched = self.places(), range(len(self.equation.params["dimension_numbers"][1][0]))
@@ -133,7 +133,7 @@ class UnitProduct:
 
 
 def find_unit_product(program: Program, leaf: int) -> UnitProduct | str:
-    """The one product by which a leaf enters a program, or why there is no such.
+    """The only product by which a leaf enters a program, or why there is none.
 
     Args:
       program: of the loss.
@@ -175,7 +175,7 @@ def find_unit_product(program: Program, leaf: int) -> UnitProduct | str:
 
 
 def _passes(equation: Equation, place: int, shape: tuple[int, ...], moved: set[int]) -> bool:
-    """Whether each entry of its input is an entry of its output, with slope one."""
+    """Whether each entry of the input at `place` is an entry of the output, with slope 1."""
     if equation.name in ("add", "add_any", "sub"):
         others = [v for k, v in enumerate(equation.inputs) if k != place]
         return place == 0 and equation.avals[0].shape == shape and not moved.intersection(others)
@@ -187,22 +187,22 @@ def _passes(equation: Equation, place: int, shape: tuple[int, ...], moved: set[i
 def unit_column(
     product: UnitProduct, push: Callable[[jax.Array], jax.Array], zeros: jax.Array
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """(unit, s) -> the column s of M for that unit: (E, S).
+    """The function (unit, s) -> column s of M for that unit: (E, S).
 
     Args:
       product: where W enters.
-      push: v -> the Hessian of the loss in z times v.
+      push: v -> (the Hessian of the loss in z) v.
       zeros: of z's shape and dtype.
     """
     sizes = product.sizes
     shape = (sizes.groups, sizes.examples, sizes.positions, sizes.units)
 
     def column(unit, position):
-        group, own = unit // sizes.units, unit % sizes.units
-        direction = jnp.zeros(shape, zeros.dtype).at[group, :, position, own].set(1.0)
+        group, unit = unit // sizes.units, unit % sizes.units
+        direction = jnp.zeros(shape, zeros.dtype).at[group, :, position, unit].set(1.0)
         pushed = product.by_unit(push(zeros + product.tap(direction)))
         pushed = jax.lax.dynamic_index_in_dim(pushed, group, 0, keepdims=False)
-        return jax.lax.dynamic_index_in_dim(pushed, own, 2, keepdims=False)
+        return jax.lax.dynamic_index_in_dim(pushed, unit, 2, keepdims=False)
 
     return column
 
@@ -213,7 +213,7 @@ def unit_entries(
     column: Callable[[jax.Array, jax.Array], jax.Array],
     chunk_size: int,
 ) -> Callable[[jax.Array], jax.Array]:
-    """unit -> the diagonal entries of its weights: (I,).
+    """The function unit -> the diagonal entries of its weights: (I,).
 
     Args:
       product: where W enters.

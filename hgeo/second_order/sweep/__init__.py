@@ -1,1 +1,1 @@
-"""Tangent sweeps: a plan made once for all coordinates, and its run for each of them."""
+"""Tangent sweeps: planned once for all coordinates, and run for each of them."""

@@ -1,4 +1,4 @@
-"""The builder of a sweep's plan: the bookkeeping that the planners of all equations share."""
+"""Builds a sweep's plan: the bookkeeping that all planners share."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,11 +15,11 @@ from hgeo.second_order.wide_product import WideProduct
 
 
 class PlanBuilder:
-    """A plan in the making; planners add the views, roots, steps, terms and weights.
+    """An unfinished plan, to which planners add views, roots, steps, terms and weights.
 
     Attributes:
       context: what all sweeps over the program read.
-      views: by variable that moves.
+      views: by variable that has a tangent.
       roots: by number.
       steps: as in `SweepPlan`.
       terms: as in `SweepPlan`.
@@ -42,7 +42,7 @@ class PlanBuilder:
 
     @property
     def rules(self) -> LinearityRules:
-        """Those of the program."""
+        """The program's linearity rules."""
         return self.context.rules
 
     def once(self, key: tuple[Any, ...], read: Sequence[Any], make: Callable[[], Any]) -> Any:
@@ -50,17 +50,17 @@ class PlanBuilder:
         return self.context.once(key, read, make)
 
     def new_root(self, variable: int, **fields: Any) -> None:
-        """Makes a variable a root of its own.
+        """Makes a variable a root.
 
         Args:
           variable: its number.
-          fields: of `Root`, but its dtype.
+          fields: of `Root`, without the dtype.
         """
         self.roots[variable] = Root(self.rules.avals[variable].dtype, **fields)
         self.views[variable] = View(variable, None)
 
     def unnamed_root(self, dtype: Any, **fields: Any) -> int:
-        """The number of a new root that is no variable; arguments as in `Root`."""
+        """Adds a root that is no variable, and returns its number; arguments as in `Root`."""
         self._num_unnamed += 1
         root = -self._num_unnamed
         self.roots[root] = Root(dtype, **fields)
@@ -68,12 +68,12 @@ class PlanBuilder:
         return root
 
     def value_as(self, variable: int, shape: tuple[int, ...]) -> Any:
-        """A variable's value, repeated to some shape."""
+        """A variable's value, broadcast to a shape."""
         value = self.context.values[variable]
         return jnp.broadcast_to(value, shape) if jnp.shape(value) != shape else value
 
     def view_as(self, variable: int, shape: tuple[int, ...]) -> View:
-        """The view of a variable where it is repeated to some shape."""
+        """The view of a variable that is broadcast to a shape."""
         aval = self.rules.avals[variable]
         if aval.shape == shape:
             return self.views[variable]
@@ -87,14 +87,14 @@ class PlanBuilder:
         return View(self._repeated[variable, shape], None)
 
     def mark_read(self, root: int) -> None:
-        """Notes that a root will be read entry by entry, and so what it is computed from."""
+        """Marks a root, and the roots that it is computed from, as read entry by entry."""
         if root not in self._read:
             self._read.add(root)
             for needed in self.roots[root].needs:
                 self.mark_read(needed)
 
     def source_root(self, product: WideProduct) -> int:
-        """The root of what a wide product is a product of."""
+        """The root of a wide product's source x."""
         return self.views[product.source].root
 
     def add_weight(self, first: int, second: int, weight: jax.Array, is_bounded: bool) -> None:
@@ -108,7 +108,7 @@ class PlanBuilder:
         """
         repeated = self.roots[first].repeats
         if first == second and repeated is not None:
-            # The square of what is repeated: its weights are added up once, here.
+            # The square of a broadcast tangent: its weights are summed once, here.
             root, factor = self.views[repeated]
             weight = _summed_to(weight, self.rules.avals[repeated].shape)
             weight = weight if factor is None else weight * factor**2
@@ -118,17 +118,17 @@ class PlanBuilder:
         if key in self._weights:
             weight = sum_of([self._weights[key], weight])
         self._weights[key] = weight
-        # The square of a product's tangent can be had without it.
+        # The square of a wide product's tangent follows from its source's.
         if first != second or not is_bounded or self.roots[first].product is None:
             self.mark_read(first)
             self.mark_read(second)
 
     def note_origin(self, root: int, origin: Any) -> None:
-        """Notes a term of which a root's own weight is made."""
+        """Records a term of a root's weight."""
         self._origins.setdefault(root, []).append(origin)
 
     def finish(self, targets: Sequence[int], num_equations: int) -> SweepPlan:
-        """The plan, where the tangents of `targets` are asked for at the end."""
+        """The plan of a sweep that returns the tangents of `targets`."""
         for variable in targets:
             self.mark_read(self.views[variable].root)
         folded = self._fold_products()
@@ -144,7 +144,7 @@ class PlanBuilder:
         )
 
     def _fold_products(self) -> frozenset[int]:
-        """Replaces wide products that nothing reads by what they are products of."""
+        """Replaces wide products that nothing reads by terms of their sources."""
         folded = set()
         for root, about in reversed(self.roots.items()):
             if about.product is None or root in self._read:
@@ -159,8 +159,8 @@ class PlanBuilder:
     def _square(self, root: int, product: WideProduct, weight: jax.Array) -> Term:
         """⟨weight, ż ∘ ż⟩ of a wide product z, from the tangent of its source."""
         num_coordinates = self.context.num_coordinates[root]
-        # The weight may differ between sweeps: where another path moves too, some terms are of
-        # another root. The factors of a term's inputs depend on its root alone.
+        # The key holds the terms of the weight, since sweeps may differ in them: with another
+        # moving path, some terms belong to another root. A term's factors depend on its root alone.
         square = self.once(
             ("square", root, *self._origins[root]),
             (),

@@ -1,4 +1,4 @@
-"""Elementwise equations: the output's tangent is a multiple of a root's, or a sum of such."""
+"""Plans elementwise equations: the output's tangent is a sum of multiples of roots'."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,11 +12,11 @@ from hgeo.second_order.summation import sum_of
 from hgeo.second_order.sweep.builder import PlanBuilder
 from hgeo.second_order.sweep.tangents import Tangents, View
 
-# Of these the second derivative is finite wherever the value is, so that no 0·∞ gets into the
-# matrix of a wide product.
+# Their second derivative is finite wherever the value is, so no 0·∞ enters the matrix G of a wide
+# product.
 BOUNDED = {"exp", "mul", "square", "tanh", "logistic", "erf", "sin", "cos"}
 
-# First operand plus or minus something that is held: the tangent is passed on as it is.
+# With a moving first operand and constant others, the tangent passes unchanged.
 _PASSED = {"add", "add_any", "sub", "copy", "copy_p", "convert_element_type"}
 
 # The positions of an equation's moving inputs, by the root that their tangents are multiples of.
@@ -87,7 +87,7 @@ def _add_curvature(builder: PlanBuilder, equation: Equation, groups: Groups) -> 
 
 
 def _slope(builder: PlanBuilder, equation: Equation, members: Sequence[int]) -> jax.Array:
-    """The derivative when the tangent of one root, read by the inputs at `members`, is ones."""
+    """The output's derivative along a root's tangent of ones, through the inputs at `members`."""
 
     def make():
         read = _values(builder, equation, members)
@@ -102,7 +102,7 @@ def _slope(builder: PlanBuilder, equation: Equation, members: Sequence[int]) -> 
 def _second_derivative(
     builder: PlanBuilder, equation: Equation, inner: Sequence[int], outer: Sequence[int]
 ) -> jax.Array:
-    """The second derivative along the tangents of two roots, given by the inputs of each."""
+    """The output's second derivative along two roots' tangents of ones, through their inputs."""
     read = _values(builder, equation, [*inner, *outer])
     inner_directions = _directions(builder, equation, inner)
 
@@ -123,7 +123,7 @@ def _factors(builder: PlanBuilder, equation: Equation, members: Sequence[int]) -
 
 
 def _directions(builder: PlanBuilder, equation: Equation, members: Sequence[int]):
-    """The tangents of the inputs at `members`, where their root's is all ones."""
+    """The tangents of the inputs at `members` when their root's tangent is ones."""
     shape = equation.avals[0].shape
     factors = _factors(builder, equation, members)
     points = [builder.value_as(equation.inputs[k], shape) for k in members]
@@ -131,7 +131,7 @@ def _directions(builder: PlanBuilder, equation: Equation, members: Sequence[int]
 
 
 def _values(builder: PlanBuilder, equation: Equation, members: Sequence[int]) -> list[Any]:
-    """The inputs' values, those at `members` in the output's shape."""
+    """The inputs' values; those at `members` are broadcast to the output's shape."""
     shape = equation.avals[0].shape
     return [
         builder.value_as(v, shape) if k in members else builder.context.values[v]

@@ -1,4 +1,4 @@
-"""The run of a planned sweep along one coordinate or direction."""
+"""Runs a planned sweep along one coordinate or direction."""
 
 from collections.abc import Mapping
 
@@ -13,7 +13,7 @@ from hgeo.second_order.sweep.tangents import Tangents
 def run_sweep(
     plan: SweepPlan, sources: Mapping[int, Tangent]
 ) -> tuple[jax.Array, dict[int, Tangent]]:
-    """What the plan's equations add to eᵀHe, a scalar, and the tangents of its targets.
+    """Runs a plan: returns its equations' part of eᵀHe, a scalar, and the targets' tangents.
 
     Args:
       plan: from `plan_sweep`.

@@ -1,4 +1,4 @@
-"""Equations of any other kind, by the derivatives that JAX has of them."""
+"""Plans equations of any other kind by JAX's derivatives of them."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from hgeo.second_order.sweep.tangents import Tangents
 
 
 def takes(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> bool:
-    """Every equation."""
+    """Takes every equation."""
     return True
 
 
 def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> None:
-    """Plans one equation of any number of outputs."""
+    """Plans one equation with any number of outputs."""
     values = [builder.context.values[v] for v in equation.inputs]
     points = tuple(values[k] for k in free)
     function = equation.at(values, free)
@@ -37,7 +37,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
             _store(tangents, outs, push(*moved(tangents)))
 
     else:
-        # ⟨v̄, φ''[u̇, u̇]⟩ = ⟨u̇, d/dε φ'(u + ε u̇)ᵀ v̄⟩: all but the linear part is done here.
+        # ⟨v̄, φ''[u̇, u̇]⟩ = ⟨u̇, d/dε φ'(u + ε u̇)ᵀ v̄⟩, which is linearised in the second u̇ here.
         adjoints = tuple(builder.context.adjoints[v] for v in outs)
 
         def with_pullback(*points):

@@ -1,4 +1,4 @@
-"""Equations that pick one entry of each token, as a cross-entropy picks the labels' logits."""
+"""Plans equations that pick one entry of each token, as cross-entropy picks a label's logit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,12 +13,12 @@ from hgeo.second_order.sweep.tangents import Tangents
 
 
 def takes(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> bool:
-    """Whether it picks one entry along the last axis, at indices that are held."""
+    """Whether the equation picks one entry along the last axis, at constant indices."""
     return free == (0,) and picks_labels(equation, builder.rules.avals)
 
 
 def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> None:
-    """Plans one equation; of a wide product, ż_y = ẋ·W[:, y] takes its source alone."""
+    """Plans one equation; for a wide product, ż_y = ẋ·W[:, y] reads its source alone."""
     out, source = equation.outputs[0], equation.inputs[0]
     root, whole = builder.views[source]
     indices = builder.context.values[equation.inputs[1]]
@@ -58,7 +58,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
 
 
 def picks_labels(equation: Equation, avals: Mapping[int, Any]) -> bool:
-    """Whether it is `take_along_axis` of one entry along the last axis of its operand."""
+    """Whether an equation is `take_along_axis` of one entry along its operand's last axis."""
     if equation.name != "gather":
         return False
     operand, indices = (avals[v] for v in equation.inputs)

@@ -1,4 +1,4 @@
-"""Equations that only say where an array lies on a mesh: its tangent stays what it is."""
+"""Plans equations that only place an array on a mesh: its tangent does not change."""
 
 from hgeo.second_order.jaxpr import Equation
 from hgeo.second_order.one_hot import OneHot
@@ -9,12 +9,12 @@ PLACEMENTS = {"reshard", "sharding_constraint"}
 
 
 def takes(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> bool:
-    """Whether its output is its input, on other devices."""
+    """Whether the equation only moves its input to other devices."""
     return equation.name in PLACEMENTS
 
 
 def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> None:
-    """Plans one equation; a tangent of one weight is not written out to be placed."""
+    """Plans one equation; a one-hot tangent stays one-hot and is not placed."""
     out, source = equation.outputs[0], equation.inputs[0]
     root, factor = builder.views[source]
     if factor is not None or builder.roots[root].product is not None:

@@ -1,4 +1,4 @@
-"""Which planner takes an equation, and the plan of all of a segment's equations."""
+"""Plans a segment: the first planner that takes an equation plans it."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,8 @@ from hgeo.second_order.sweep import elementwise, general, labels, product, shape
 from hgeo.second_order.sweep.builder import PlanBuilder
 from hgeo.second_order.sweep.plan import SweepContext, SweepPlan
 
-# The first that takes an equation plans it. A new kind of equation gets a module with `takes` and
-# `plan`, and a place in this table before `general`, which takes every equation.
+# A new kind of equation gets a module with `takes` and `plan`, and a place in this table before
+# `general`, which takes every equation.
 PLANNERS = (elementwise, tokens, shape, product, labels, general)
 
 
@@ -18,13 +18,13 @@ def plan_sweep(
     sources: Sequence[int],
     targets: Sequence[int],
 ) -> SweepPlan:
-    """Plans a sweep over some equations, and computes all that the coordinates share.
+    """Plans a sweep over some equations, and computes the arrays that all coordinates share.
 
     Args:
       context: what all sweeps over the program read.
-      equations: from `active`: each with the positions of its inputs that move.
+      equations: from `active`: each with the positions of its moving inputs.
       sources: the variables whose tangents are given.
-      targets: the variables whose tangents are asked for.
+      targets: the variables whose tangents the sweep returns.
     """
     builder = PlanBuilder(context, sources)
     for equation, free in equations:

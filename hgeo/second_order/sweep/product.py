@@ -1,4 +1,4 @@
-"""Products of two arrays (`dot_general`), of which one or both operands move."""
+"""Plans products of two arrays (`dot_general`) with one or two moving operands."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _PARAMS = ("dimension_numbers", "precision", "preferred_element_type")
 
 
 def takes(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> bool:
-    """Whether it is `dot_general`."""
+    """Whether the equation is `dot_general`."""
     return equation.name == "dot_general"
 
 
@@ -57,7 +57,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
 def wide_product(
     equation: Equation, free: tuple[int, ...], values: Mapping[int, Any]
 ) -> WideProduct | None:
-    """The equation as a `WideProduct`, where it is one."""
+    """The equation as a `WideProduct`; `None` if it is none."""
     (contract, batch) = equation.params["dimension_numbers"]
     left, right = (values[v] for v in equation.inputs)
     if free != (0,) or right.ndim != 2 or batch[0] or left.dtype != right.dtype:

@@ -1,4 +1,4 @@
-"""Equations that sum or move the entries of one input: a one-hot tangent stays one-hot."""
+"""Plans equations that sum or move the entries of one input: one-hot tangents stay one-hot."""
 
 import jax.numpy as jnp
 
@@ -8,7 +8,7 @@ from hgeo.second_order.one_hot import dense
 from hgeo.second_order.sweep.builder import PlanBuilder
 from hgeo.second_order.sweep.tangents import Tangents
 
-# The equation on a tangent, from the tangent and the equation's parameters.
+# Each maps a tangent and the equation's parameters to the output's tangent.
 _SHAPED = {
     "reduce_sum": lambda tangent, params: one_hot.reduce_sum(tangent, params["axes"]),
     "transpose": lambda tangent, params: one_hot.transpose(tangent, params["permutation"]),
@@ -18,7 +18,7 @@ _SHAPED = {
 
 
 def takes(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> bool:
-    """Whether it is one of the table, with one input that moves."""
+    """Whether the equation is in the table and has one moving input."""
     return equation.name in _SHAPED and len(free) == 1
 
 
@@ -38,7 +38,7 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
         )
         return
 
-    # Σ_v c_v ż_v = ẋ·(W c), which takes the product's source alone.
+    # Σ_v c_v ż_v = ẋ·(W c), which reads the product's source alone.
     summed = builder.once(("summed", root), [factor], lambda: product.summed(factor))
 
     def compute(tangents: Tangents):

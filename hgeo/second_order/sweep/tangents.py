@@ -1,4 +1,4 @@
-"""Tangents of a sweep: what each variable's is a multiple of, and the values while it runs."""
+"""Tangents of a sweep: variables' as multiples of roots, and the roots' values in a run."""
 
 import dataclasses
 from collections.abc import Callable, Collection, Mapping
@@ -24,17 +24,17 @@ class View(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Root:
-    """A tangent of which those of other variables are multiples.
+    """A tangent that other variables' tangents are multiples of.
 
     Roots that are variables have the variable's number; all others have negative ones.
 
     Attributes:
-      dtype: of its entries; `None` where no variable is a multiple of it.
-      compute: gives it where it is first read; `None` where it is given or a step computes it.
+      dtype: of its entries; `None` if no variable is a multiple of it.
+      compute: computes it when it is first read; `None` if it is given or a step computes it.
       needs: the roots that `compute` reads.
-      product: the wide product whose tangent it is.
-      summands: the factors by root, where it is a sum of multiples of other roots.
-      repeats: the variable whose tangent it repeats along some axes.
+      product: the wide product whose tangent it is; `None` if it is none.
+      summands: the factors by root, if it is a sum of multiples of other roots.
+      repeats: the variable whose tangent it broadcasts; `None` if it broadcasts none.
     """
 
     dtype: Any
@@ -73,9 +73,9 @@ class Tangents:
         return self._computed[root]
 
     def store(self, root: int, tangent: Tangent) -> None:
-        """Keeps what a step has computed."""
+        """Stores the tangent of a root that a step has computed."""
         self._computed[root] = tangent
 
     def is_folded(self, root: int) -> bool:
-        """Whether a wide product is replaced by what it is a product of."""
+        """Whether a wide product is replaced by its source."""
         return root in self._folded

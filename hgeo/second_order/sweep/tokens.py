@@ -1,7 +1,7 @@
-"""Equations that move whole tokens of a wide product: they are applied to its source instead.
+"""Plans equations that move whole tokens of a wide product: they apply to its source instead.
 
-Logits are often flattened, shifted by a token or put in another order before the loss reads them.
-What that does to the vectors of x·W along the last axis it does to those of x.
+Logits are often flattened, shifted by a token or reordered before the loss reads them. Such an
+equation moves the vectors of x·W along the last axis, and commutes with the product by W.
 """
 
 import dataclasses
@@ -15,14 +15,14 @@ from hgeo.second_order.sweep.tangents import View
 
 
 def takes(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> bool:
-    """Whether its one moving input is a wide product, whose last axis it leaves as it is."""
+    """Whether the only moving input is a wide product whose last axis stays as it is."""
     return free == (0,) and _on_source(builder, equation) is not None
 
 
 def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> None:
     """Plans one equation: its output is a wide product of the source's moved tokens."""
-    # The factor of the whole is moved too: the new root, which is numbered as the output, is what
-    # it multiplies.
+    # The equation moves the factor as well. The new root, numbered as the output, is the tangent
+    # that the moved factor multiplies.
     out, input_ = equation.outputs[0], equation.inputs[0]
     root, factor = builder.views[input_]
     product, on_source = builder.roots[root].product, _on_source(builder, equation)
@@ -51,7 +51,7 @@ def _on_source(builder: PlanBuilder, equation: Equation) -> Equation | None:
 
 
 def on_tokens(equation: Equation, avals: Mapping[int, Any], size: int) -> Equation | None:
-    """The equation for tokens of `size` entries, where it moves whole tokens and changes none.
+    """The equation for tokens of `size` entries; `None` if it does more than move whole tokens.
 
     Args:
       equation: of one operand, whose tokens lie along its last axis.

@@ -116,7 +116,7 @@ def test_one_process_a_share_until_it_dies(calm, tmp_path):
             same_loss__window=25,
             sgdm__learning_rate=0.2,
         )
-        with pytest.raises(InputError, match=rf"being worked on by process {first.pid} on "):
+        with pytest.raises(InputError, match=rf"in use by process {first.pid} on "):
             run(given, tmp_path / "work")
     finally:
         os.kill(first.pid, signal.SIGKILL)

@@ -21,14 +21,14 @@ def test_shares_fill_one_folder(tmp_path):
     for share in ("2/3", "1/3", "3/3"):
         config = smoke(repeats=2, adam_after=SWITCH, optimizers=whole.optimizers, share=share)
         _, said = run(config, tmp_path / "shared")
-        assert ("no report yet; other shares still have to do" in said) == (share != "3/3")
+        assert ("no report yet; other shares have not finished" in said) == (share != "3/3")
     assert records(tmp_path / "shared") == records(tmp_path / "whole")
 
 
 def test_a_second_process_is_refused_while_the_first_lives(tmp_path):
     config = smoke(optimizers=("adam",), compare=())
     lock = RunLock(tmp_path / "runs/adam/repeat_0")
-    with pytest.raises(InputError, match=rf"being worked on by process {os.getpid()} on "):
+    with pytest.raises(InputError, match=rf"in use by process {os.getpid()} on "):
         run(config, tmp_path)
     lock.release()
     finite, _ = run(config, tmp_path)

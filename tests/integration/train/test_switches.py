@@ -81,7 +81,7 @@ def test_branches_at_a_loss_and_says_where_there_is_none(tmp_path):
     assert 0 < start < 5
     assert min(losses_of(tmp_path, "near")) == start
     assert losses_of(tmp_path, "near")[start] == curve[start]
-    assert "never, repeat 0: not started, since sgdm never came to its start there" in said
+    assert "never, repeat 0: not started, since sgdm never reached that start" in said
     assert "nor, repeat 0: not started, since never was not" in said
     steps = {r["optimizer"]: int(r["step"]) for r in rows(tmp_path, "iterates")}
     assert steps == {"near": start, "never": -1, "nor": -1}

@@ -63,7 +63,7 @@ def test_diagonal_is_the_probes(widths):
     weights, target = network(widths)
     layers = hgeo.find_layers(weights)
     assert len(layers) == len(weights)
-    with pytest.warns(UserWarning, match="all are taken"):
+    with pytest.warns(UserWarning, match="all of them are taken"):
         coordinates = hgeo.sample_coordinates(layers, num=1000, key=jax.random.key(1))
     probe = jax.jit(lambda w, t: hgeo.sampled_diagonal(linear_loss, w, t, coordinates))
     probed = probe(weights, target)

@@ -1,0 +1,71 @@
+"""What no result file can say: an explanation of a number, and how README groups experiments."""
+
+# Explanations without numbers; those are in the results' files.
+NOTES = {
+    "table2a": "The ratio is visible early in training and fades towards its end.",
+    "table2b": (
+        "Neither optimizer learns the random targets in so few updates. R_med was recorded "
+        "with eps in its denominator, so that its size says little."
+    ),
+    "figure3b": (
+        "Neither optimizer learns the targets in so few updates; the learning rates are those "
+        "of the real targets."
+    ),
+    "table5": "R_med was recorded with eps in its denominator.",
+    "table6": "The means of SGD+M are over other repeats than the ratios.",
+    "table7": "SGD+M does not reach the lowest of the three losses in its updates.",
+    "table8": "The control, SGD that never switches, was not probed in these runs.",
+    "table9": (
+        "The decay is PyTorch's L2 term, which Adam divides by the root of its second moment. "
+        "Weights with small gradients therefore shrink at full speed. The curvature of "
+        "queries and keys vanishes with them, and R_med of the in-projections grows. The "
+        "paper's section 4.4 names this exception."
+    ),
+    "figure5": "The paper's model is wider and trained for more updates.",
+    "figure9": "The paper's model is wider and trained for more updates.",
+    "figure10": "The paper's model is wider and trained for more updates.",
+    "table1": (
+        "The number of updates is far below the paper's, and 20 coordinates a layer are few. "
+        "SGD+M has hardly left chance when the optimizers are first compared."
+    ),
+    "figure14": "These are few rows and few updates.",
+    "table3": (
+        "The first checkpoint comes after few updates, when Adagrad has taken R_med of some "
+        "layers far up."
+    ),
+    "table4": (
+        "The first checkpoint comes after few updates, when Adagrad has taken R_med of some "
+        "layers far up."
+    ),
+    "section31": (
+        "A LayerNorm behind these layers removes the scale, so that H falls like 1/gain². The "
+        "paper may mean another layer. Lanczos in float32 overestimates tiny eigenvalues; the "
+        "float64 matrix is exact."
+    ),
+    "table10": "Single layers do not repeat on another processor; counts and medians do.",
+    "claim": "Three kinds of runs differ from the rest: random targets, weight decay, and BERT.",
+    "extra_classes": "The head's curvature at uniform predictions does not depend on the targets.",
+    "extra_full": "Sampling hides the size of R_med, not the direction of a ratio.",
+    "extra_optimizers": (
+        "The learning rates are usual ones and were not tuned; Lion's is too low here."
+    ),
+    "extra_weight_decay": "Under the larger decays hardly anything is learnt.",
+}
+
+# A line each in README: the experiments, and what they are about.
+README_LINES = (
+    (("corollary1", "theorem1"), "linear networks: R_med of SGD+M over Adam, at equal loss"),
+    (("theorem2",), "linear networks: R_diag of a constant matrix over R_diag"),
+    (("table2a", "figure1b"), "translation: R_med of SGD+M over Adam"),
+    (("table2b",), "the same, random targets"),
+    (("table1",), "BERT: R_med of SGD+M over Adam"),
+    (("table3", "table4", "table5"), "language model: R_med of SGD over Adagrad"),
+    (("table6",), "R_med of SGD+M over RMSprop, AMSGrad"),
+    (("table7",), "R_med of SGD+M over Adam at equal training loss"),
+    (("table8",), "R_med falls when SGD switches to Adam"),
+    (("table9",), "R_med of SGD+M over Adam with weight decay"),
+    (("table10",), "ResNet: R_med of SGD+M is not above Adam's"),
+    (("figure2", "figure3a", "figure6", "figure7"), "adaptive optimizers are faster"),
+    (("figure4", "figure11", "figure12"), "adaptive updates align less with the curvature"),
+    (("figure5", "figure9", "figure10"), "low rank: R_u and R_v of SGD+M over Adam"),
+)

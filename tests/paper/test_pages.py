@@ -1,0 +1,72 @@
+"""The pages of results follow from the published files."""
+
+import csv
+import shutil
+
+import pytest
+
+from experiments.paper import pages
+from experiments.paper.pages import read_published
+from experiments.paper.registry import EXPERIMENTS, RESULTS
+
+
+@pytest.fixture(scope="module")
+def every():
+    return [read_published(name) for name in EXPERIMENTS]
+
+
+def test_what_is_committed_is_what_the_command_writes(every):
+    assert (pages.ROOT / pages.PAGE).read_text() == pages.page(every)
+    assert (pages.ROOT / pages.GALLERY).read_text() == pages.gallery(every)
+    assert pages.readme_table(every) in (pages.ROOT / pages.README).read_text()
+    for found in every:
+        for path in RESULTS.rglob(f"{found.name}.md"):
+            assert f"\n{found.verdict}: " in path.read_text(), path
+
+
+def test_a_changed_number_changes_the_pages(tmp_path):
+    results = tmp_path / "results"
+    results.mkdir()
+    for suffix in ("csv", "md", "png"):
+        shutil.copy(RESULTS / f"table2a.{suffix}", results)
+    before = read_published("table2a", results)
+    assert before.above_1 == ((37, 60), (19, 20))
+    assert "| epoch 55 | 1.05 |" in pages._section(before)
+    path = results / "table2a.csv"
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        if row["checkpoint"] == "epoch 55":
+            for key in ("ours_ratio", "ours_ratio_std"):
+                row[key] = f"{2 * float(row[key])}"
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    after = read_published("table2a", results)
+    assert after.above_1[0][0] > 37
+    assert after.as_claimed == (2, 2)
+    assert "| epoch 55 | 2.10 |" in pages._section(after)
+
+
+def test_a_result_without_files_is_said_to_be_missing(tmp_path):
+    found = read_published("table2a", tmp_path)
+    assert "No result is published" in pages._section(found)
+    assert found.verdict.outcome == "undecided"
+
+
+def test_the_outcome_is_put_into_the_results_own_table(tmp_path):
+    root, results = tmp_path, tmp_path / "experiments" / "results"
+    results.mkdir(parents=True)
+    for suffix in ("csv", "md"):
+        shutil.copy(RESULTS / f"table10.{suffix}", results)
+    for path in (pages.PAGE, pages.GALLERY, pages.README):
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(pages.ROOT / path, root / path)
+    table = results / "table10.md"
+    text = table.read_text()
+    table.write_text(text.replace("\nundecided (repeats: 1, needed: 6): ", "\nagrees: "))
+    assert table.read_text() != text
+    assert table in pages.write_pages(root, results)
+    assert table.read_text() == text
+    assert pages.write_pages(root, results) == []
