@@ -9,9 +9,20 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from experiments.benchmarks import cold, full, growth, memory, probes, repeats, scaling, train
+from experiments.benchmarks import (
+    ahead,
+    cold,
+    full,
+    growth,
+    memory,
+    probes,
+    repeats,
+    scaling,
+    train,
+)
 
 BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
+    "ahead": ahead.main,
     "cold": cold.main,
     "full": full.main,
     "growth": growth.main,

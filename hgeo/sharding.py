@@ -92,8 +92,12 @@ class OverMesh:
             return self._program(arguments)(*arguments)
 
     def lower(self, *arguments: PyTree) -> Any:
-        """Lowers the program for these arguments, as `jax.jit(...).lower` does."""
-        arguments = self._placed(arguments)
+        """Lowers the program for these arguments, as `jax.jit(...).lower` does.
+
+        Only the batch's arrays are put on the mesh, whose devices may be those of a topology.
+        """
+        *others, batch = arguments
+        arguments = self._placed((*jax.tree.map(_without_values, others), batch))
         with _mesh_context(self._mesh, arguments):
             return self._program(arguments).lower(*arguments)
 
@@ -208,6 +212,11 @@ def _named_sharding(leaf: Any) -> NamedSharding | None:
     sharding = getattr(leaf, "sharding", None) if not isinstance(leaf, Tracer) else None
     is_named = isinstance(sharding, NamedSharding) and isinstance(sharding.mesh, Mesh)
     return sharding if is_named else None
+
+
+def _without_values(leaf: Any) -> Any:
+    is_kept = isinstance(leaf, Tracer) or _named_sharding(leaf) is not None
+    return leaf if is_kept else jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf))
 
 
 def _leading(spec: BatchSpec) -> PartitionSpec:

@@ -217,6 +217,17 @@ def test_scaling_exchanges_the_results_alone(tmp_path, capsys):
         assert 0.45 < two / one < 0.6
 
 
+def test_ahead_compiles_for_chips_or_names_what_is_missing(capsys):
+    if importlib.util.find_spec("libtpu") is None:
+        with pytest.raises(SystemExit, match=r"pip install 'jax\[tpu\]'"):
+            benchmark.main(["ahead", "--smoke"])
+        return
+    benchmark.main(["ahead", "--smoke"])
+    lines = [line for line in capsys.readouterr().out.splitlines() if "v5e:2x4" in line]
+    assert [line.split()[0] for line in lines] == ["gradient", "probe"]
+    assert all("all-gather" in line for line in lines)
+
+
 def test_a_filled_cache_compiles_faster(tmp_path, capsys):
     benchmark.main(["cold", "--smoke", f"--out={tmp_path / 'cold.csv'}"])
     assert "filled cache" in capsys.readouterr().out

@@ -1,19 +1,21 @@
 """The cost on each device of a probe of sharded params, read from the compiled programs.
 
 A decoder LM as a plain pytree is laid over the devices as FSDP, tensor parallelism and both lay it
-(`hgeo.make_probe`, virtual devices). Per device and times their number, against
-one device: operations and temporaries; then bytes of each kind of collective.
+(`hgeo.make_probe`, virtual devices). Per device and times their number, against one device:
+operations and temporaries of the probe, and temporaries of a gradient of the same loss, which lies
+in the same shards; then bytes of each kind of collective of the probe.
 """
 
 import collections
 import dataclasses
 import math
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 import hgeo
 
@@ -48,45 +50,72 @@ def layouts(devices: int) -> dict[str, tuple[int, int, int]]:
 def sharded_lines(devices: tuple[int, ...], sizes: tuple[Size, ...] = SIZES) -> list[str]:
     """The table, a line for each size, layout and number of devices; each is compiled."""
     lines = [
-        "size       layout devices  operations  temporaries  largest gather  "
+        "size       layout devices  operations  temporaries  of a gradient  largest gather  "
         + "  ".join(f"{kind} MB" for kind in KINDS),
-        "                            (n x one)    (n x one)     (of a matrix)",
+        "                            (n x one)    (n x one)      (n x one)   (of a matrix)",
     ]
     for size in sizes:
         one = None
         for number in devices if size == sizes[0] else (1, max(devices)):
             for layout, shape in layouts(number).items():
-                compiled = probe_of(size, layout, shape)
+                mesh = mesh_of(shape)
+                compiled = probe_on(size, layout, mesh)
                 operations = compiled.cost_analysis()["flops"] * number
-                temporaries = compiled.memory_analysis().temp_size_in_bytes * number
-                one = one or (operations, temporaries)
+                temporaries, of_gradient = (
+                    program.memory_analysis().temp_size_in_bytes * number
+                    for program in (compiled, gradient_on(size, layout, mesh))
+                )
+                one = one or (operations, temporaries, of_gradient)
                 exchanged, largest = bytes_by_kind(compiled.as_text())
                 matrix = max(size.width * VOCABULARY, 4 * size.width**2) * 4
                 lines.append(
                     f"{size.name:10} {layout:6} {number:7} {operations / one[0]:11.2f} "
-                    f"{temporaries / one[1]:12.2f} {largest / matrix:15.2f}  "
+                    f"{temporaries / one[1]:12.2f} {of_gradient / one[2]:14.2f} "
+                    f"{largest / matrix:15.2f}  "
                     + "  ".join(f"{exchanged[k] / 1e6:{len(k) + 3}.2f}" for k in KINDS)
                 )
     return lines
 
 
-def probe_of(size: Size, layout: str, shape: tuple[int, int, int]) -> Any:
-    """The compiled probe of all layers of a decoder on a mesh of some shape."""
+def mesh_of(shape: tuple[int, int, int]) -> Mesh:
+    """A mesh of some shape over the first devices."""
     devices = jax.devices()[: math.prod(shape)]
-    mesh = jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
-    params = jax.eval_shape(lambda: init_params(size))
-    given = jax.tree_util.tree_map_with_path(
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def probe_on(
+    size: Size,
+    layout: str,
+    mesh: Mesh,
+    examples: int = EXAMPLES,
+    choose: Callable[[Any], Any] = lambda layers: layers,
+) -> Any:
+    """The compiled probe of a decoder's layers that `choose` leaves."""
+    params, batch = _arguments(size, layout, mesh, examples)
+    layers = choose(hgeo.find_layers(params))
+    coordinates = hgeo.sample_coordinates(layers, COORDINATES, jax.random.key(0))
+    return hgeo.make_probe(loss, coordinates, mesh=mesh).lower(params, batch).compile()
+
+
+def gradient_on(size: Size, layout: str, mesh: Mesh, examples: int = EXAMPLES) -> Any:
+    """The compiled gradient of the same, in the shards of the params."""
+    params, batch = _arguments(size, layout, mesh, examples)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, params)
+    return jax.jit(jax.grad(loss), out_shardings=shardings).lower(params, batch).compile()
+
+
+def _arguments(size: Size, layout: str, mesh: Mesh, examples: int) -> tuple[Any, Any]:
+    """Params and batch, without values, that lie on a mesh."""
+    params = jax.tree_util.tree_map_with_path(
         lambda path, leaf: jax.ShapeDtypeStruct(
             leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec_of(path[-1].key, layout))
         ),
-        params,
+        jax.eval_shape(lambda: init_params(size)),
     )
     batch = jax.ShapeDtypeStruct(
-        (EXAMPLES, LENGTH + 1), jnp.int32, sharding=NamedSharding(mesh, BATCH)
+        (examples, LENGTH + 1), jnp.int32, sharding=NamedSharding(mesh, BATCH)
     )
-    layers = hgeo.find_layers(params)
-    coordinates = hgeo.sample_coordinates(layers, COORDINATES, jax.random.key(0))
-    return hgeo.make_probe(loss, coordinates, mesh=mesh).lower(given, batch).compile()
+    return params, batch
 
 
 def spec_of(name: str, layout: str) -> PartitionSpec:
@@ -101,7 +130,7 @@ def spec_of(name: str, layout: str) -> PartitionSpec:
 
 def init_params(size: Size) -> Any:
     """The decoder's params."""
-    keys = iter(jax.random.split(jax.random.key(0), 99))
+    keys = iter(jax.random.split(jax.random.key(0), 2 + 6 * size.blocks))
     draw = lambda *shape: jax.random.normal(next(keys), shape) * shape[0] ** -0.5
     width, wide = size.width, 4 * size.width
     block = lambda: {

@@ -1,5 +1,6 @@
 """Sharded params stay where they are; bad combinations of options raise an error."""
 
+import functools
 import re
 
 import jax
@@ -216,3 +217,22 @@ def test_spread_leaves_what_does_not_divide():
     assert jax.jit(spread)(given).sharding.spec[0] == ("data", "model")
     one = jax.device_put(np.ones(4), NamedSharding(Mesh(jax.devices()[:1], "data"), P()))
     assert jax.jit(lambda x: jnp.float32(shares_of(x)))(one) == 1
+
+
+def test_a_weight_that_is_placed_by_the_loss_keeps_its_signs():
+    """An estimate draws signs by unit or by weight, as full diagonals are computed."""
+    whole = NamedSharding(mesh_of(), P())
+    plain = lambda params, batch: jnp.mean(jnp.tanh(batch @ params["w"]) ** 2)
+    placing = lambda params, batch: plain(
+        {"w": jax.lax.with_sharding_constraint(params["w"], whole)}, batch
+    )
+    params = jax.device_put({"w": np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)}, whole)
+    batch = jax.device_put(np.linspace(0, 1, 32, dtype=np.float32).reshape(8, 4), whole)
+    layers, key = hgeo.find_layers(params), jax.random.key(3)
+    expected, found = (
+        jax.jit(functools.partial(hgeo.stochastic_diagonal, of, num_samples=2))(
+            params, batch, layers, key
+        )
+        for of in (plain, placing)
+    )
+    np.testing.assert_allclose(found["w"].mean, expected["w"].mean, rtol=1e-5)

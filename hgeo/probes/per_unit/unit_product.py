@@ -19,9 +19,11 @@ import jax.numpy as jnp
 from hgeo.probes.per_unit.independence import mixing
 from hgeo.second_order.chunking import mapped
 from hgeo.second_order.jaxpr import FLAT, Equation, Program, moving, reaching
+from hgeo.second_order.sweep.placement import PLACEMENTS
 
-# Operations that change the shape or order of W's entries, and no entry.
+# Operations that change the shape, order or place of W's entries, and no entry.
 _RESHAPES = {"reshape", "squeeze", "transpose", "convert_element_type", "copy", "copy_p"}
+_RESHAPES |= PLACEMENTS
 
 
 class Sizes(NamedTuple):
