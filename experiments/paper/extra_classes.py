@@ -101,7 +101,7 @@ def _rows(size: Size, classes: int) -> list[dict[str, Any]]:
     model = Classifier(classes)
 
     def loss(params, batch):
-        logits = model.apply(params, batch["inputs"])
+        logits: Any = model.apply(params, batch["inputs"])
         return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]))
 
     @jax.jit

@@ -36,7 +36,7 @@ WORKLOADS = {
 }
 
 _COMMAND = re.compile(r"^`(python -m experiments\.reproduce .*)`$", re.MULTILINE)
-_SAID = re.compile(r"^(?:the paper (?:claims|found|saw)(?: that)? (.*?)[;.] )?(.*)$", re.DOTALL)
+_PAPER = re.compile(r"^the paper (?:claims|found|saw)(?: that)? (.*?)[;.] ", re.DOTALL)
 _OUTCOME = re.compile(
     r"^(?:agrees(?: in part)?|NOT MET|holds|reproduced|in part|undecided|contradicted)"
     r"(?: \([^)]*\))?: "
@@ -92,13 +92,14 @@ def read_published(name: str, results: Path = RESULTS) -> Published:
     text = tables[0].read_text()
     commands = _COMMAND.findall(text)
     command = commands[-1] if commands else f"python -m experiments.reproduce {name} --workdir=D"
-    paper, ours = _SAID.fullmatch(_said(text)).groups()
+    said = _said(text)
+    paper = _PAPER.match(said)
     images = sorted(results.rglob(f"{name}.png")) + sorted(results.rglob(f"{name}_*.png"))
     return Published(
         name,
         verdict,
-        _plain(ours),
-        paper or "",
+        _plain(said[paper.end() :] if paper else said),
+        paper[1] if paper else "",
         command,
         tables[0].relative_to(results),
         tuple(path.relative_to(results) for path in images),
