@@ -13,6 +13,7 @@ not trained again. `--list` shows the ids. Three words replace the ids:
 
 import argparse
 import dataclasses
+import shlex
 import sys
 import textwrap
 import time
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--repeats", type=int, help="repeats of every run set, instead of its default"
     )
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="KEY=VALUE", help="of every run's config"
+    )
     parser.add_argument("--list", action="store_true", help="list the ids")
     options = parser.parse_args(arguments)
     # After the arguments: it takes seconds.
@@ -60,6 +64,9 @@ def main(arguments: Sequence[str]) -> int:
         return fail("--workdir=DIR is missing")
     if options.repeats is not None and options.repeats < 1:
         return fail(f"--repeats must be at least 1, not {options.repeats}")
+    without_runs = [name for name in names if not step0 and not EXPERIMENTS[name].runs]
+    if options.override and without_runs:
+        return fail(f"--override changes runs, which {', '.join(without_runs)} has not")
     try:
         return (_step0 if step0 else _run_all)(names, options, console)
     except KeyboardInterrupt:
@@ -74,17 +81,29 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
     from experiments.paper.page import write_page
     from experiments.paper.registry import EXPERIMENTS
     from experiments.paper.result import write_result
+    from experiments.paper.run_configs import parse_overrides
     from experiments.paper.training import ReproductionContext, describe
     from experiments.paper.verdicts import judge
 
     folder = epath.Path(options.workdir)
-    context = ReproductionContext(folder, options.scale, console, options.data_dir, options.repeats)
-    repeats = "" if options.repeats is None else f" --repeats={options.repeats}"
+    try:
+        context = ReproductionContext(
+            folder,
+            options.scale,
+            console,
+            options.data_dir,
+            options.repeats,
+            parse_overrides(options.override),
+        )
+    except InputError as error:
+        return fail(str(error))
+    changes = "" if options.repeats is None else f" --repeats={options.repeats}"
+    changes += "".join(f" --override={shlex.quote(text)}" for text in options.override)
     for name in names:
         start = time.monotonic()
         experiment = EXPERIMENTS[name]
         console.print(f"{name}: {experiment.shows}", highlight=False)
-        command = f"python -m experiments.reproduce {name} --scale={options.scale}{repeats}"
+        command = f"python -m experiments.reproduce {name} --scale={options.scale}{changes}"
         command += " --data_dir=DIR --workdir=D" if experiment.runs else " --workdir=D"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -102,13 +121,18 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
 
 
 def _step0(names: Sequence[str], options: argparse.Namespace, console: Console) -> int:
+    from experiments.paper.run_configs import parse_overrides
     from experiments.paper.step0 import step0
     from experiments.paper.training import ReproductionContext
 
-    context = ReproductionContext(
-        epath.Path(options.workdir), options.scale, console, options.data_dir
-    )
     try:
+        context = ReproductionContext(
+            epath.Path(options.workdir),
+            options.scale,
+            console,
+            options.data_dir,
+            overrides=parse_overrides(options.override),
+        )
         table = step0(context)
     except (InputError, OSError) as error:
         return fail(str(error))

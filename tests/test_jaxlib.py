@@ -100,4 +100,4 @@ def test_wrong_releases_are_excluded_and_warned_of(release):
     # JAX looks at it too.
     code = f"import jax; from jaxlib import version; version.__version__ = {release!r}; import hgeo"
     run = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert f"UserWarning: jaxlib {release} gives wrong sums" in run.stderr
+    assert f"UserWarning: jaxlib {release} computes wrong sums" in run.stderr

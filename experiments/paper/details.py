@@ -12,7 +12,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from experiments.paper.ranks import rank_correlation
-from experiments.paper.runs import RUN_SETS, config_hash, load_config
+from experiments.paper.run_configs import config_hash, load_config
+from experiments.paper.runs import RUN_SETS
 
 RESULTS = Path(__file__).parent.parent / "results"
 

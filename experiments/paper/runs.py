@@ -5,17 +5,10 @@ asks for the same set again, for another table, finds it there.
 """
 
 import dataclasses
-import hashlib
-import importlib
-import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hgeo.config import Config
-from hgeo.errors import InputError
-from hgeo.experiment.work_folder import ADDED_KEYS, MUTABLE_KEYS
-
-SCALES = ("paper", "cpu", "smoke")
 
 # Of one repeat of two optimizers at `cpu` scale, as measured for `experiments/README.md`.
 MINUTES = {"lm": 3, "resnet": 10, "translation": 13, "bert": 14}
@@ -278,66 +271,3 @@ RUN_SETS = {
         for width, depth in ((32, 2), (64, 2), (128, 2), (64, 1), (64, 4))
     },
 }
-
-
-def load_config(name: str, scale: str, repeats: int | None = None) -> Config:
-    """The locked config of a run set at a scale.
-
-    Args:
-      name: one of `RUN_SETS`.
-      scale: `paper`, `cpu` or `smoke`.
-      repeats: instead of the set's number.
-
-    Raises:
-      InputError: an unknown scale.
-    """
-    if scale not in SCALES:
-        raise InputError(f"unknown scale {scale!r}; scales are {', '.join(SCALES)}")
-    run_set = RUN_SETS[name]
-    base = RUN_SETS[run_set.probes_of or name]
-    config = importlib.import_module(f"configs.{run_set.config}").get_config(scale)
-    for changes in (
-        base.changes,
-        base.at.get(scale, {}),
-        run_set.changes,
-        run_set.at.get(scale, {}),
-    ):
-        for key, value in changes.items():
-            _set(config, key, value)
-    if run_set.probes_of:
-        config.probe_only = name
-    for key, value in run_set.derived(config).items():
-        _set(config, key, value)
-    if run_set.moments:
-        steps = {round(config.steps * part / whole) for part, whole in run_set.moments}
-        config.probe.steps = tuple(sorted(steps))
-    config.repeats = repeats or run_set.repeats.get(scale, 1)
-    config.lock()
-    return config
-
-
-def config_hash(config: Config) -> str:
-    """Eight digits that tell configs apart whose runs differ."""
-    flat = {k: v for k, v in _flat(config.to_dict()).items() if k not in MUTABLE_KEYS}
-    flat = {k: v for k, v in flat.items() if k not in ADDED_KEYS or v != ADDED_KEYS[k]}
-    text = json.dumps(flat, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _set(config: Config, key: str, value: Any) -> None:
-    *groups, last = key.split(".")
-    for group in groups:
-        config = config[group]
-    if groups and last not in config:
-        raise KeyError(f"the config has no {key}")
-    config[last] = value
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

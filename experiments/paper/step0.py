@@ -21,7 +21,7 @@ import hgeo
 from experiments.paper import paper_numbers
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.ratio_table import with_std
-from experiments.paper.runs import load_config
+from experiments.paper.run_configs import load_config
 from experiments.paper.training import ReproductionContext
 from experiments.paper.verdicts import read_rows
 from hgeo.config import Config
@@ -160,7 +160,7 @@ def probe(setting: Setting, context: ReproductionContext) -> list[dict[str, Any]
 @functools.lru_cache(maxsize=1)  # masks of all keys go through one compiled program
 def _prepared(setting: Setting, context: ReproductionContext):
     """The layers' numbers, the probe, the initial variables and the key of all dropout."""
-    config = load_config(setting.runs, context.scale)
+    config = load_config(setting.runs, context.scale, overrides=context.overrides)
     layers = {n.layer for table, at in TABLES[setting.runs].items() for n in _of_paper(table, at)}
     with config.unlocked():
         _change(config, setting, context)

@@ -9,7 +9,8 @@ from typing import Any
 from etils import epath
 from rich.console import Console
 
-from experiments.paper.runs import RUN_SETS, config_hash, load_config
+from experiments.paper.run_configs import Overrides, config_hash, load_config
+from experiments.paper.runs import RUN_SETS
 from hgeo.experiment.resolve import resolve
 from hgeo.experiment.resolved import Resolved
 from hgeo.experiment.run_experiment import run_resolved
@@ -27,6 +28,7 @@ class ReproductionContext:
       console: for messages.
       data_dir: the data sets' root; empty, where the environment says.
       repeats: of every run set; `None`: each set's number.
+      overrides: keys and values that replace those of every run set.
     """
 
     folder: epath.Path
@@ -34,6 +36,7 @@ class ReproductionContext:
     console: Console
     data_dir: str = ""
     repeats: int | None = None
+    overrides: Overrides = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +73,7 @@ def train(name: str, context: ReproductionContext) -> Trained:
 
 @functools.cache
 def _train(name: str, context: ReproductionContext) -> Trained:
-    config = load_config(name, context.scale, context.repeats)
+    config = load_config(name, context.scale, context.repeats, context.overrides)
     with config.unlocked():
         config.data_dir = context.data_dir
     trained_set = RUN_SETS[name].probes_of

@@ -70,7 +70,7 @@ def test_ctrl_c_and_kill_lose_nothing(tmp_path):
         said, _ = process.communicate(timeout=200)
         if stop == signal.SIGINT:
             assert process.returncode == 130
-            assert "the same command goes on" in said
+            assert "the same command continues" in said
         if stop == signal.SIGTERM:
             assert process.returncode == 143
             assert "stopped by SIGTERM and saved" in said

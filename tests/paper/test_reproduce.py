@@ -32,3 +32,9 @@ def test_list_says_what_is_published(capsys):
     assert [line.split()[0] for line in lines[1:]] == list(EXPERIMENTS)
     published = {line.split()[0]: "not yet published" not in line for line in lines[1:]}
     assert published["theorem1"]
+
+
+def test_an_override_of_an_experiment_without_runs(tmp_path, capsys):
+    assert reproduce.main(["theorem1", "--override=steps=3", f"--workdir={tmp_path}"]) == 2
+    assert "--override changes runs, which theorem1 has not" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

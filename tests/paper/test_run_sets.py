@@ -6,7 +6,8 @@ from experiments.paper import paper_numbers
 from experiments.paper.comparison import epochs
 from experiments.paper.loss_figures import FIGURES
 from experiments.paper.registry import EXPERIMENTS
-from experiments.paper.runs import RUN_SETS, SCALES, config_hash, load_config
+from experiments.paper.run_configs import SCALES, config_hash, load_config, parse_overrides
+from experiments.paper.runs import RUN_SETS
 from experiments.paper.tables import TABLES
 from hgeo.errors import InputError
 from hgeo.experiment.resolve import resolve
@@ -91,3 +92,35 @@ def test_hash_is_that_of_the_runs():
 def test_unknown_scale_is_named():
     with pytest.raises(InputError, match="unknown scale 'huge'; scales are paper, cpu, smoke"):
         load_config("lm_uniform", "huge")
+
+
+def test_overrides_replace_values_and_change_the_hash():
+    overrides = parse_overrides(["steps=30", "adam.learning_rate=5e-4", "model.num_heads=4"])
+    config = load_config("translation", "smoke", overrides=overrides)
+    assert (config.steps, config.adam.learning_rate, config.model.num_heads) == (30, 5e-4, 4)
+    assert config.probe.steps[-1] == round(30 * 55 / 60)
+    assert config_hash(config) != config_hash(load_config("translation", "smoke"))
+    switch = load_config("translation_switch", "smoke", overrides=overrides)
+    assert switch.adam_after_sgd.start_step == 15
+    assert switch.adam_after_sgd.learning_rate == 5e-4
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("steps", "takes key=value, not 'steps'"),
+        ("repeats=3", "give --repeats"),
+        ("probe.steps=(0,3)", "change steps"),
+        ("adam.learning_rat=1", r"'lm_adam' lacks this key; it has adam\.learning_rate"),
+        ("probes=1", "'lm_adam' lacks this key"),
+        ("steps=many", "steps='many': the value must be of the type of 6"),
+    ],
+)
+def test_bad_overrides(text, message):
+    with pytest.raises(InputError, match=message):
+        load_config("lm_adam", "smoke", overrides=parse_overrides([text]))
+
+
+def test_an_override_twice():
+    with pytest.raises(InputError, match="--override steps is given twice"):
+        parse_overrides(["steps=3", "steps=4"])

@@ -48,7 +48,7 @@ def small_disk(tmp_path):
 def test_a_full_disk_is_said_and_the_run_goes_on_after_space_is_made(calm, small_disk):
     folder, change = small_disk
     work = folder / "work"
-    with pytest.raises(InputError, match=r"(can't|could) be written.*once there is room"):
+    with pytest.raises(InputError, match=r"(can't|could) be written.*run the same command"):
         run(config(), work)
     there = RunRecords(work / "runs/adam/repeat_0")
     assert there.repairs == []
