@@ -19,6 +19,7 @@ import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 from rich.console import Console
@@ -81,20 +82,12 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
     from experiments.paper.page import write_page
     from experiments.paper.registry import EXPERIMENTS
     from experiments.paper.result import write_result
-    from experiments.paper.run_configs import parse_overrides
-    from experiments.paper.training import ReproductionContext, describe
+    from experiments.paper.training import describe
     from experiments.paper.verdicts import judge
 
     folder = epath.Path(options.workdir)
     try:
-        context = ReproductionContext(
-            folder,
-            options.scale,
-            console,
-            options.data_dir,
-            options.repeats,
-            parse_overrides(options.override),
-        )
+        context = _context(options, console)
     except InputError as error:
         return fail(str(error))
     changes = "" if options.repeats is None else f" --repeats={options.repeats}"
@@ -120,20 +113,25 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
     return 0
 
 
-def _step0(names: Sequence[str], options: argparse.Namespace, console: Console) -> int:
+def _context(options: argparse.Namespace, console: Console) -> Any:
     from experiments.paper.run_configs import parse_overrides
-    from experiments.paper.step0 import step0
     from experiments.paper.training import ReproductionContext
 
+    return ReproductionContext(
+        epath.Path(options.workdir),
+        options.scale,
+        console,
+        options.data_dir,
+        options.repeats,
+        parse_overrides(options.override),
+    )
+
+
+def _step0(names: Sequence[str], options: argparse.Namespace, console: Console) -> int:
+    from experiments.paper.step0 import step0
+
     try:
-        context = ReproductionContext(
-            epath.Path(options.workdir),
-            options.scale,
-            console,
-            options.data_dir,
-            overrides=parse_overrides(options.override),
-        )
-        table = step0(context)
+        table = step0(_context(options, console))
     except (InputError, OSError) as error:
         return fail(str(error))
     console.print(table.markdown(), highlight=False, markup=False)

@@ -5,7 +5,6 @@ are equally frequent, or follow Zipf's law as words do.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import optax
 from matplotlib.figure import Figure
 
 import hgeo
-from experiments.paper.pairing import by_repeat, interval_of_repeats
+from experiments.paper.pairing import by_repeat, geometric_mean
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext
 from hgeo.models.layers import EncoderBlock
@@ -125,8 +124,7 @@ def _rows(size: Size, classes: int) -> list[dict[str, Any]]:
         loss_mean = float(np.mean([value for value, _ in measured]))
         for number, name in enumerate(measured[0][1], 1):
             values = np.array([float(by_layer[name]) for _, by_layer in measured])
-            logs = np.log(values)
-            low, high = interval_of_repeats(logs)
+            mean, low, high = geometric_mean(values)
             found.append(
                 {
                     "targets": targets,
@@ -135,9 +133,9 @@ def _rows(size: Size, classes: int) -> list[dict[str, Any]]:
                     "name": name.removeprefix("params/").removesuffix("/kernel"),
                     "seeds": len(values),
                     "loss": loss_mean,
-                    "r_med": math.exp(np.mean(logs)),
-                    "low": None if low is None else math.exp(low),
-                    "high": None if high is None else math.exp(high),
+                    "r_med": mean,
+                    "low": low,
+                    "high": high,
                     "by_repeat": by_repeat(values),
                 }
             )

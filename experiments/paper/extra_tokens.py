@@ -4,7 +4,6 @@ Column c of the head is read by word c alone, so that its curvature follows how 
 expects the word. `lm` numbers its words by frequency.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
-from experiments.paper.pairing import Probed, by_repeat, interval_of_repeats
+from experiments.paper.pairing import Probed, by_repeat, geometric_mean
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
@@ -66,12 +65,9 @@ def _rows(side: Side, context: ReproductionContext) -> list[dict[str, Any]]:
             }
             for statistic in STATISTICS:
                 values = np.array(list(probed[statistic].values(step, number).values()))
-                with np.errstate(divide="ignore"):
-                    logs = np.log(values)
-                low, high = interval_of_repeats(logs)
-                row |= {"repeats": len(values), statistic: math.exp(np.mean(logs))}
-                row[f"{statistic}_low"] = None if low is None else math.exp(low)
-                row[f"{statistic}_high"] = None if high is None else math.exp(high)
+                mean, low, high = geometric_mean(values)
+                row |= {"repeats": len(values), statistic: mean}
+                row |= {f"{statistic}_low": low, f"{statistic}_high": high}
                 row[f"{statistic}_by_repeat"] = by_repeat(values)
             rows.append(row)
     return rows

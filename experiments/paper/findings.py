@@ -1,4 +1,4 @@
-"""What no result file can say: an explanation of a number, and how README groups experiments."""
+"""Text of the result pages that no result file has: heads, explanations, and README's groups."""
 
 # Explanations without numbers; those are in the results' files.
 NOTES = {
@@ -69,3 +69,35 @@ README_LINES = (
     (("figure4", "figure11", "figure12"), "adaptive updates align less with the curvature"),
     (("figure5", "figure9", "figure10"), "low rank: R_u and R_v of SGD+M over Adam"),
 )
+
+RESULTS_HEAD = """# Results
+
+Every table and figure of the paper, measured at `cpu` scale: the same families of models, narrower
+and trained for fewer updates. `python -m experiments.reproduce pages` writes this page from the
+files in `experiments/results`.
+
+**Ratio.** R_med of the first optimizer over R_med of the second, in one layer at one checkpoint.
+"Above 1" counts (layer, checkpoint) pairs. Layers and checkpoints are paired with the paper's by
+number and by share of training. "The same side of 1" compares each pair with the paper's. ρ is
+Spearman's rank correlation.
+
+**Outcome.** `experiments/paper/verdict_rules.py` holds a rule for each experiment: statistic,
+steps, layers, margin and test. An experiment is *reproduced* where the effect reaches the margin,
+its 95% interval lies on the claim's side, and p ≤ 0.05 over at least {least} repeats.
+It is *contradicted* where the interval excludes the margin, *in part* where some of its parts are
+reproduced, and else *undecided*. With fewer than {least} repeats no numbers can reach p ≤ 0.05.
+
+**As claimed.** The number of parts (a setting at a step) whose effect lies on the claim's side of
+the margin. It describes the numbers; it is not a test.
+
+**Intervals.** Where entries were kept, `hgeo.r_med_ratio` resamples repeats and sampled
+coordinates; else the interval covers repeats alone, and the table says so. A sampled R_med is
+below the layer's (`extra_full`): ratios at the same coordinates are compared, not sizes.
+"""
+
+GALLERY_HEAD = """# Gallery
+
+Every figure of the results, measured at `cpu` scale. `python -m experiments.reproduce ID
+--scale=cpu --data_dir=DIR --workdir=D` makes the figure of an id;
+[results](reproduction/results.md) has the exact command of each.
+"""

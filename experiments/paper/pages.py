@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.paper.effects import number
-from experiments.paper.findings import NOTES, README_LINES
+from experiments.paper.findings import GALLERY_HEAD, NOTES, README_LINES, RESULTS_HEAD
 from experiments.paper.registry import EXPERIMENTS, RESULTS
 from experiments.paper.runs import RUN_SETS
 from experiments.paper.verdict_rules import LEAST_REPEATS
@@ -136,7 +136,7 @@ def write_pages(root: Path = ROOT, results: Path = RESULTS) -> list[Path]:
 
 def page(every: Sequence[Published]) -> str:
     """The page of results: a summary, then a section for each experiment by workload."""
-    text = [_HEAD.format(least=LEAST_REPEATS), _summary(every)]
+    text = [RESULTS_HEAD.format(least=LEAST_REPEATS), _summary(every)]
     for workload, title in WORKLOADS.items():
         own = [found for found in every if _workload(found.name) == workload]
         text += [f"## {title}\n", *(_section(found) for found in own)]
@@ -145,7 +145,7 @@ def page(every: Sequence[Published]) -> str:
 
 def gallery(every: Iterable[Published]) -> str:
     """The page of all figures, a line each."""
-    text = [_GALLERY_HEAD]
+    text = [GALLERY_HEAD]
     for found in every:
         for figure in found.figures:
             shows = _shows(found.name)
@@ -161,7 +161,7 @@ def readme_table(every: Sequence[Published]) -> str:
     lines.append("| --- | --- | --- | --- | --- |")
     for names, what in README_LINES:
         own = [by_name[name] for name in names]
-        page_link = f"{PAGE}#{_anchor(names[0])}"
+        page_link = f"{PAGE}#{names[0]}"
         counts = [found.as_claimed for found in own]
         good, total = (sum(column) for column in zip(*counts, strict=True))
         outcomes = ", ".join(dict.fromkeys(found.verdict.outcome for found in own))
@@ -177,7 +177,7 @@ def _summary(every: Sequence[Published]) -> str:
     for found in every:
         good, total = found.as_claimed
         count = f"{good} of {total} parts" if total else "–"
-        link = f"[{found.name}](#{_anchor(found.name)})"
+        link = f"[{found.name}](#{found.name})"
         lines.append(f"| {link} | {_cell(found.claim)} | {count} | {found.verdict.outcome} |")
     return "\n".join(lines) + "\n"
 
@@ -294,42 +294,5 @@ def _link(path: Path, depth: int) -> str:
     return "../" * depth + f"experiments/results/{path.as_posix()}"
 
 
-def _anchor(name: str) -> str:
-    return name.lower()
-
-
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-_HEAD = """# Results
-
-Every table and figure of the paper, measured at `cpu` scale: the same families of models, narrower
-and trained for fewer updates. `python -m experiments.reproduce pages` writes this page from the
-files in `experiments/results`.
-
-**Ratio.** R_med of the first optimizer over R_med of the second, in one layer at one checkpoint.
-"Above 1" counts (layer, checkpoint) pairs. Layers and checkpoints are paired with the paper's by
-number and by share of training. "The same side of 1" compares each pair with the paper's. ρ is
-Spearman's rank correlation.
-
-**Outcome.** `experiments/paper/verdict_rules.py` holds a rule for each experiment: statistic,
-steps, layers, margin and test. An experiment is *reproduced* where the effect reaches the margin,
-its 95% interval lies on the claim's side, and p ≤ 0.05 over at least {least} repeats.
-It is *contradicted* where the interval excludes the margin, *in part* where some of its parts are
-reproduced, and else *undecided*. With fewer than {least} repeats no numbers can reach p ≤ 0.05.
-
-**As claimed.** The number of parts (a setting at a step) whose effect lies on the claim's side of
-the margin. It describes the numbers; it is not a test.
-
-**Intervals.** Where entries were kept, `hgeo.r_med_ratio` resamples repeats and sampled
-coordinates; else the interval covers repeats alone, and the table says so. A sampled R_med is
-below the layer's (`extra_full`): ratios at the same coordinates are compared, not sizes.
-"""
-
-_GALLERY_HEAD = """# Gallery
-
-Every figure of the results, measured at `cpu` scale. `python -m experiments.reproduce ID
---scale=cpu --data_dir=DIR --workdir=D` makes the figure of an id;
-[results](reproduction/results.md) has the exact command of each.
-"""

@@ -168,6 +168,14 @@ def interval_of_repeats(logs: np.ndarray, level: float = 0.95) -> tuple[float | 
     return float(np.mean(logs) - half), float(np.mean(logs) + half)
 
 
+def geometric_mean(values: np.ndarray) -> tuple[float, float | None, float | None]:
+    """The geometric mean over repeats and the ends of its 95% interval, `None` for no interval."""
+    with np.errstate(divide="ignore"):
+        logs = np.log(values)
+    low, high = (None if end is None else math.exp(end) for end in interval_of_repeats(logs))
+    return math.exp(np.mean(logs)), low, high
+
+
 def by_repeat(values: Sequence[float] | np.ndarray) -> str:
     """The values of all repeats in one cell."""
     return " ".join(f"{value:.6g}" for value in values)

@@ -5,13 +5,13 @@ import difflib
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from experiments.paper.runs import RUN_SETS
 from hgeo.config import Config
 from hgeo.errors import InputError
-from hgeo.experiment.work_folder import ADDED_KEYS, MUTABLE_KEYS
+from hgeo.experiment.work_folder import ADDED_KEYS, MUTABLE_KEYS, flat_keys
 
 SCALES = ("paper", "cpu", "smoke")
 
@@ -90,7 +90,7 @@ def load_config(
 
 
 def _override(config: Config, name: str, overrides: Overrides) -> None:
-    known = _flat(config.to_dict())
+    known = flat_keys(config.to_dict())
     for key, value in overrides:
         if key not in known:
             near = difflib.get_close_matches(key, known, 3, 0.5) or sorted(known)
@@ -108,7 +108,7 @@ def _override(config: Config, name: str, overrides: Overrides) -> None:
 
 def config_hash(config: Config) -> str:
     """Eight digits that tell configs apart whose runs differ."""
-    flat = {k: v for k, v in _flat(config.to_dict()).items() if k not in MUTABLE_KEYS}
+    flat = {k: v for k, v in flat_keys(config.to_dict()).items() if k not in MUTABLE_KEYS}
     flat = {k: v for k, v in flat.items() if k not in ADDED_KEYS or v != ADDED_KEYS[k]}
     text = json.dumps(flat, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -121,13 +121,3 @@ def _set(config: Config, key: str, value: Any) -> None:
     if groups and last not in config:
         raise KeyError(f"the config has no {key}")
     config[last] = value
-
-
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -88,7 +88,7 @@ class WorkFolder:
           InputError: it is another experiment's; the message lists the keys that differ with both
             values.
         """
-        new, old = _flat(_jsonable(settings)), _flat(self._stored().get("config", {}))
+        new, old = flat_keys(_jsonable(settings)), flat_keys(self._stored().get("config", {}))
         if any_probe:
             new, old = (
                 {k: v for k, v in keys.items() if not k.startswith("probe.")} for keys in (new, old)
@@ -115,7 +115,7 @@ class WorkFolder:
         settings = _jsonable(settings)
         data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
         before = self._stored()
-        self._compare(_flat({"data": data}), _flat({"data": before.get("data", {})}))
+        self._compare(flat_keys({"data": data}), flat_keys({"data": before.get("data", {})}))
         environment = _environment(settings["probe"]["precision"], dtypes)
         earlier = before.get("earlier_environments", [])
         if before.get("environment", environment) not in (environment, *earlier):
@@ -161,11 +161,12 @@ def _jsonable(settings: Mapping[str, Any]) -> dict[str, Any]:
     return json.loads(json.dumps(settings))
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat_keys(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by path, such as `probe.eps`."""
     flat = {}
     for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping):
+            flat |= flat_keys(value, f"{prefix}{key}.")
         else:
             flat[prefix + key] = value
     return flat
