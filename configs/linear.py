@@ -9,7 +9,7 @@ Gaussian. A number that depends on d is `scale · d^power`. `noise_variance` is 
 3 (the batch's input covariance and targets); 0 is the full batch.
 
 Scales: `cpu`, d from 16 to 1,024, 200 seeds at d = 16 and 20 at 1,024; `paper`, up to 4,096,
-otherwise the same, meant for a large machine; `smoke`, d of 8 and 16, in seconds.
+otherwise the same, meant for a large machine; `gpu`, as `cpu`; `smoke`, d of 8 and 16, in seconds.
 
 Hardware: 2 CPU cores. Time at `cpu`: 2 min 22 s for the first command; 1 min 51 s for the second,
 on busy cores.
@@ -22,6 +22,16 @@ from ml_collections import ConfigDict
 
 from configs.common import check_scale
 
+_CPU = {
+    "dims": (16, 32, 64, 128, 256, 512, 1024),
+    "num_seeds": (200, 200, 200, 100, 100, 50, 20),
+    "r_diag_dims": (8, 16, 32, 64, 128, 256),
+    "r_diag_seeds": 50,
+    "shown_dim": 256,
+    "limits_dim": 32,
+    "limits_seeds": 20,
+}
+
 SCALES = {
     "paper": {
         "dims": (16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
@@ -32,15 +42,8 @@ SCALES = {
         "limits_dim": 64,
         "limits_seeds": 50,
     },
-    "cpu": {
-        "dims": (16, 32, 64, 128, 256, 512, 1024),
-        "num_seeds": (200, 200, 200, 100, 100, 50, 20),
-        "r_diag_dims": (8, 16, 32, 64, 128, 256),
-        "r_diag_seeds": 50,
-        "shown_dim": 256,
-        "limits_dim": 32,
-        "limits_seeds": 20,
-    },
+    "gpu": _CPU,
+    "cpu": _CPU,
     "smoke": {
         "dims": (8, 16),
         "num_seeds": (4, 3),
@@ -54,7 +57,7 @@ SCALES = {
 
 
 def get_config(scale: str = "cpu") -> ConfigDict:
-    """The config at a scale: `configs/linear.py:paper`, `:cpu` or `:smoke`."""
+    """The config at a scale: `configs/linear.py:paper`, `:gpu`, `:cpu` or `:smoke`."""
     check_scale("linear", scale, SCALES)
     at = SCALES[scale]
     smoke = scale == "smoke"

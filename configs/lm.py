@@ -8,7 +8,7 @@ the targets by random words.
 
 Scales: `paper`, the tutorial's width 200 on the train split, 9,120 steps of 256 sequences = 40
 epochs of 228 (58,571 sequences of 35), probed at epochs 0, 1, 20 and 40 at 200 coordinates, meant
-for a GPU or TPU and not yet run in full; `cpu`, width 128 and the 4,000 most frequent words on the
+for a GPU or TPU and not yet run in full; `gpu`, the same with checkpoints at probes alone; `cpu`, width 128 and the 4,000 most frequent words on the
 valid split, 600 steps of 64 sequences; `smoke`, seconds, on the test split. The paper's learning
 rates, batch and gains for this task are lost: those here are ours.
 
@@ -32,27 +32,32 @@ Each is one run of the command above with, say, `--config.optimizers="('sgd',)"
 --config.compare="()" --config.sgd.learning_rate=0.1` and a separate work folder.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.common import ADAM, check_scale, make_config, optimizer, optional
 
+_PAPER: dict[str, Any] = {
+    "split": "train",
+    "held_out_split": "valid",
+    "vocabulary_size": None,
+    "width": 200,
+    "ffn_width": 200,
+    "sequence_length": 35,
+    "steps": 9120,
+    "checkpoint_every": 228,
+    "batch_size": 256,
+    "probe_steps": (0, 228, 4560, 9120),
+    "num_coordinates": 200,
+    "probe_batch_size": 256,
+    "microbatch_size": 32,
+    "evaluation_steps": (228, 4560, 9120),
+}
+
 SCALES = {
-    "paper": {
-        "split": "train",
-        "held_out_split": "valid",
-        "vocabulary_size": None,
-        "width": 200,
-        "ffn_width": 200,
-        "sequence_length": 35,
-        "steps": 9120,
-        "checkpoint_every": 228,
-        "batch_size": 256,
-        "probe_steps": (0, 228, 4560, 9120),
-        "num_coordinates": 200,
-        "probe_batch_size": 256,
-        "microbatch_size": 32,
-        "evaluation_steps": (228, 4560, 9120),
-    },
+    "paper": _PAPER,
+    "gpu": {**_PAPER, "checkpoint_every": 0},
     "cpu": {
         "split": "valid",
         "held_out_split": "test",
@@ -89,7 +94,7 @@ SCALES = {
 
 
 def get_config(scale: str = "cpu") -> ConfigDict:
-    """The config at a scale: `configs/lm.py:paper`, `:cpu` or `:smoke`."""
+    """The config at a scale: `configs/lm.py:paper`, `:gpu`, `:cpu` or `:smoke`."""
     check_scale("lm", scale, SCALES)
     at = SCALES[scale]
     return make_config(

@@ -7,7 +7,7 @@ batch's statistics (`train`, in which examples act on each other) or the running
 (`evaluation`). No augmentation: the loss must be the same function at every probe.
 
 Scales: `paper`, 2,050 updates of 1,000 images = 41 epochs, probed at epochs 0, 10, 20 and 40;
-`cpu`, 400 updates of 128 images, probed at 100 coordinates of each of the 10 layers on 256 images;
+`gpu`, the same with checkpoints at probes alone; `cpu`, 400 updates of 128 images, probed at 100 coordinates of each of the 10 layers on 256 images;
 `smoke`, seconds, 64 images and fewer channels.
 
 Hardware: 2 CPU cores. Time at `cpu`: 9 min 30 s, on a busy machine.
@@ -26,24 +26,29 @@ of its grid, as in the paper: SGD+M 0.05: 1.139, **0.1: 1.130**, 0.2: 1.286; Ada
 --learning_rates=0.05,0.1,0.2 --config.data_dir=DIR --workdir=D`.)
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 from configs.common import check_scale, make_config, optimizer, optional
 
+_PAPER: dict[str, Any] = {
+    "limit": None,
+    "channels": (16, 32, 64),
+    "steps": 2050,
+    "checkpoint_every": 50,
+    "batch_size": 1000,
+    "learning_rates": {"sgdm": 0.5, "adam": 0.005},
+    "probe_steps": (0, 500, 1000, 2000),
+    "num_coordinates": 200,
+    "probe_batch_size": 1000,
+    "evaluation_steps": (1000, 2050),
+    "evaluation_batch_size": 1000,
+}
+
 SCALES = {
-    "paper": {
-        "limit": None,
-        "channels": (16, 32, 64),
-        "steps": 2050,
-        "checkpoint_every": 50,
-        "batch_size": 1000,
-        "learning_rates": {"sgdm": 0.5, "adam": 0.005},
-        "probe_steps": (0, 500, 1000, 2000),
-        "num_coordinates": 200,
-        "probe_batch_size": 1000,
-        "evaluation_steps": (1000, 2050),
-        "evaluation_batch_size": 1000,
-    },
+    "paper": _PAPER,
+    "gpu": {**_PAPER, "checkpoint_every": 0},
     "cpu": {
         "limit": None,
         "channels": (16, 32, 64),
@@ -74,7 +79,7 @@ SCALES = {
 
 
 def get_config(scale: str = "cpu") -> ConfigDict:
-    """The config at a scale: `configs/resnet.py:paper`, `:cpu` or `:smoke`."""
+    """The config at a scale: `configs/resnet.py:paper`, `:gpu`, `:cpu` or `:smoke`."""
     check_scale("resnet", scale, SCALES)
     at = SCALES[scale]
     rates = at["learning_rates"]

@@ -2,7 +2,9 @@
 
 Each writes ID.csv, ID.md and figures (PNG and SVG) into the work folder, ends with a verdict, and
 adds its section to the folder's report.html. Experiments share runs: a run that the folder holds is
-not trained again. `--list` shows the ids. Three words replace the ids:
+not trained again. The records of all runs, without checkpoints, go to DIR/records; `--records=DIR2`
+starts from such a folder (the published ones are in experiments/results/records), so that a
+statistic can be changed, or repeats added, without training again. `--list` shows the ids. Three words replace the ids:
 
     verdicts  judges the results' files of the work folder, or without one the published files, by
               the rules of experiments/paper/verdict_rules.py
@@ -35,13 +37,18 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="experiments.reproduce", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="ID", help="experiments, in this order; or all")
     parser.add_argument("--workdir", help="where runs and results are kept")
-    parser.add_argument("--scale", default="cpu", help="the configs' scale: paper, cpu or smoke")
+    parser.add_argument(
+        "--scale", default="cpu", help="the configs' scale: paper, gpu, cpu or smoke"
+    )
     parser.add_argument("--data_dir", default="", help="the data sets' root")
     parser.add_argument(
         "--repeats", type=int, help="repeats of every run set, instead of its default"
     )
     parser.add_argument(
         "--override", action="append", default=[], metavar="KEY=VALUE", help="of every run's config"
+    )
+    parser.add_argument(
+        "--records", help="a folder of archived records; their runs are not trained again"
     )
     parser.add_argument("--list", action="store_true", help="list the ids")
     options = parser.parse_args(arguments)
@@ -56,6 +63,8 @@ def main(arguments: Sequence[str]) -> int:
         return _verdicts(options.workdir, console)
     if options.names == ["pages"]:
         return _pages(console)
+    if options.records and not Path(options.records).is_dir():
+        return fail(f"--records={options.records} is not a folder")
     step0 = options.names == ["step0"]
     names = list(EXPERIMENTS) if options.names == ["all"] else options.names
     unknown = [name for name in names if name not in EXPERIMENTS]
@@ -124,6 +133,7 @@ def _context(options: argparse.Namespace, console: Console) -> Any:
         options.data_dir,
         options.repeats,
         parse_overrides(options.override),
+        epath.Path(options.records) if options.records else None,
     )
 
 
@@ -163,11 +173,11 @@ def _pages(console: Console) -> int:
 def _list(console: Console) -> None:
     from experiments.paper.registry import EXPERIMENTS, is_published
 
-    console.print(f"{'id':21} {'smoke':6} {'cpu':8} {'paper':7} {'published':17} shows")
+    console.print(f"{'id':21} {'smoke':6} {'cpu':8} {'gpu, paper':10} {'published':17} shows")
     for name, experiment in EXPERIMENTS.items():
-        smoke, cpu, paper = (experiment.cost(scale) for scale in ("smoke", "cpu", "paper"))
+        smoke, cpu, gpu = (experiment.cost(scale) for scale in ("smoke", "cpu", "gpu"))
         published = "yes" if is_published(name) else "not yet published"
-        start = f"{name:21} {smoke:6} {cpu:8} {paper:7} {published:17} "
+        start = f"{name:21} {smoke:6} {cpu:8} {gpu:10} {published:17} "
         lines = textwrap.wrap(experiment.shows, WIDTH - len(start))
         console.print(start + f"\n{'':{len(start)}}".join(lines), highlight=False)
 

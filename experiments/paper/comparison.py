@@ -50,7 +50,7 @@ class Comparison:
     first: Side
     second: Side
     checkpoints: Mapping[str, Moment | int]
-    matches: tuple[str, ...] = ("paper", "cpu")
+    matches: tuple[str, ...] = ("paper", "gpu", "cpu")
     setting: str = ""
     statistic: str = "r_med"
 

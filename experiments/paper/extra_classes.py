@@ -46,7 +46,7 @@ class Size:
 
 
 _FULL = Size((2, 10, 100, 1000, 4000), 8, 128, (32, 32), 200)
-SIZES = {"paper": _FULL, "cpu": _FULL, "smoke": Size((2, 20), 2, 8, (4, 4), 6)}
+SIZES = {"paper": _FULL, "gpu": _FULL, "cpu": _FULL, "smoke": Size((2, 20), 2, 8, (4, 4), 6)}
 
 
 class Classifier(nn.Module):

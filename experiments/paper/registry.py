@@ -11,6 +11,7 @@ from experiments.paper import (
     claim,
     extra_classes,
     extra_full,
+    extra_parts,
     extra_tokens,
     extras,
     figure1b,
@@ -48,7 +49,7 @@ class Experiment:
         """What its runs cost from nothing; many are shared with other experiments."""
         if scale == "smoke":
             return "1 min"
-        if scale == "paper":
+        if scale in ("paper", "gpu"):
             return "a GPU" if self.runs else "as cpu"
         repeats = {name: RUN_SETS[name].repeats.get("cpu", 1) for name in self.runs}
         minutes = sum(MINUTES[RUN_SETS[name].config] * n for name, n in repeats.items())
@@ -163,6 +164,9 @@ EXPERIMENTS: dict[str, Experiment] = {
         ("lm_uniform", "lm_full"),
     ),
     "extra_optimizers": Experiment("R_med of AdamW, Lion and Muon", extras.optimizers, _NEW),
+    "extra_parts": Experiment(
+        "R_med of fused in-projections, within Q, K and V and between them", extra_parts.run, _MT
+    ),
     "extra_preconditioned": Experiment(
         "R_med that the optimizer sees",
         extras.preconditioned,

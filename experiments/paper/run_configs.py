@@ -13,7 +13,7 @@ from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.experiment.work_folder import ADDED_KEYS, MUTABLE_KEYS, flat_keys
 
-SCALES = ("paper", "cpu", "smoke")
+SCALES = ("paper", "gpu", "cpu", "smoke")
 
 # What has an option of its own, and what a run set derives.
 _NOT_OVERRIDDEN = {
@@ -55,7 +55,7 @@ def load_config(
 
     Args:
       name: one of `RUN_SETS`.
-      scale: `paper`, `cpu` or `smoke`.
+      scale: `paper`, `gpu`, `cpu` or `smoke`.
       repeats: instead of the set's number.
       overrides: keys and values that replace those of the set.
 

@@ -66,6 +66,7 @@ class Scale:
 SCALES = {
     "smoke": Scale((16, 32), (8, 16), 8, 2),
     "cpu": Scale((128, 512), (64, 256), 200, 3),
+    "gpu": Scale((128, 512), (64, 240), 200, 3, bert=True),
     "paper": Scale((128, 512), (64, 960), 200, 3, bert=True),
 }
 HEADS = {512: 8}

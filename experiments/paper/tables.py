@@ -4,10 +4,12 @@ from experiments.paper.comparison import Comparison, Side, epochs
 
 _SGDM, _ADAM = "sgdm", "adam"
 _OF_LM = epochs(40, 1, 20, 40)
-_ALL = ("paper", "cpu", "smoke")
+_ALL = ("paper", "gpu", "cpu", "smoke")
 
 
-def _pair(table: str, runs: str, checkpoints, matches=("paper", "cpu"), setting="") -> Comparison:
+def _pair(
+    table: str, runs: str, checkpoints, matches=("paper", "gpu", "cpu"), setting=""
+) -> Comparison:
     return Comparison(table, Side(runs, _SGDM), Side(runs, _ADAM), checkpoints, matches, setting)
 
 
@@ -24,7 +26,7 @@ TABLES: dict[str, tuple[str, tuple[Comparison, ...]]] = {
                 "1",
                 "bert",
                 {f"iteration {n}": (n, 2500) for n in (0, 750, 1250)},
-                matches=("paper",),
+                matches=("paper", "gpu"),
             ),
         ),
     ),
@@ -77,7 +79,7 @@ TABLES: dict[str, tuple[str, tuple[Comparison, ...]]] = {
                 "7 (first part)",
                 "bert_same_loss",
                 {f"loss {loss}": k for k, loss in enumerate(("0.251", "0.170", "0.133"))},
-                matches=("paper",),
+                matches=("paper", "gpu"),
                 setting="BERT",
             ),
             _pair(

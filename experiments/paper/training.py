@@ -9,6 +9,7 @@ from typing import Any
 from etils import epath
 from rich.console import Console
 
+from experiments.paper.archive import read_archive, write_archive
 from experiments.paper.run_configs import Overrides, config_hash, load_config
 from experiments.paper.runs import RUN_SETS
 from hgeo.experiment.resolve import resolve
@@ -17,6 +18,9 @@ from hgeo.experiment.run_experiment import run_resolved
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.records.run_records import RunRecords
 
+# The folder below the work folder that takes the archives.
+RECORDS = "records"
+
 
 @dataclasses.dataclass(frozen=True)
 class ReproductionContext:
@@ -24,11 +28,12 @@ class ReproductionContext:
 
     Attributes:
       folder: the work folder of all of them.
-      scale: `paper`, `cpu` or `smoke`.
+      scale: `paper`, `gpu`, `cpu` or `smoke`.
       console: for messages.
       data_dir: the data sets' root; empty, where the environment says.
       repeats: of every run set; `None`: each set's number.
       overrides: keys and values that replace those of every run set.
+      records: a folder of archives, whose runs are not trained again; `None` for none.
     """
 
     folder: epath.Path
@@ -37,6 +42,7 @@ class ReproductionContext:
     data_dir: str = ""
     repeats: int | None = None
     overrides: Overrides = ()
+    records: epath.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,6 +88,7 @@ def _train(name: str, context: ReproductionContext) -> Trained:
     else:
         folder = context.folder / f"{RUN_SETS[name].config}-{config_hash(config)}"
         folder.mkdir(parents=True, exist_ok=True)
+        _take_archive(folder, context)
     start = time.monotonic()
     context.console.print(
         f"runs {name} ({RUN_SETS[name].shows}), {config.repeats} repeats: {folder}/log.txt",
@@ -92,8 +99,18 @@ def _train(name: str, context: ReproductionContext) -> Trained:
         resolved = resolve(config, work)
         run_resolved(resolved, work, Console(file=log, width=200))
     context.console.print(f"runs {name}: {time.monotonic() - start:.0f} s", highlight=False)
+    write_archive(folder, context.folder / RECORDS / f"{folder.name}.zip")
     records = work.standalone_probes(name) if resolved.probe_only else work
     return Trained(name, resolved, records.path)
+
+
+def _take_archive(folder: epath.Path, context: ReproductionContext) -> None:
+    """Puts a set's archived records where the work folder has none of its runs."""
+    archive = context.records and context.records / f"{folder.name}.zip"
+    if archive is None or not archive.exists() or (folder / "config.json").exists():
+        return
+    read_archive(archive, folder)
+    context.console.print(f"records of {archive}: {folder}", highlight=False)
 
 
 def forget() -> None:

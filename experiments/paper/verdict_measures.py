@@ -22,6 +22,9 @@ from experiments.paper.linear import effects as linear
 from experiments.paper.ranks import bootstrap_of_rank_correlation, rank_correlation
 from hgeo.workloads.workload import PARTS
 
+# The parts of a fused in-projection.
+WITHIN = ("Q", "K", "V")
+
 
 def _of_paper(rows: Sequence[Row]) -> list[Row]:
     known = [row for row in rows if not math.isnan(number(row.get("paper_first")))]
@@ -33,6 +36,11 @@ def _ratio(rows: Sequence[Row], rule) -> list[Part]:
     reached = [row for row in later if row["ours_ratio"] not in (None, "")]
     found = groups(_of_paper(reached), "setting", "checkpoint")
     return [over_layers(name, own) for name, own in found.items()]
+
+
+def _within(rows: Sequence[Row], rule) -> list[Part]:
+    later = [row for row in rows if int(row["step"]) and row["setting"] in WITHIN]
+    return [over_layers(name, own) for name, own in groups(later, "setting", "step").items()]
 
 
 def _switch(rows: Sequence[Row], rule) -> list[Part]:
@@ -249,6 +257,7 @@ def _tokens(rows: Sequence[Row], rule) -> list[Part]:
 
 MEASURES: dict[str, Callable[[Sequence[Row], Any], list[Part]]] = {
     "ratio": _ratio,
+    "within": _within,
     "switch": _switch,
     "gap": _gap,
     "over_time": _over_time,

@@ -256,6 +256,17 @@ _RULES = (
         *("adamw", "lion", "muon", "adam"),
     ),
     Rule(
+        "extra_parts",
+        "(beyond the paper) R_med of sgdm is above that of adam within queries, keys and values",
+        "within",
+        _RATIO,
+        "each",
+        "the fused in-projections of table 2(a), part by part",
+        _FACTOR,
+        _SWAP,
+        _SGDM_ADAM,
+    ),
+    Rule(
         "extra_preconditioned",
         "(beyond the paper) R_med of the first is above the second's, and where the optimizer sees",
         "gap",

@@ -28,6 +28,9 @@ from hgeo.records.rows import (
     entries_not_finite,
 )
 
+# A file in the folder of a run whose checkpoints were left behind.
+ARCHIVED = "archived"
+
 # The row type of each kind of measurement.
 MEASURED_ROWS = {"probe": GeometryRow, "evaluation": EvaluationRow, "loss": ProbeLossRow}
 
@@ -43,6 +46,7 @@ class RunRecords:
       not_finite: `NotFiniteRow`s by step.
       iterates: `IterateRow`s by purpose and target.
       repairs: messages about files whose end is lost; the run repeats what is missing.
+      is_archived: whether the run's checkpoints were left behind when it was whole.
     """
 
     def __init__(self, folder: epath.PathLike):
@@ -53,6 +57,7 @@ class RunRecords:
         """
         self.folder = epath.Path(folder)
         self.repairs: list[str] = []
+        self.is_archived = (self.folder / ARCHIVED).exists()
         self.losses: dict[int, LossRow] = {row.step: row for row in self._read("losses", LossRow)}
         self.geometry: dict[int, list[GeometryRow]] = self._whole_steps("geometry", GeometryRow)
         self.evaluation: dict[int, list[EvaluationRow]] = self._whole_steps(

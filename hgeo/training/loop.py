@@ -38,6 +38,7 @@ def train(runs: Sequence[Run], progress: Progress) -> None:
 
 def state_at(run: Run, step: int, progress: Progress) -> TrainState:
     """The state of a run at a step, to which it is trained where there is no whole checkpoint."""
+    run.records.is_archived = False  # an archive lacks the state
     while True:
         train([run.with_event(step)], progress)
         try:

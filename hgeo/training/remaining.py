@@ -44,7 +44,7 @@ class Remaining:
 def what_is_left(
     timeline: Timeline, due: Due, records: RunRecords, saved: Collection[int], keep_all: bool
 ) -> Remaining:
-    """What is left to do of a run.
+    """What is left to do of a run; nothing of an archived one that has all records.
 
     Args:
       timeline: of the run.
@@ -54,17 +54,35 @@ def what_is_left(
       keep_all: whether checkpoints at which nothing was measured are kept.
     """
     whole = trusted_steps(timeline, records, saved)
-    updates, last = 0, timeline.start
-    for step in events_left(timeline, due, records, whole, keep_all):
-        updates += 0 if step in whole else step - last
-        last = step
     end, measurements = records.diverged_at, Counter()
     for kind, steps in due.items():
         reachable = {s for s in steps if s >= timeline.start and (end is None or s <= end)}
         measurements[kind] = len(reachable - records.measured(kind).keys())
+    updates, last = 0, timeline.start
+    for step in events_left(timeline, due, records, whole, keep_all):
+        updates += 0 if step in whole else step - last
+        last = step
     recorded = len(records.losses) == timeline.steps - timeline.start
-    is_trained = end is not None or (recorded and timeline.steps in saved)
+    is_kept = timeline.steps in saved or is_whole_archive(timeline, due, records)
+    is_trained = end is not None or (recorded and is_kept)
     return Remaining(updates, measurements, is_trained=is_trained)
+
+
+def is_whole_archive(timeline: Timeline, due: Due, records: RunRecords) -> bool:
+    """Whether an archived run has all records, so that no checkpoint is needed."""
+    end = records.diverged_at
+    recorded = len(records.losses) == timeline.steps - timeline.start
+    reachable = lambda step: step >= timeline.start and (end is None or step <= end)
+    return (
+        records.is_archived
+        and (end is not None or recorded)
+        and all(
+            step in records.measured(kind)
+            for kind, steps in due.items()
+            for step in steps
+            if reachable(step)
+        )
+    )
 
 
 def trusted_steps(timeline: Timeline, records: RunRecords, saved: Collection[int]) -> set[int]:
@@ -87,6 +105,8 @@ def events_left(
     timeline: Timeline, due: Due, records: RunRecords, saved: Collection[int], keep_all: bool
 ) -> list[int]:
     """The reachable events, without those that are over and whose checkpoint was dropped."""
+    if is_whole_archive(timeline, due, records):
+        return []
     last, kept = max(saved, default=-1), timeline.kept(keep_all)
 
     def is_over(step):

@@ -82,15 +82,17 @@ def test_hash_is_that_of_the_runs():
     with config.unlocked():
         config.probe.dropout = True
     assert config_hash(config) != config_hash(earlier)
-    hashes = {config_hash(load_config(name, scale)) for name in RUN_SETS for scale in SCALES}
+    # `gpu` and `paper` differ for some sets in the checkpoints alone, which are no other run.
+    scales = set(SCALES) - {"gpu"}
+    hashes = {config_hash(load_config(name, scale)) for name in RUN_SETS for scale in scales}
     shared = {"translation_same_loss", "bert_same_loss"}
     probes = {name for name, run_set in RUN_SETS.items() if run_set.probes_of}
-    least = len(SCALES) * len(set(RUN_SETS) - shared - probes)
+    least = len(scales) * len(set(RUN_SETS) - shared - probes)
     assert len(hashes) >= least
 
 
 def test_unknown_scale_is_named():
-    with pytest.raises(InputError, match="unknown scale 'huge'; scales are paper, cpu, smoke"):
+    with pytest.raises(InputError, match="unknown scale 'huge'; scales are paper, gpu, cpu, smoke"):
         load_config("lm_uniform", "huge")
 
 

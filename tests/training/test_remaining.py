@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from hgeo.records.run_records import GeometryRow, LossRow, RunRecords
+from hgeo.records.run_records import ARCHIVED, GeometryRow, LossRow, RunRecords
 from hgeo.training.remaining import Remaining, events_left, trusted_steps, what_is_left
 from hgeo.training.timeline import Timeline
 
@@ -96,3 +96,25 @@ def test_regular_checkpoints_that_were_dropped_are_over(tmp_path):
     assert events_left(TIMELINE, DUE, records, {0, 3, 6}, keep_all=True) == [0, 2, 3, 4, 6]
     due = {"loss": (2,)}
     assert events_left(TIMELINE, due, records, {0, 3, 6}, keep_all=False) == [0, 2, 3, 6]
+
+
+def test_of_an_archived_run_nothing_is_left_without_checkpoints(tmp_path):
+    (tmp_path / ARCHIVED).touch()
+    whole = recorded(tmp_path)
+    assert left(whole, ()).is_nothing
+    assert left(whole, ()).updates == 0
+    assert events_left(TIMELINE, DUE, whole, set(), True) == []
+
+
+@pytest.mark.parametrize("lacking", [{"probes": (0, 6)}, {"evaluations": ()}, {"losses": range(5)}])
+def test_an_archived_run_that_lacks_records_is_trained_again(tmp_path, lacking):
+    (tmp_path / ARCHIVED).touch()
+    found = left(recorded(tmp_path, **lacking), ())
+    assert not found.is_nothing
+    assert found.updates == 6
+
+
+def test_an_archived_run_that_diverged_is_over(tmp_path):
+    (tmp_path / ARCHIVED).touch()
+    records = recorded(tmp_path, losses=range(4), probes=(0, 3), evaluations=(), diverged=3)
+    assert left(records, ()).is_nothing
