@@ -8,9 +8,10 @@ the targets by random words.
 
 Scales: `paper`, the tutorial's width 200 on the train split, 9,120 steps of 256 sequences = 40
 epochs of 228 (58,571 sequences of 35), probed at epochs 0, 1, 20 and 40 at 200 coordinates, meant
-for a GPU or TPU and not yet run in full; `gpu`, the same with checkpoints at probes alone; `cpu`, width 128 and the 4,000 most frequent words on the
-valid split, 600 steps of 64 sequences; `smoke`, seconds, on the test split. The paper's learning
-rates, batch and gains for this task are lost: those here are ours.
+for a GPU or TPU and not yet run in full; `gpu`, the same with checkpoints at probes alone; `cpu`,
+width 128 and the 4,000 most frequent words on the valid split, 600 steps of 64 sequences; `smoke`,
+seconds, on the test split. The paper's learning rates, batch and gains for this task are lost:
+those here are ours.
 
 At `paper`, from the compiled programs (`python -m hgeo.footprint --config=configs/lm.py:paper
 --config.data.split=valid --config.probe.num_coordinates=1 --config.probe.chunk_size=1`, one CPU

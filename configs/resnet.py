@@ -7,8 +7,8 @@ batch's statistics (`train`, in which examples act on each other) or the running
 (`evaluation`). No augmentation: the loss must be the same function at every probe.
 
 Scales: `paper`, 2,050 updates of 1,000 images = 41 epochs, probed at epochs 0, 10, 20 and 40;
-`gpu`, the same with checkpoints at probes alone; `cpu`, 400 updates of 128 images, probed at 100 coordinates of each of the 10 layers on 256 images;
-`smoke`, seconds, 64 images and fewer channels.
+`gpu`, the same with checkpoints at probes alone; `cpu`, 400 updates of 128 images, probed at 100
+coordinates of each of the 10 layers on 256 images; `smoke`, seconds, 64 images and fewer channels.
 
 Hardware: 2 CPU cores. Time at `cpu`: 9 min 30 s, on a busy machine.
 Expected at `cpu` (seed 0): loss of the probe batch 0.99 under Adam, 1.07 under SGD+M; Adam is not

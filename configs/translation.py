@@ -13,10 +13,10 @@ sentence are left out of training, and counted. The held-out split keeps all pai
 tokenised text. Tokenised arrays are cached in `cache_dir`.
 
 Scales: `paper`, the tutorial's model (width 512), 1,800 updates of 960 pairs = 60 epochs, dropout
-0.1 as in the tutorial; `gpu`, the same with at most 32 tokens, the ten layers of the paper's table 2
-on 240 pairs, checkpoints at probes alone, for one card; `cpu`, width 128, the 6,000 most frequent words, 600 updates of 128 pairs,
-50 coordinates of each of 30 layers on 64 pairs, no dropout; `smoke`, seconds. The paper's AMSGrad
-betas are lost: hgeo takes Adam's.
+0.1 as in the tutorial; `gpu`, the same with at most 32 tokens, the ten layers of the paper's table
+2 on 240 pairs, checkpoints at probes alone, for one card; `cpu`, width 128, the 6,000 most frequent
+words, 600 updates of 128 pairs, 50 coordinates of each of 30 layers on 64 pairs, no dropout;
+`smoke`, seconds. The paper's AMSGrad betas are lost: hgeo takes Adam's.
 
 Hardware: 2 CPU cores. Time at `cpu`: 13 min 11 s, on a busy machine.
 Expected at `cpu`, over three repeats: mean training loss of the last 5% 2.74 to 2.77 under SGD+M,

@@ -4,7 +4,8 @@ Each writes ID.csv, ID.md and figures (PNG and SVG) into the work folder, ends w
 adds its section to the folder's report.html. Experiments share runs: a run that the folder holds is
 not trained again. The records of all runs, without checkpoints, go to DIR/records; `--records=DIR2`
 starts from such a folder (the published ones are in experiments/results/records), so that a
-statistic can be changed, or repeats added, without training again. `--list` shows the ids. Three words replace the ids:
+statistic can be changed, or repeats added, without training again. `--list` shows the ids. Three
+words replace the ids:
 
     verdicts  judges the results' files of the work folder, or without one the published files, by
               the rules of experiments/paper/verdict_rules.py
@@ -91,14 +92,19 @@ def _run_all(names: Sequence[str], options: argparse.Namespace, console: Console
     from experiments.paper.page import write_page
     from experiments.paper.registry import EXPERIMENTS
     from experiments.paper.result import write_result
-    from experiments.paper.training import describe
+    from experiments.paper.training import checkpoint_bytes_of, describe
     from experiments.paper.verdicts import judge
+    from hgeo.experiment.disk_use import disk_line
 
     folder = epath.Path(options.workdir)
     try:
         context = _context(options, console)
-    except InputError as error:
+        sets = dict.fromkeys(runs for name in names for runs in EXPERIMENTS[name].runs)
+        needed = checkpoint_bytes_of(sets, context)
+    except (InputError, OSError) as error:
         return fail(str(error))
+    if needed:
+        console.print(disk_line(needed, folder), highlight=False)
     changes = "" if options.repeats is None else f" --repeats={options.repeats}"
     changes += "".join(f" --override={shlex.quote(text)}" for text in options.override)
     for name in names:

@@ -6,6 +6,7 @@ training them again.
 
 import io
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
@@ -70,7 +71,7 @@ def read_archive(path: epath.Path, runs: epath.Path) -> None:
     try:
         with zipfile.ZipFile(io.BytesIO(path.read_bytes())) as archive:
             contents = {name: archive.read(name) for name in archive.namelist()}
-    except (OSError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, zlib.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path} can't be read: {error}") from error
     for name in contents:
         parts = PurePosixPath(name).parts

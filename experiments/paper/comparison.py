@@ -9,6 +9,7 @@ import numpy as np
 from experiments.paper import paper_numbers
 from experiments.paper.pairing import Probed, paired
 from experiments.paper.ranks import rank_correlation
+from experiments.paper.runs import LARGE_SCALES
 from experiments.paper.training import ReproductionContext, Trained, train
 from hgeo.report.tables import At
 from hgeo.workloads.workload import PARTS
@@ -50,7 +51,7 @@ class Comparison:
     first: Side
     second: Side
     checkpoints: Mapping[str, Moment | int]
-    matches: tuple[str, ...] = ("paper", "gpu", "cpu")
+    matches: tuple[str, ...] = LARGE_SCALES
     setting: str = ""
     statistic: str = "r_med"
 

@@ -11,7 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from experiments.paper.effects import number
-from experiments.paper.findings import GALLERY_HEAD, NOTES, README_LINES, RESULTS_HEAD
+from experiments.paper.findings import (
+    EARLIER,
+    EARLIER_PROTOCOL,
+    GALLERY_HEAD,
+    NOTES,
+    README_LINES,
+    RESULTS_HEAD,
+)
 from experiments.paper.registry import EXPERIMENTS, RESULTS
 from experiments.paper.runs import RUN_SETS
 from experiments.paper.verdict_rules import LEAST_REPEATS
@@ -192,6 +199,8 @@ def _section(found: Published) -> str:
     if found.ours:
         lines.append(f"- **Ours**: {found.ours}.")
     lines.append(f"- **Outcome**: {found.verdict}.")
+    if found.table is not None and found.name in EARLIER_PROTOCOL:
+        lines.append(f"- **Earlier protocol**: {EARLIER}.")
     if found.name in NOTES:
         lines.append(f"- **Note**: {NOTES[found.name]}")
     if found.table is not None:

@@ -8,12 +8,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.paper.runs import RUN_SETS
+from experiments.paper.runs import LARGE_SCALES, RUN_SETS
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.experiment.work_folder import ADDED_KEYS, MUTABLE_KEYS, flat_keys
 
-SCALES = ("paper", "gpu", "cpu", "smoke")
+SCALES = (*LARGE_SCALES, "smoke")
 
 # What has an option of its own, and what a run set derives.
 _NOT_OVERRIDDEN = {

@@ -41,6 +41,8 @@ class RunSet:
     probes_of: str = ""
 
 
+LARGE_SCALES = ("paper", "gpu", "cpu")
+
 TRANSLATION_STATISTICS = ("r_med", "r_med_spread", "alignment", "preconditioned", "low_rank")
 STATISTICS = ("r_med", "r_med_spread", "alignment", "preconditioned")
 
@@ -122,7 +124,7 @@ def _gain(gain: float) -> RunSet:
         "model.initializer": "xavier_uniform",
         "model.gain": gain,
     }
-    at = dict.fromkeys(("paper", "gpu", "cpu"), {"model.width": 64})
+    at = {scale: {"model.width": 64} for scale in LARGE_SCALES}
     return RunSet("lm", f"language model at its start, gain {gain:g}", changes, at, ((0, 1),))
 
 
@@ -132,9 +134,8 @@ def _size(width: int, depth: int) -> RunSet:
     changes = {**_PAIR, "model.num_blocks": depth, "probe.layers": layers}
     sizes = {"model.width": width, "model.ffn_width": width}
     shows = f"language model of width {width} and {depth} blocks"
-    return RunSet(
-        "lm", shows, changes, dict.fromkeys(("paper", "gpu", "cpu"), sizes), ((20, 40), (40, 40))
-    )
+    at = {scale: dict(sizes) for scale in LARGE_SCALES}
+    return RunSet("lm", shows, changes, at, ((20, 40), (40, 40)))
 
 
 def _decay(weight_decay: float) -> RunSet:
@@ -223,7 +224,8 @@ RUN_SETS = {
         "BERT at equal training loss: the same runs, probed elsewhere",
         {"probe.statistics": STATISTICS},
         {
-            **dict.fromkeys(("paper", "gpu"), {"same_loss.losses": (0.251, 0.170, 0.133)}),
+            "paper": {"same_loss.losses": (0.251, 0.170, 0.133)},
+            "gpu": {"same_loss.losses": (0.251, 0.170, 0.133)},
             "cpu": {"same_loss.losses": (0.68, 0.65, 0.62)},
             "smoke": {"same_loss.losses": (0.69,), "same_loss.window": 1},
         },

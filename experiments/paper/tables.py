@@ -1,15 +1,14 @@
 """The paper's tables 1 to 10: which runs stand beside which numbers."""
 
 from experiments.paper.comparison import Comparison, Side, epochs
+from experiments.paper.runs import LARGE_SCALES
 
 _SGDM, _ADAM = "sgdm", "adam"
 _OF_LM = epochs(40, 1, 20, 40)
-_ALL = ("paper", "gpu", "cpu", "smoke")
+_ALL = (*LARGE_SCALES, "smoke")
 
 
-def _pair(
-    table: str, runs: str, checkpoints, matches=("paper", "gpu", "cpu"), setting=""
-) -> Comparison:
+def _pair(table: str, runs: str, checkpoints, matches=LARGE_SCALES, setting="") -> Comparison:
     return Comparison(table, Side(runs, _SGDM), Side(runs, _ADAM), checkpoints, matches, setting)
 
 

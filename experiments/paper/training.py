@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from etils import epath
@@ -12,9 +12,11 @@ from rich.console import Console
 from experiments.paper.archive import read_archive, write_archive
 from experiments.paper.run_configs import Overrides, config_hash, load_config
 from experiments.paper.runs import RUN_SETS
+from hgeo.errors import InputError
+from hgeo.experiment.disk_use import checkpoint_bytes
 from hgeo.experiment.resolve import resolve
 from hgeo.experiment.resolved import Resolved
-from hgeo.experiment.run_experiment import run_resolved
+from hgeo.experiment.run_experiment import run_resolved, unfinished
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.records.run_records import RunRecords
 
@@ -79,29 +81,70 @@ def train(name: str, context: ReproductionContext) -> Trained:
 
 @functools.cache
 def _train(name: str, context: ReproductionContext) -> Trained:
+    resolved, work = _prepared(name, context)
+    start = time.monotonic()
+    context.console.print(
+        f"runs {name} ({RUN_SETS[name].shows}), {resolved.repeats} repeats: {work.path}/log.txt",
+        highlight=False,
+    )
+    with (work.path / "log.txt").open("a") as log:
+        run_resolved(resolved, work, Console(file=log, width=200))
+    context.console.print(f"runs {name}: {time.monotonic() - start:.0f} s", highlight=False)
+    write_archive(work.path, context.folder / RECORDS / f"{work.path.name}.zip")
+    if not resolved.probe_only:
+        return Trained(name, resolved, work.path)
+    trained = Trained(name, resolved, work.standalone_probes(name).path)
+    _check_probed(trained, work.path)
+    return trained
+
+
+@functools.cache
+def _prepared(name: str, context: ReproductionContext) -> tuple[Resolved, WorkFolder]:
+    """The resolved config of a set, and the folder of its runs."""
     config = load_config(name, context.scale, context.repeats, context.overrides)
     with config.unlocked():
         config.data_dir = context.data_dir
     trained_set = RUN_SETS[name].probes_of
     if trained_set:
-        folder = _train(trained_set, context).folder
+        _, work = _prepared(trained_set, context)
     else:
         folder = context.folder / f"{RUN_SETS[name].config}-{config_hash(config)}"
         folder.mkdir(parents=True, exist_ok=True)
         _take_archive(folder, context)
-    start = time.monotonic()
-    context.console.print(
-        f"runs {name} ({RUN_SETS[name].shows}), {config.repeats} repeats: {folder}/log.txt",
-        highlight=False,
-    )
-    with (folder / "log.txt").open("a") as log:
         work = WorkFolder(folder)
-        resolved = resolve(config, work)
-        run_resolved(resolved, work, Console(file=log, width=200))
-    context.console.print(f"runs {name}: {time.monotonic() - start:.0f} s", highlight=False)
-    write_archive(folder, context.folder / RECORDS / f"{folder.name}.zip")
-    records = work.standalone_probes(name) if resolved.probe_only else work
-    return Trained(name, resolved, records.path)
+    return resolve(config, work), work
+
+
+def checkpoint_bytes_of(names: Iterable[str], context: ReproductionContext) -> int:
+    """The disk space that the checkpoints of all unfinished runs of some sets will take.
+
+    Raises:
+      InputError: the data or the folder of a set can't be used.
+    """
+    needed: dict[str, int] = {}
+    for name in names:
+        resolved, work = _prepared(RUN_SETS[name].probes_of or name, context)
+        left = unfinished(resolved, work, resolved.runs)
+        if left:
+            # Sets that share their runs share the checkpoints.
+            found = checkpoint_bytes(resolved, resolved.read_workload(), work, left)
+            needed[str(work.path)] = max(found, needed.get(str(work.path), 0))
+    return sum(needed.values())
+
+
+def _check_probed(trained: Trained, runs: epath.Path) -> None:
+    """Checks that every checkpoint was there to be probed.
+
+    Raises:
+      InputError: the runs are an archive's, which has none.
+    """
+    records = [run for name in trained.config.optimizers for run in trained.of(name)]
+    lacking = [run for run in records if not run.geometry]
+    if lacking:
+        raise InputError(
+            f"{trained.name} probes the checkpoints of {runs}, and {len(lacking)} of "
+            f"{len(records)} runs have none there: train them without --records"
+        )
 
 
 def _take_archive(folder: epath.Path, context: ReproductionContext) -> None:
@@ -116,6 +159,7 @@ def _take_archive(folder: epath.Path, context: ReproductionContext) -> None:
 def forget() -> None:
     """Looks into the work folders again for sets that this process has seen finished."""
     _train.cache_clear()
+    _prepared.cache_clear()
 
 
 def describe(names: Sequence[str], context: ReproductionContext) -> dict[str, Any]:

@@ -72,14 +72,21 @@ def run_resolved(
     return all(run.is_finite for run in records)
 
 
-def _unfinished(resolved: Resolved, folder: WorkFolder, planned: Iterable[PlannedRun]) -> list[str]:
-    """The unfinished runs, known without the data."""
-    losses, names = targets(resolved, folder), []
+def unfinished(
+    resolved: Resolved, folder: WorkFolder, planned: Iterable[PlannedRun]
+) -> list[PlannedRun]:
+    """Those of the planned runs that have something left to do, known without the data."""
+    losses, found = targets(resolved, folder), []
     for plan, repeat in planned:
         records = RunRecords(folder.run_folder(plan.name, repeat))
         if not left_of_run(resolved, plan, records, losses).is_nothing:
-            names.append(f"{plan.name} {repeat}")
-    return names
+            found.append((plan, repeat))
+    return found
+
+
+def _unfinished(resolved: Resolved, folder: WorkFolder, planned: Iterable[PlannedRun]) -> list[str]:
+    """The unfinished runs by name and repeat."""
+    return [f"{plan.name} {repeat}" for plan, repeat in unfinished(resolved, folder, planned)]
 
 
 def _run(

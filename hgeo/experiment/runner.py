@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from hgeo.experiment.disk_use import checkpoint_bytes, disk_line
 from hgeo.experiment.left_of_run import left_of_run
 from hgeo.experiment.order_of_runs import PlannedRun, families, groups_of, runs_of_share
 from hgeo.experiment.plan import RunPlan
@@ -68,6 +69,8 @@ class Runner:
           Preempted: a signal asked to stop, and the states are saved.
         """
         planned = runs_of_share(self._resolved)
+        needed = checkpoint_bytes(self._resolved, self._resources.workload, self._folder, planned)
+        self._progress.say(disk_line(needed, self._folder.path))
         for plan, repeat in planned:
             if not plan.start_run:
                 self._open(plan, repeat)

@@ -6,8 +6,12 @@ import shutil
 import pytest
 
 from experiments.paper import pages
+from experiments.paper.findings import EARLIER_PROTOCOL
 from experiments.paper.pages import read_published
 from experiments.paper.registry import EXPERIMENTS, RESULTS
+from experiments.paper.run_configs import load_config
+from experiments.paper.runs import RUN_SETS
+from experiments.paper.verdicts import read_rows
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,16 @@ def test_a_changed_number_changes_the_pages(tmp_path):
     assert after.above_1[0][0] > 37
     assert after.as_claimed == (2, 2)
     assert "| epoch 55 | 2.10 |" in pages._section(after)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_results_of_fewer_updates_than_their_command_takes_are_said_to_be(name):
+    rows = read_rows(RESULTS, name)
+    found = {int(row["step"]) for row in rows if row.get("step", "").isdigit()}
+    sets = [runs for runs in EXPERIMENTS[name].runs if RUN_SETS[runs].config == "translation"]
+    ends = [max(load_config(runs, "cpu").probe.steps) for runs in sets]
+    if found and ends and name != "figure1a":  # whose steps are counted from another run's
+        assert (max(found) < 0.9 * max(ends)) == (name in EARLIER_PROTOCOL)
 
 
 def test_a_result_without_files_is_said_to_be_missing(tmp_path):

@@ -76,7 +76,7 @@ def test_the_paper_has_one_number_a_layer_at_step_0():
 
 
 def test_bad_arguments(tmp_path, capsys):
-    with pytest.raises(InputError, match="unknown scale 'huge'; scales are smoke, cpu, paper"):
+    with pytest.raises(InputError, match="unknown scale 'huge'; scales are smoke, cpu, gpu, paper"):
         next(step0.settings("huge"))
     assert reproduce.main(["step0"]) == 2
     assert "--workdir=DIR is missing" in capsys.readouterr().err

@@ -79,6 +79,25 @@ def test_again_nothing_is_trained_and_the_numbers_are_the_same(few, monkeypatch)
     assert before == {name: (folder / f"{name}.csv").read_bytes() for name in FEW}
 
 
+def test_records_alone_give_the_same_numbers(few, tmp_path, monkeypatch):
+    folder, data = few
+    monkeypatch.setattr("hgeo.experiment.resolve.make_workload", None)
+    assert run([*FEW, f"--records={folder / 'records'}"], tmp_path, data) == 0
+    for name in FEW:
+        assert (tmp_path / f"{name}.csv").read_bytes() == (folder / f"{name}.csv").read_bytes()
+    assert not list(tmp_path.rglob("checkpoints"))
+    for archive in folder.glob("records/*.zip"):
+        assert (tmp_path / "records" / archive.name).read_bytes() == archive.read_bytes()
+
+
+@pytest.mark.slow
+def test_another_repeat_joins_those_of_an_archive(few, tmp_path):
+    folder, data = few
+    assert run(["table5", "--repeats=2", f"--records={folder / 'records'}"], tmp_path, data) == 0
+    assert {row["repeats"] for row in rows(tmp_path, "table5")} == {"2"}
+    assert {path.parents[1].name for path in tmp_path.rglob("checkpoints/*")} == {"repeat_1"}
+
+
 @pytest.mark.slow
 def test_another_repeat_is_added_to_the_same_runs(few):
     folder, data = few
