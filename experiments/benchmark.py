@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from experiments.benchmarks import (
     ahead,
     cold,
+    depth,
     full,
     growth,
     memory,
@@ -24,6 +25,7 @@ from experiments.benchmarks import (
 BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
     "ahead": ahead.main,
     "cold": cold.main,
+    "depth": depth.main,
     "full": full.main,
     "growth": growth.main,
     "memory": memory.main,

@@ -205,6 +205,15 @@ def test_growth_fits_a_power_law(tmp_path, capsys):
     assert growth.slope([1, 2, 4], [3.0, 12.0, 48.0]) == pytest.approx(2.0)
 
 
+def test_depth_compares_recomputed_values_with_kept_ones(tmp_path, capsys):
+    benchmark.main(["depth", "--smoke", f"--out={tmp_path / 'depth.csv'}"])
+    assert "time ratio" in capsys.readouterr().out
+    with (tmp_path / "depth.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["layers"], row["depth"]) for row in rows] == [("first", "1"), ("first", "2")]
+    assert all(0 < float(row["block"]) < float(row["none"]) for row in rows)
+
+
 def test_scaling_exchanges_the_results_alone(tmp_path, capsys):
     benchmark.main(["scaling", "--smoke", f"--out={tmp_path / 'scaling.csv'}"])
     assert "bytes a coordinate" in capsys.readouterr().out

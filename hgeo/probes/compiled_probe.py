@@ -134,6 +134,7 @@ def make_probe(
     mesh: Mesh | None = None,
     batch_spec: BatchSpec = None,
     coordinate_axis: str | None = None,
+    remat: str = "auto",
 ) -> Probe:
     """Compiles a probe of the Hessian diagonal that runs over several devices.
 
@@ -162,6 +163,7 @@ def make_probe(
         params lie on a mesh: the name of a mesh axis, several names, or a `PartitionSpec`. `None`:
         they are not split; each device computes the whole batch, and hgeo warns of it.
       coordinate_axis: a mesh axis over which coordinates are split, as in `sampled_diagonal`.
+      remat: as in `sampled_diagonal`.
 
     Returns:
       A `Probe`, called as `probe(params, batch)`. It returns an `OrderedDict` of arrays of shape
@@ -182,7 +184,7 @@ def make_probe(
     Reference:
       Jiang, Malik, Li. How Does Adaptive Optimization Impact Local Neural Network Geometry? 2022.
     """
-    check_options(coordinates, mode, chunk_size, memory_budget)
+    check_options(coordinates, mode, chunk_size, memory_budget, remat)
     options = {
         "mode": mode,
         "chunk_size": chunk_size,
@@ -190,6 +192,7 @@ def make_probe(
         "microbatch_size": microbatch_size,
         "precision": precision,
         "coordinate_axis": coordinate_axis,
+        "remat": remat,
     }
     if mesh is not None:
         check_no_devices(devices)

@@ -25,6 +25,7 @@ def quadratic_forms(
     microbatch_size: int | None = None,
     precision: str | None = "highest",
     axis_name: str | None = None,
+    remat: str = "auto",
 ) -> "OrderedDict[str, jax.Array]":
     """Computes the curvature vᵀHv of the loss along given directions of each layer.
 
@@ -48,6 +49,7 @@ def quadratic_forms(
       microbatch_size: the same.
       precision: the same.
       axis_name: the same.
+      remat: the same.
 
     Returns:
       An `OrderedDict` of arrays of shape `(n,)` by layer name, in the layer's dtype. Their unit is
@@ -78,5 +80,6 @@ def quadratic_forms(
         microbatch_size=microbatch_size,
         precision=precision,
         axis_name=axis_name,
+        remat=remat,
     )
     return values

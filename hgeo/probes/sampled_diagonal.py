@@ -30,6 +30,7 @@ def sampled_diagonal(
     precision: str | None = "highest",
     axis_name: str | None = None,
     coordinate_axis: str | None = None,
+    remat: str = "auto",
 ) -> "OrderedDict[str, jax.Array]":
     """Computes exact entries of each layer's Hessian diagonal at the given coordinates.
 
@@ -66,6 +67,11 @@ def sampled_diagonal(
       coordinate_axis: a mesh axis of the params or the batch, over which the coordinates of a chunk
         are split. Choose an axis that does not split the batch: with a small batch, many
         coordinates then use all devices. `chunk_size` then counts each device's share.
+      remat: in adjoint-weighted mode, `"block"` keeps the loss's values and adjoints at about
+        √depth places and recomputes those between for up to 32 coordinates at a time. It takes
+        less memory in deep models, and more time. `"none"` keeps all of them. `"auto"` takes
+        `"block"` if the loss has a `jax.checkpoint` outside of loops, whose place and policy then
+        do not matter.
 
     Returns:
       An `OrderedDict` of arrays of shape `(K,)` by layer name, in the order of `coordinates`, in
@@ -101,6 +107,7 @@ def sampled_diagonal(
         precision=precision,
         axis_name=axis_name,
         coordinate_axis=coordinate_axis,
+        remat=remat,
     )
     return entries
 

@@ -11,7 +11,7 @@ from hgeo.batching import averaged
 from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.static_leaves import held
-from hgeo.second_order.adjoint_weighted import ShareSegments
+from hgeo.second_order.adjoint_weighted import REMAT, ShareSegments
 from hgeo.second_order.coordinate_axis import coordinate_axis_of
 from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.memory import ChunkSize, checked_chunk_size, one_at_a_time
@@ -37,6 +37,7 @@ def evaluate_quadratic_forms(
     coordinate_axis: str | None = None,
     share_segments: ShareSegments = "auto",
     batch_axes: tuple[str, ...] | None = None,
+    remat: str = "auto",
 ) -> "tuple[OrderedDict[str, jax.Array], ModeChoice]":
     """Computes vᵀHv for each layer and each v in `probe_points`; returns the mode too.
 
@@ -53,7 +54,7 @@ def evaluate_quadratic_forms(
     """
     if share_segments not in ("auto", True, False):
         raise ValueError(f"share_segments must be 'auto', True or False, not {share_segments!r}")
-    chunk = check_options(probe_points, mode, chunk_size, memory_budget)
+    chunk = check_options(probe_points, mode, chunk_size, memory_budget, remat)
     loss, params, batch = held(loss, params, batch)
     axis = coordinate_axis_of(coordinate_axis, (params, batch))
     choices = []
@@ -68,7 +69,12 @@ def evaluate_quadratic_forms(
             )
         options: dict[str, Any] = {}
         if choice.mode == "adjoint_weighted":
-            options = {"share_segments": share_segments, "batch_axes": batch_axes}
+            options = {"share_segments": share_segments, "batch_axes": batch_axes, "remat": remat}
+        elif remat == "block":
+            raise ValueError(
+                f"remat='block' needs adjoint-weighted mode, but {choice.mode} is taken, since "
+                f"{choice.reason}; leave remat out"
+            )
         forms = MODES[choice.mode](total, params, probe_points, **options)
         return forms.at_all_points(chunk if choice.vmapped else one_at_a_time(chunk), axis)
 
@@ -93,9 +99,12 @@ def check_options(
     mode: str,
     chunk_size: int | str,
     memory_budget: int | None,
+    remat: str = "auto",
 ) -> int | ChunkSize:
     """Raises a ValueError or TypeError for a bad argument; returns the modes' chunk size."""
     check_mode(mode)
+    if remat not in REMAT:
+        raise ValueError(f"remat must be one of {REMAT}, not {remat!r}")
     if not probe_points:
         raise ValueError("no coordinates were given; give those of at least one layer")
     check_along(probe_points)

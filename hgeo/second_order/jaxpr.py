@@ -16,7 +16,8 @@ from jax.extend import core
 from hgeo.second_order.explicit_axes import explicit_sharding, to_automatic, to_explicit
 from hgeo.second_order.primitives import known_name
 
-OPENED = {"jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint"}
+CHECKPOINTS = {"remat", "remat2", "checkpoint"}
+OPENED = {"jit", "pjit", "closed_call", "core_call", *CHECKPOINTS}
 
 # The parameters that hold the body of such a call.
 BODIES = ("jaxpr", "call_jaxpr", "call")
@@ -114,6 +115,7 @@ class Program:
       equations: those that the output depends on, in an order in which they can be run.
       output: the variable that is returned.
       avals: shape and dtype of every variable.
+      has_checkpoints: whether the function has a `jax.checkpoint`, outside of control flow.
     """
 
     inputs: int
@@ -121,6 +123,7 @@ class Program:
     equations: tuple[Equation, ...]
     output: int
     avals: Mapping[int, Any]
+    has_checkpoints: bool = False
 
     def run(self, arguments: Sequence[Any], taps: Mapping[int, Any] | None = None):
         """Runs the program; returns every variable's value by number.
@@ -157,6 +160,7 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
     """
     constants, avals, equations = {}, {}, []
     known: dict[int, int] = {}
+    checkpoints: list[core.JaxprEqn] = []
 
     def new(aval):
         number = len(avals)
@@ -177,6 +181,7 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
         )
         for eqn in jaxpr.eqns:
             ins = [read(atom) for atom in eqn.invars]
+            checkpoints.extend([eqn] if known_name(eqn.primitive) in CHECKPOINTS else [])
             if known_name(eqn.primitive) in opened:
                 outs = walk(*_body(eqn, constant), ins)
             elif known_name(eqn.primitive) == "reshard" and _is_cast(eqn):
@@ -201,7 +206,8 @@ def flatten(closed: core.ClosedJaxpr, opened: Collection[str] = OPENED) -> Progr
         if alive.intersection(equation.outputs):
             alive.update(equation.inputs)
             kept.append(equation)
-    return Program(len(arguments), constants, tuple(reversed(kept)), output, avals)
+    alive_equations = tuple(reversed(kept))
+    return Program(len(arguments), constants, alive_equations, output, avals, bool(checkpoints))
 
 
 def _body(eqn, constant):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 
 from hgeo.errors import NoPreconditionerError
-from hgeo.second_order.adjoint_weighted import AdjointWeighted
+from hgeo.second_order.adjoint_weighted import adjoint_weighted
 from hgeo.second_order.nested import forward_over_forward, over_reverse
 from hgeo.second_order.obstacles import find_obstacles, not_to_be_run
 from hgeo.second_order.products import FORWARD, REVERSE
@@ -17,7 +17,7 @@ PyTree = Any
 Total = Callable[[PyTree], jax.Array]
 
 MODES = {
-    "adjoint_weighted": AdjointWeighted,
+    "adjoint_weighted": adjoint_weighted,
     FORWARD: functools.partial(over_reverse, way=FORWARD),
     "forward_over_forward": forward_over_forward,
     REVERSE: functools.partial(over_reverse, way=REVERSE),

@@ -32,53 +32,63 @@ class CutPoint(NamedTuple):
     variables: tuple[int, ...]
 
 
+def positions_between_layers(
+    program: Program,
+    needed: set[int],
+    sources: Mapping[str, Sequence[int]],
+    layers_between: int = LAYERS_BETWEEN_CUT_POINTS,
+) -> list[int]:
+    """Positions for cut points: narrow places of the tangents, between blocks of layers.
+
+    Args:
+      program: the traced loss.
+      needed: the variables whose tangents reach the output, from `reaching`.
+      sources: by layer, its leaves among the program's inputs.
+      layers_between: the fewest layers between two cut points.
+    """
+    whole = Segments(program, needed, ())
+    num_equations = len(program.equations)
+    begins = sorted({whole.begin(own) for own in sources.values()} - {num_equations})
+    spans = whole.spans(sorted({leaf for own in sources.values() for leaf in own}))
+    width = lambda position: sum(
+        math.prod(program.avals[v].shape) * program.avals[v].dtype.itemsize
+        for v in _live(spans, position)
+        if v >= program.inputs
+    )
+    # Between two layers, the narrowest place. Only those no wider than both neighbours are
+    # used, so that cut points lie between blocks and not inside them.
+    narrow = [min(range(end, begin, -1), key=width) for begin, end in itertools.pairwise(begins)]
+    widths = [math.inf, *map(width, narrow), math.inf]
+    positions: list[int] = []
+    last = 0
+    for layers, position in enumerate(narrow, 1):
+        is_narrow = widths[layers] <= min(widths[layers - 1], widths[layers + 1])
+        if is_narrow and layers - last >= layers_between:
+            positions.append(position)
+            last = layers
+    return positions
+
+
 class Segments:
     """The cut points of one program's layers, and the segments between them."""
 
-    def __init__(
-        self,
-        program: Program,
-        needed: set[int],
-        sources: Mapping[str, Sequence[int]],
-        layers_between: int = LAYERS_BETWEEN_CUT_POINTS,
-    ):
-        """Chooses the cut points' positions.
+    def __init__(self, program: Program, needed: set[int], positions: Sequence[int]):
+        """Takes the cut points' positions.
 
         Args:
           program: the traced loss.
           needed: the variables whose tangents reach the output, from `reaching`.
-          sources: by layer, its leaves among the program's inputs.
-          layers_between: the fewest layers between two cut points.
+          positions: of the cut points, ascending.
         """
-        self._program, self._needed = program, needed
+        self._program, self._needed, self._positions = program, needed, positions
         self._place = {equation: place for place, equation in enumerate(program.equations)}
-        begins = sorted({self._begin(own) for own in sources.values()} - {len(self._place)})
-        spans = self._spans(sorted({leaf for own in sources.values() for leaf in own}))
-        width = lambda position: sum(
-            math.prod(program.avals[v].shape) * program.avals[v].dtype.itemsize
-            for v in _live(spans, position)
-            if v >= program.inputs
-        )
-        # Between two layers, the narrowest place. Only those no wider than both neighbours are
-        # used, so that cut points lie between blocks and not inside them.
-        narrow = [
-            min(range(end, begin, -1), key=width) for begin, end in itertools.pairwise(begins)
-        ]
-        widths = [math.inf, *map(width, narrow), math.inf]
-        self._positions: list[int] = []
-        last = 0
-        for layers, position in enumerate(narrow, 1):
-            is_narrow = widths[layers] <= min(widths[layers - 1], widths[layers + 1])
-            if is_narrow and layers - last >= layers_between:
-                self._positions.append(position)
-                last = layers
 
     def cut_points(self, sources: Sequence[int], start: int = 0) -> list[CutPoint]:
         """The cut points behind a position for the tangents of some variables, in order.
 
         Tied weights have no cut point before the last equation that reads them.
         """
-        spans, begin = self._spans(sources, start), max(start, self._begin(sources, start))
+        spans, begin = self.spans(sources, start), max(start, self.begin(sources, start))
         points = [CutPoint(p, _live(spans, p)) for p in self._positions if p > begin]
         return [point for point in points if min(point.variables) >= self._program.inputs]
 
@@ -97,12 +107,13 @@ class Segments:
         rest = dataclasses.replace(self._program, equations=self._program.equations[start:])
         return active(rest, self._needed, sources)
 
-    def _begin(self, sources, start=0):
+    def begin(self, sources: Sequence[int], start: int = 0) -> int:
+        """The position of the first equation behind `start` that tangents of `sources` pass."""
         pairs = self._active(sources, start)
         return self._place[pairs[0][0]] if pairs else len(self._place)
 
-    def _spans(self, sources, start=0):
-        """For each variable, the places of the equations that compute it and read it last."""
+    def spans(self, sources: Sequence[int], start: int = 0) -> dict[int, tuple[int, int]]:
+        """For each variable with a tangent, the places that compute it and read it last."""
         made, read = dict.fromkeys(sources, -1), {}
         for equation, free in self._active(sources, start):
             made |= dict.fromkeys(equation.outputs, self._place[equation])

@@ -8,9 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hgeo.second_order.chunking import together
-from hgeo.second_order.coordinate_axis import CoordinateAxis
-
 Carry = tuple[jax.Array, Any]
 
 
@@ -19,16 +16,15 @@ def shared_loop(
     chunks: Mapping[str, jax.Array],
     first_segment: Callable[[str, jax.Array], Carry],
     next_segment: Callable[[Any, jax.Array, Any], Carry],
-    axis: CoordinateAxis | None = None,
 ) -> dict[str, jax.Array]:
     """Evaluates each layer's quadratic form at all its points.
 
     Args:
       paths: by layer, the cut points that it passes, in order.
       chunks: by layer, its points, (chunks, size, ...); all layers have the same size.
-      first_segment: maps a layer and a point to a scalar and the tangents at its first cut point.
-      next_segment: maps a cut point, a scalar and tangents to those at the next cut point.
-      axis: over which the points of a chunk are split.
+      first_segment: maps a layer and a chunk of its points to a scalar of each and the tangents at
+        its first cut point.
+      next_segment: maps a cut point, scalars and tangents to those at the next cut point.
 
     Returns:
       By layer, the scalars at the end of its path, (chunks, size).
@@ -51,9 +47,9 @@ def shared_loop(
             is_first, start = segment
             if not is_first:
                 carried = arrive(start, place, number)
-                return together(functools.partial(next_segment, start), axis)(*carried)
+                return next_segment(start, *carried)
             chunk = jax.lax.dynamic_index_in_dim(chunks[start], number, keepdims=False)
-            return together(functools.partial(first_segment, start), axis)(chunk)
+            return first_segment(start, chunk)
 
         if len(segments[end]) == 1:
             return through(segments[end][0])

@@ -67,6 +67,19 @@ def test_the_numbers_of_one_device(mode, kind, axis_type):
         check_gathers(compiled.as_text(), given[0], kind)
 
 
+@pytest.mark.parametrize(
+    "kind", [k if k == "both" else pytest.param(k, marks=pytest.mark.slow) for k in sharded.SHAPES]
+)
+def test_recomputed_values_give_the_numbers_of_one_device(kind):
+    with jax.enable_x64(True):
+        options = {"chunk_size": 2, "remat": "block"}
+        compiled, given, expected = program(
+            jnp.float64, kind, AxisType.Auto, "adjoint_weighted", **options
+        )
+        check_equal(compiled(*given), expected, 1e-10)
+        check_gathers(compiled.as_text(), given[0], kind)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", sharded.SHAPES)
 @pytest.mark.parametrize("mode", MODES)
