@@ -132,13 +132,25 @@ class Program:
           arguments: the inputs' values.
           taps: arrays to add to variables as they are computed, by variable.
         """
-        taps = {} if taps is None else taps
         values = dict(self.constants) | dict(enumerate(arguments))
-        for equation in self.equations:
-            outputs = equation.apply(*(values[v] for v in equation.inputs))
-            for variable, value in zip(equation.outputs, outputs, strict=True):
-                values[variable] = value + taps[variable] if variable in taps else value
+        run_equations(self.equations, values, {} if taps is None else taps)
         return values
+
+
+def run_equations(
+    equations: Iterable[Equation], values: dict[int, Any], taps: Mapping[int, Any]
+) -> None:
+    """Runs equations in order.
+
+    Args:
+      equations: those to run.
+      values: by variable; what the equations compute is added.
+      taps: as in `Program.run`.
+    """
+    for equation in equations:
+        outputs = equation.apply(*(values[v] for v in equation.inputs))
+        for variable, value in zip(equation.outputs, outputs, strict=True):
+            values[variable] = value + taps[variable] if variable in taps else value
 
 
 def is_inexact(aval: Any) -> bool:

@@ -11,7 +11,7 @@ Reference:
 import bisect
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from hgeo.second_order.device_axes import zeros_of
 from hgeo.second_order.isolation import isolated
-from hgeo.second_order.jaxpr import Program, is_inexact
+from hgeo.second_order.jaxpr import Equation, Program, is_inexact, run_equations
 
 Values = dict[int, Any]
 
@@ -62,27 +62,21 @@ class Pieces:
           last: the piece behind the last of them.
           curved: the variables whose adjoints are wanted, if these pieces compute them.
         """
-        made = {v for k in range(first, last) for e in self._equations(k) for v in e.outputs}
+        equations = [e for k in range(first, last) for e in self._equations(k)]
+        made = {v for equation in equations for v in equation.outputs}
         taps = {v: zeros_of(self._program.avals[v]) for v in curved if v in made}
 
         def run(taps):
             values = {**self._given, **self._values[first]}
-            for k in range(first, last):
-                self._run(k, values, taps)
+            run_equations(equations, values, taps)
             return {v: values[v] for v in self._adjoints[last]}, values
 
         _, pull_back, values = jax.vjp(run, taps, has_aux=True)
         return values, pull_back(self._adjoints[last])[0]
 
-    def _equations(self, piece: int):
+    def _equations(self, piece: int) -> tuple[Equation, ...]:
         stop = [*self.positions, len(self._program.equations)][piece]
         return self._program.equations[self._starts[piece] : stop]
-
-    def _run(self, piece: int, values: Values, taps: Mapping[int, Any]) -> None:
-        for equation in self._equations(piece):
-            outputs = equation.apply(*(values[v] for v in equation.inputs))
-            for variable, value in zip(equation.outputs, outputs, strict=True):
-                values[variable] = value + taps[variable] if variable in taps else value
 
     def _boundaries(self) -> tuple[list[Values], list[Values]]:
         """The live values at each start; adjoints there, and at the end that of the output."""
@@ -91,7 +85,7 @@ class Pieces:
 
         def run(piece: int, live: Values) -> Values:
             values = {**self._given, **live}
-            self._run(piece, values, {})
+            run_equations(self._equations(piece), values, {})
             return {v: values[v] for v in ends[piece]}
 
         values: list[Values] = [{}]
@@ -141,7 +135,7 @@ def _cheapest_positions(program: Program, live: Sequence[Sequence[int]]) -> list
         largest = max(stop - start for start, stop in itertools.pairwise(ends))
         return 2 * sum(widths[p] for p in positions) + largest  # values and adjoints are kept
 
-    most = min(MAX_PIECES, len(program.equations))
+    most = max(1, min(MAX_PIECES, len(program.equations)))
     return min((_even_positions(sums, widths, number) for number in range(1, most + 1)), key=memory)
 
 

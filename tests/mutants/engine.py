@@ -10,6 +10,8 @@ INFINITE = (
 )
 HEADS = ("tests/second_order/test_wide_product.py::test_a_wide_head_is_exact",)
 
+REMAT = ("tests/second_order/test_rematerialized.py",)
+
 MUTANTS = (
     Mutant(
         "curvature_sign",
@@ -127,5 +129,29 @@ MUTANTS = (
         (
             "tests/second_order/test_modes.py::test_auto_takes_the_best_mode_that_works_and_says_why",
         ),
+    ),
+    Mutant(
+        "pieces_before_dropped",
+        "with recomputed values, what the pieces before a cut point add is left out",
+        "hgeo/second_order/rematerialized.py",
+        "return value + more, ends",
+        "return more, ends",
+        REMAT,
+    ),
+    Mutant(
+        "recomputed_without_isolation",
+        "recomputed values are an ordinary part of the program, so that all of them coexist",
+        "hgeo/second_order/isolation.py",
+        "    closed, shapes = jax.make_jaxpr",
+        "    return function(*arguments)\n    closed, shapes = jax.make_jaxpr",
+        REMAT,
+    ),
+    Mutant(
+        "checkpoint_ignored",
+        "a jax.checkpoint in the loss does not ask for recomputation",
+        "hgeo/second_order/adjoint_weighted.py",
+        'if remat == "block" or (remat == "auto" and traced.program.has_checkpoints):',
+        'if remat == "block":',
+        REMAT,
     ),
 )

@@ -10,6 +10,14 @@ EFFECTS = "experiments/paper/effects.py"
 
 MUTANTS = (
     Mutant(
+        "archive_without_entries",
+        "an archive keeps the gradients of each repeat in place of the Hessian's entries",
+        "experiments/paper/archive.py",
+        '_OF_EVERY_REPEAT = ".diagonal"',
+        '_OF_EVERY_REPEAT = ".gradient"',
+        ("tests/paper/test_archive.py",),
+    ),
+    Mutant(
         "agreement_on_one_side_alone",
         "agreement with the paper counts our ratios above 1, whatever the paper's are",
         COMPARISON,

@@ -8,7 +8,17 @@ CHECKPOINTS, RECORDS = "tests/training/test_checkpoints.py", "tests/records/test
 RESUME = ("tests/training/test_checkpoints.py::test_a_run_goes_on_from_the_one_before_and_says_so",)
 SMOOTHING = ("tests/experiment/test_same_loss.py::test_smoothing",)
 
+REMAINING = ("tests/training/test_remaining.py",)
+
 MUTANTS = (
+    Mutant(
+        "archives_are_whole",
+        "an archived run that lacks losses is not trained again",
+        "hgeo/training/remaining.py",
+        "and (end is not None or recorded)",
+        "and True",
+        REMAINING,
+    ),
     Mutant(
         "momentum_dampened",
         "SGD with momentum takes (1 − μ) g for g",

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import hgeo
-from hgeo.second_order.adjoint_weighted import AdjointWeighted
+from hgeo.second_order.adjoint_weighted import adjoint_weighted
 from hgeo.second_order.wide_product import WideProduct
 from tests.probes.dense import entries_of, quick, slow
 
@@ -110,7 +110,7 @@ def _check(head, names, num):
         found, expected = both(params, batch)
         for name in coordinates:
             np.testing.assert_allclose(found[name], expected[name], atol=1e-12, rtol=1e-10)
-        forms = AdjointWeighted(lambda p: loss(p, batch), params, coordinates)
+        forms = adjoint_weighted(lambda p: loss(p, batch), params, coordinates)
         return [bool(plan.folded) for plan, _ in forms._first.values()]
 
 
