@@ -51,6 +51,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--records", help="a folder of archived records; their runs are not trained again"
     )
+    parser.add_argument("--only", help="of step0, the settings whose name has this text")
     parser.add_argument("--list", action="store_true", help="list the ids")
     options = parser.parse_args(arguments)
     # After the arguments: it takes seconds.
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.records and not Path(options.records).is_dir():
         return fail(f"--records={options.records} is not a folder")
     step0 = options.names == ["step0"]
+    if options.only and not step0:
+        return fail("--only chooses settings of step0")
     names = list(EXPERIMENTS) if options.names == ["all"] else options.names
     unknown = [name for name in names if name not in EXPERIMENTS]
     if not step0 and (unknown or not names):
@@ -147,7 +150,7 @@ def _step0(names: Sequence[str], options: argparse.Namespace, console: Console) 
     from experiments.paper.step0 import step0
 
     try:
-        table = step0(_context(options, console))
+        table = step0(_context(options, console), options.only or "")
     except (InputError, OSError) as error:
         return fail(str(error))
     console.print(table.markdown(), highlight=False, markup=False)

@@ -112,10 +112,22 @@ def settings(scale: str) -> Iterator[Setting]:
                 yield Setting(runs, width, batch, dropout)
 
 
-def step0(context: ReproductionContext) -> Table:
-    """Probes the settings that `step0.csv` lacks; gives the comparison with the paper."""
+def step0(context: ReproductionContext, only: str = "") -> Table:
+    """Probes the settings that `step0.csv` lacks; gives the comparison with the paper.
+
+    Args:
+      context: where it runs.
+      only: a text that the names of the settings to probe contain.
+
+    Raises:
+      InputError: no setting has such a name.
+    """
     path = context.folder / "step0.csv"
-    chosen = list(settings(context.scale))
+    every = list(settings(context.scale))
+    chosen = [setting for setting in every if only in str(setting)]
+    if not chosen:
+        names = "; ".join(map(str, every))
+        raise InputError(f"no setting's name has {only!r}; settings are {names}")
     context.folder.mkdir(parents=True, exist_ok=True)
     rows = read_rows(Path(context.folder), "step0")
     done = {(row["scale"], row["setting"]) for row in rows}
@@ -207,24 +219,20 @@ def _change(config: Config, setting: Setting, context: ReproductionContext) -> N
 
 
 def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """For each table and setting, how far ours lie from the paper's numbers at step 0."""
+    """For each table and setting, how far ours lie from the paper's numbers at step 0.
+
+    Keys of dropout are one setting: R_med of a layer is the geometric mean over them.
+    """
     found = []
-    by_setting: dict[str, list[Mapping[str, Any]]] = {}
-    for row in rows:
-        by_setting.setdefault(row["setting"], []).append(row)
-    for setting, own in by_setting.items():
-        for table, checkpoint in TABLES[own[0]["runs"]].items():
+    for setting, (runs, ours_of) in _by_setting(rows).items():
+        for table, checkpoint in TABLES[runs].items():
             paper = {n.layer: n.value for n in _of_paper(table, checkpoint)}
-            pairs = [
-                (float(row["r_med"]), paper[int(row["layer"])])
-                for row in own
-                if int(row["layer"]) in paper
-            ]
-            ours, theirs = np.array(pairs).T if pairs else (np.array([]), np.array([]))
+            both = sorted(paper.keys() & ours_of.keys())
+            ours, theirs = (np.array([of[n] for n in both]) for of in (ours_of, paper))
             with np.errstate(divide="ignore", invalid="ignore"):
                 logs = np.log(ours / theirs)
                 mean, distance = np.mean(logs), np.sqrt(np.mean(logs**2))
-            rho = rank_correlation(ours, theirs)[0]
+            rho = float(rank_correlation(ours, theirs)[0])
             found.append((table, float(distance), setting, len(logs), float(np.exp(mean)), rho))
     found.sort(key=lambda row: (row[0], row[1]))
     header = ["#", "setting", "table", "layers", "ours / paper", "typical factor", "ρ"]
@@ -236,21 +244,46 @@ def comparison(rows: Sequence[Mapping[str, Any]]) -> Table:
             str(number),
             with_std(ratio),
             with_std(float(np.exp(distance))),
-            with_std(float(rho)),
+            with_std(rho),
         ]
         for k, (table, distance, setting, number, ratio, rho) in enumerate(found)
     ]
-    closest = {row[0]: row for row in reversed(found)}
-    notes = [
-        f"Table {table} is closest to {row[2]}: a factor of {np.exp(row[1]):.2f} typically."
-        for table, row in sorted(closest.items())
-    ]
+    notes = []
+    for table in dict.fromkeys(row[0] for row in found):
+        own = [row for row in found if row[0] == table]
+        ranked = max(own, key=lambda row: row[5])
+        notes.append(
+            f"Table {table} is closest in size to {own[0][2]}: a factor of "
+            f"{np.exp(own[0][1]):.2f} typically. Its order of layers is closest to {ranked[2]}: "
+            f"ρ {ranked[5]:.2f}."
+        )
     notes.append(
         "ours / paper: ratio of geometric means over the layers; typical factor: exp of the root "
         "mean square of the logarithm of a layer's ratio, by which the settings of a table are "
-        "sorted; R_med has eps 0."
+        "sorted; R_med has eps 0, and is the geometric mean over the keys of dropout."
     )
     return Table("Step 0: ours by setting, and the paper's", header, cells, notes)
+
+
+def _by_setting(
+    rows: Sequence[Mapping[str, Any]],
+) -> dict[str, tuple[str, dict[int, float]]]:
+    """By setting, with all its keys of dropout: the run set, and R_med by layer."""
+    logs: dict[str, dict[int, list[float]]] = {}
+    keys: dict[str, set[str]] = {}
+    runs: dict[str, str] = {}
+    for row in rows:
+        name, _, key = row["setting"].partition(", key ")
+        runs[name] = row["runs"]
+        keys.setdefault(name, set()).add(key)
+        own = logs.setdefault(name, {}).setdefault(int(row["layer"]), [])
+        with np.errstate(divide="ignore"):
+            own.append(float(np.log(float(row["r_med"]))))
+    named = lambda name: name + (f", {len(keys[name])} key(s)" if "" not in keys[name] else "")
+    return {
+        named(name): (runs[name], {n: float(np.exp(np.mean(values))) for n, values in own.items()})
+        for name, own in logs.items()
+    }
 
 
 def _of_paper(table: str, checkpoint: str) -> list[paper_numbers.Number]:

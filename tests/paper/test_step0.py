@@ -48,9 +48,10 @@ def test_the_closest_setting_is_named_and_only_missing_ones_are_probed(tmp_path,
     table = step0.step0(place(tmp_path))
     assert probed == chosen
     text = table.markdown()
-    for of, masks in (("2a", "dropout, key 0"), ("9", "no dropout")):
+    for of, masks in (("2a", "dropout, 2 key(s)"), ("9", "no dropout")):
         where = f"translation, width 16, batch 8, {masks}"
-        assert f"Table {of} is closest to {where}: a factor of 1.00" in text
+        assert f"Table {of} is closest in size to {where}: a factor of 1.00" in text
+        assert f"Its order of layers is closest to {where}: ρ 1.00" in text
     far = ["translation, width 32, batch 16, no dropout", "9"]
     (line,) = [row for row in table.rows if row[1:3] == far]
     assert [float(cell) for cell in line[4:]] == [4.0, 4.0, 1.0]
@@ -64,6 +65,25 @@ def test_the_closest_setting_is_named_and_only_missing_ones_are_probed(tmp_path,
     again = step0.step0(place(tmp_path))
     assert sorted(row[1:] for row in again.rows) == sorted(row[1:] for row in table.rows)
     assert probed == [chosen[3]]
+
+
+def test_keys_of_dropout_are_one_setting(tmp_path, monkeypatch):
+    made = lambda s, p: [
+        row | {"r_med": row["r_med"] * (4.0 if s.dropout == 1 else 1.0)} for row in made_up(s, p)
+    ]
+    monkeypatch.setattr(step0, "probe", made)
+    table = step0.step0(place(tmp_path), "width 16, batch 8, dropout")
+    assert len({row["setting"] for row in rows(tmp_path, "step0")}) == 4
+    (line,) = [row for row in table.rows if row[1].startswith("translation,") and row[2] == "2a"]
+    assert line[1] == "translation, width 16, batch 8, dropout, 2 key(s)"
+    assert [float(cell) for cell in line[4:]] == [2.0, 2.0, 1.0]
+
+
+def test_only_a_text_that_no_setting_has(tmp_path, capsys):
+    with pytest.raises(InputError, match="no setting's name has 'width 17'; settings are trans"):
+        step0.step0(place(tmp_path), "width 17")
+    assert reproduce.main(["table1", f"--workdir={tmp_path}", "--only=width 16"]) == 2
+    assert "--only chooses settings of step0" in capsys.readouterr().err
 
 
 def test_the_paper_has_one_number_a_layer_at_step_0():
