@@ -83,6 +83,7 @@ def _defaults() -> dict[str, Any]:
             "mode": "auto",
             "precision": "highest",
             "chunk_size": "auto",
+            "remat": "auto",
             "microbatch_size": optional(None),
         },
     }

@@ -33,6 +33,7 @@ MUTABLE_KEYS = {
     "probe.steps",
     "evaluation.steps",
     "probe.chunk_size",
+    "probe.remat",
     "probe.microbatch_size",
 }
 

@@ -14,6 +14,7 @@ from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.layers import Layer
 from hgeo.probes.compiled_probe import Probe, make_probe
+from hgeo.second_order.adjoint_weighted import check_remat
 from hgeo.second_order.explicit_axes import on_automatic_axes
 from hgeo.sharding import BatchSpec, OverMesh
 
@@ -27,6 +28,7 @@ class ProbeOptions:
     Attributes:
       mode: of the sampled diagonal, as in `hgeo.sampled_diagonal`.
       chunk_size: the same.
+      remat: the same; it changes memory and not values.
       microbatch_size: examples computed together on each device; `None`: its whole share.
       precision: of matrix products; `None`: the precision that is set outside.
       eps: added to the median in every R_med.
@@ -38,6 +40,7 @@ class ProbeOptions:
 
     mode: str = "auto"
     chunk_size: int | str = "auto"
+    remat: str = "auto"
     microbatch_size: int | None = None
     precision: str | None = "highest"
     eps: float = 0.0
@@ -51,6 +54,7 @@ class ProbeOptions:
         for name in ("eps", "low_rank_share", "max_gradients"):
             if not isinstance(getattr(self, name), (int, float)):
                 raise ValueError(f"{name} must be a number, not {getattr(self, name)!r}")
+        check_remat(self.remat)
         if self.eps < 0:
             raise ValueError(f"eps must be 0 or more, not {self.eps}")
         if not 0 < self.low_rank_share <= 1:
@@ -132,6 +136,7 @@ class Context:
             self.coordinates,
             mode=mode,
             chunk_size=self.options.chunk_size,
+            remat=self.options.remat,
             microbatch_size=self.options.microbatch_size,
             precision=self.options.precision,
             **where,

@@ -72,9 +72,9 @@ class Monitor:
         different names or repeats.
       repeat: value of the column `repeat`.
       steps_per_epoch: gives the column `epoch`; `None`: the column is NaN.
-      **options: `mode`, `chunk_size`, `microbatch_size` and `precision`, as in `make_probe`; `eps`
-        in R_med; `low_rank_share` (0.9), the share of ‖W‖_F² that `rank` holds; `num_matvecs` (30)
-        and `num_samples` (4) of `spectrum`; `max_gradients` (20,000) of `full`.
+      **options: `mode`, `chunk_size`, `remat`, `microbatch_size` and `precision`, as in
+        `make_probe`; `eps` in R_med; `low_rank_share` (0.9), the share of ‖W‖_F² that `rank` holds;
+        `num_matvecs` (30) and `num_samples` (4) of `spectrum`; `max_gradients` (20,000) of `full`.
 
     Raises:
       ValueError: an argument out of its range; a folder whose `geometry.csv` has another header or

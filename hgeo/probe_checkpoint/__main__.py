@@ -48,6 +48,7 @@ from hgeo.records.run_records import read_rows, write_bytes, write_text
 from hgeo.report.figures import png, r_med_of_layers
 from hgeo.report.layer_table import layer_table
 from hgeo.report.text_table import WIDTH, shorten
+from hgeo.second_order.adjoint_weighted import REMAT
 from hgeo.second_order.modes import MODES
 from hgeo.training.checkpoints import digest
 
@@ -83,6 +84,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--seed", type=int, default=0, help="of the coordinates (0)")
     add("--mode", default="auto", help=f"auto, {', '.join(MODES)}")
     add("--chunk_size", default="auto", help="coordinates computed together (auto)")
+    add("--remat", default="auto", help=f"recomputation of values: {', '.join(REMAT)}")
     add("--microbatch_size", type=int, default=None, help="examples computed together (all)")
     add("--mesh", default=None, help="axes and sizes, such as data:2,fsdp:4: params lie in shards")
     add("--shard", default=None, help="axes of --mesh over which each matrix is split")
@@ -124,6 +126,7 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
                 name="checkpoint",
                 mode=options.mode,
                 chunk_size=int(chunk) if chunk.isdigit() else chunk,
+                remat=options.remat,
                 microbatch_size=options.microbatch_size,
                 **where,
             )

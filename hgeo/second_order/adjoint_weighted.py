@@ -50,6 +50,12 @@ MAX_SHARED_POINTS_ON_CPU = 64
 REMAT = ("auto", "block", "none")
 
 
+def check_remat(remat: str) -> None:
+    """Raises a ValueError unless `remat` is one of `REMAT`."""
+    if remat not in REMAT:
+        raise ValueError(f"remat must be one of {REMAT}, not {remat!r}")
+
+
 def adjoint_weighted(
     total: Total,
     params: PyTree,

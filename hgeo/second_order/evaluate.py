@@ -11,7 +11,7 @@ from hgeo.batching import averaged
 from hgeo.losses import Loss
 from hgeo.params.checks import check_along
 from hgeo.params.static_leaves import held
-from hgeo.second_order.adjoint_weighted import REMAT, ShareSegments
+from hgeo.second_order.adjoint_weighted import ShareSegments, check_remat
 from hgeo.second_order.coordinate_axis import coordinate_axis_of
 from hgeo.second_order.explicit_axes import in_automatic_axes
 from hgeo.second_order.memory import ChunkSize, checked_chunk_size, one_at_a_time
@@ -103,8 +103,7 @@ def check_options(
 ) -> int | ChunkSize:
     """Raises a ValueError or TypeError for a bad argument; returns the modes' chunk size."""
     check_mode(mode)
-    if remat not in REMAT:
-        raise ValueError(f"remat must be one of {REMAT}, not {remat!r}")
+    check_remat(remat)
     if not probe_points:
         raise ValueError("no coordinates were given; give those of at least one layer")
     check_along(probe_points)

@@ -161,6 +161,8 @@ def test_bad_arguments():
         hgeo.sampled_diagonal(loss, params, batch, chosen, remat="blocks")
     with pytest.raises(ValueError, match=r"remat must be one of .*, not 'blocks'"):
         hgeo.make_probe(loss, chosen, remat="blocks")
+    with pytest.raises(ValueError, match=r"remat must be one of .*, not 'blocks'"):
+        hgeo.Monitor(loss, hgeo.find_layers(params), every=1, remat="blocks")
     with pytest.raises(ValueError, match="remat='block' needs adjoint-weighted mode, but forward"):
         hgeo.sampled_diagonal(
             loss, params, batch, chosen, mode="forward_over_reverse", remat="block"
