@@ -11,8 +11,8 @@ from typing import Any
 from hgeo.config import Config
 from hgeo.workloads.workload import PARTS
 
-# Of one repeat of two optimizers at `cpu` scale, as measured for `experiments/README.md`.
-MINUTES = {"lm": 3, "resnet": 10, "translation": 13, "bert": 14}
+# Of one repeat of two optimizers at `cpu` scale, on 2 cores.
+MINUTES = {"lm": 3, "resnet": 10, "translation": 35, "bert": 14}
 
 
 @dataclasses.dataclass(frozen=True)

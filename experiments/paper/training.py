@@ -81,6 +81,8 @@ def train(name: str, context: ReproductionContext) -> Trained:
 
 @functools.cache
 def _train(name: str, context: ReproductionContext) -> Trained:
+    if RUN_SETS[name].probes_of:
+        _train(RUN_SETS[name].probes_of, context)
     resolved, work = _prepared(name, context)
     start = time.monotonic()
     context.console.print(
