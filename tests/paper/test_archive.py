@@ -9,6 +9,9 @@ import pytest
 from etils import epath
 
 from experiments.paper.archive import read_archive, write_archive
+from experiments.paper.registry import RESULTS
+from experiments.paper.run_configs import config_hash, load_config
+from experiments.paper.runs import RUN_SETS
 from hgeo.errors import InputError
 from hgeo.records.run_records import LossRow, RunRecords
 
@@ -76,6 +79,19 @@ def test_a_damaged_archive_is_named(tmp_path):
         (tmp_path / "bad.zip").write_bytes(damage)
         with pytest.raises(InputError, match=r"bad\.zip can't be read"):
             read_archive(epath.Path(tmp_path / "bad.zip"), epath.Path(tmp_path / "folder"))
+
+
+def test_published_archives_are_of_todays_runs(tmp_path):
+    known = {
+        f"{run_set.config}-{config_hash(load_config(name, 'cpu'))}"
+        for name, run_set in RUN_SETS.items()
+    }
+    for path in sorted((RESULTS / "records").glob("*.zip")):
+        assert path.stem in known, "its config has changed: train these runs again"
+        read_archive(epath.Path(path), epath.Path(tmp_path / path.stem))
+        runs = [RunRecords(run) for run in (tmp_path / path.stem).glob("runs/*/repeat_*")]
+        assert runs
+        assert all(run.geometry and not run.repairs for run in runs)
 
 
 def test_entries_are_plain_arrays(tmp_path):
