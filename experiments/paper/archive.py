@@ -44,12 +44,9 @@ def write_archive(runs: epath.Path, path: epath.Path) -> None:
 
 
 def _files(runs: epath.Path) -> Iterator[epath.Path]:
-    yield runs / "config.json"
-    for folder in (runs / "runs", *sorted((runs / "probes").glob("*"))):
-        if folder != runs / "runs":
-            yield folder / "config.json"
-            folder = folder / "runs"
-        for run in sorted(folder.glob("*/repeat_*")):
+    for folder in (runs, *sorted((runs / "probes").glob("*"))):
+        yield folder / "config.json"
+        for run in sorted((folder / "runs").glob("*/repeat_*")):
             yield from sorted(run.glob("*.csv"))
             yield from sorted((run / "arrays").glob("*.npz"))
 

@@ -9,7 +9,7 @@ import numpy as np
 from experiments.paper import paper_numbers
 from experiments.paper.pairing import Probed, paired
 from experiments.paper.ranks import rank_correlation
-from experiments.paper.runs import LARGE_SCALES
+from experiments.paper.run_set import LARGE_SCALES
 from experiments.paper.training import ReproductionContext, Trained, train
 from hgeo.report.tables import At
 from hgeo.workloads.workload import PARTS

@@ -8,7 +8,8 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from experiments.paper.runs import LARGE_SCALES, RUN_SETS
+from experiments.paper.run_set import LARGE_SCALES
+from experiments.paper.runs import RUN_SETS
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.experiment.work_folder import ADDED_KEYS, MUTABLE_KEYS, flat_keys

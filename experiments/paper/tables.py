@@ -1,7 +1,7 @@
 """The paper's tables 1 to 10: which runs stand beside which numbers."""
 
 from experiments.paper.comparison import Comparison, Side, epochs
-from experiments.paper.runs import LARGE_SCALES
+from experiments.paper.run_set import LARGE_SCALES
 
 _SGDM, _ADAM = "sgdm", "adam"
 _OF_LM = epochs(40, 1, 20, 40)

@@ -14,13 +14,13 @@ from hgeo.experiment.run_timeline import run_timeline
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.optimizers import make_optimizer
 from hgeo.training.checkpoints import saved_steps
-from hgeo.workloads.workload import Workload
 
+PyTree = Any
 GB = 1e9
 
 
 def checkpoint_bytes(
-    resolved: Resolved, workload: Workload, folder: WorkFolder, planned: Iterable[PlannedRun]
+    resolved: Resolved, variables: PyTree, folder: WorkFolder, planned: Iterable[PlannedRun]
 ) -> int:
     """The bytes of the checkpoints that some runs will keep and have not saved.
 
@@ -29,11 +29,10 @@ def checkpoint_bytes(
 
     Args:
       resolved: the experiment.
-      workload: its model.
+      variables: of its model, or their shapes.
       folder: its work folder.
       planned: the runs.
     """
-    variables = jax.eval_shape(workload.init, jax.random.key(0))
     sizes: dict[str, int] = {}
     total = 0
     for plan, repeat in planned:

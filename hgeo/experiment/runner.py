@@ -69,7 +69,7 @@ class Runner:
           Preempted: a signal asked to stop, and the states are saved.
         """
         planned = runs_of_share(self._resolved)
-        needed = checkpoint_bytes(self._resolved, self._resources.workload, self._folder, planned)
+        needed = checkpoint_bytes(self._resolved, self._resources.variables, self._folder, planned)
         self._progress.say(disk_line(needed, self._folder.path))
         for plan, repeat in planned:
             if not plan.start_run:

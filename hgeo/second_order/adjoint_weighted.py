@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from hgeo.second_order.chunking import even_chunks, in_chunks, together
 from hgeo.second_order.coordinate_axis import CoordinateAxis
-from hgeo.second_order.device_axes import own_adjoint, zeros_of
+from hgeo.second_order.device_axes import zeros_of
 from hgeo.second_order.memory import ChunkSize, temporary_bytes
 from hgeo.second_order.one_hot import OneHot
 from hgeo.second_order.quadratic_form import ProbePoints, QuadraticForms
@@ -133,9 +133,7 @@ class AdjointWeighted(QuadraticForms):
             return values[program.output], values
 
         adjoints, values = jax.grad(run, has_aux=True)(taps)
-        output = program.avals[program.output]
-        own = {v: own_adjoint(program.avals[v], output, x) for v, x in adjoints.items()}
-        return values, own
+        return values, self._sweeps.own(adjoints)
 
     def _plan_segments(self, context: SweepContext, segments: Segments) -> None:
         """Plans each layer's first segment, and the segments from the cut points behind it."""

@@ -124,7 +124,7 @@ def _peak(jaxpr: core.Jaxpr) -> int:
     made: dict[Any, int] = {}
     peak = 0
     for k, eqn in enumerate(jaxpr.eqns):
-        made.update({v: _bytes(v.aval) for v in eqn.outvars if v in last})
+        made.update({v: bytes_of(v.aval) for v in eqn.outvars if v in last})
         inner = max((_peak(body) for body in bodies(eqn.params)), default=0)
         peak = max(peak, sum(made.values()) + inner)
         for v in [v for v in made if last[v] <= k]:
@@ -142,7 +142,8 @@ def bodies(params: Any):
                 yield item
 
 
-def _bytes(aval) -> int:
+def bytes_of(aval: Any) -> int:
+    """The bytes of a variable; 0 for one without a shape."""
     if not hasattr(aval, "shape"):
         return 0
     size = getattr(aval.dtype, "itemsize", 8)

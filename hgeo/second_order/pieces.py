@@ -10,7 +10,6 @@ Reference:
 
 import bisect
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +19,7 @@ import jax.numpy as jnp
 from hgeo.second_order.device_axes import zeros_of
 from hgeo.second_order.isolation import isolated
 from hgeo.second_order.jaxpr import Equation, Program, is_inexact, run_equations
+from hgeo.second_order.memory import bytes_of
 
 Values = dict[int, Any]
 
@@ -126,7 +126,7 @@ def _cheapest_positions(program: Program, live: Sequence[Sequence[int]]) -> list
 
     With n pieces of total size T and starts of size w, 2 n w + T / n is least for n = √(T / 2 w).
     """
-    size = lambda variables: sum(_bytes(program.avals[v]) for v in variables)
+    size = lambda variables: sum(bytes_of(program.avals[v]) for v in variables)
     widths = [size(variables) for variables in live]
     sums = [0, *itertools.accumulate(size(equation.outputs) for equation in program.equations)]
 
@@ -150,7 +150,3 @@ def _even_positions(sums: Sequence[int], widths: Sequence[int], number: int) -> 
             distance = lambda position, middle=k * step: abs(sums[position] - middle)
             found.append(min(range(start, stop), key=lambda p: (widths[p], distance(p))))
     return found
-
-
-def _bytes(aval: Any) -> int:
-    return math.prod(aval.shape) * getattr(aval.dtype, "itemsize", 8)

@@ -7,14 +7,13 @@ when a group of tangents arrives at it, and serves all coordinates of the group.
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 from hgeo.second_order.chunking import even_chunks, in_chunks, together
 from hgeo.second_order.coordinate_axis import CoordinateAxis
-from hgeo.second_order.device_axes import own_adjoint
 from hgeo.second_order.isolation import isolated
 from hgeo.second_order.memory import ChunkSize, temporary_bytes
 from hgeo.second_order.pieces import Pieces
@@ -30,8 +29,8 @@ from hgeo.second_order.traced_loss import TracedLoss
 PyTree = Any
 Start = tuple[tuple[int, ...], int]  # a segment's sources and position
 
-# Coordinates that share a recomputation. A piece's gradient costs about three sweeps, so that more
-# of them save little time; each takes the memory of its tangents between two pieces.
+# Coordinates that share a recomputation. A gradient has about the operations of three forward
+# sweeps, so that more save little; each takes the memory of its tangents between two pieces.
 GROUP = 32
 
 
@@ -62,12 +61,15 @@ class Rematerialized(QuadraticForms):
         self._pieces = Pieces(traced.program, traced.leaves)
         program, needed = traced.program, self._sweeps.needed
         self._segments = Segments(program, needed, self._pieces.positions)
+        # Layers share what lies behind a cut point, and a look at it goes through the program.
+        self._cut_after = functools.cache(self._next_cut_point)
+        self._pieces_of = functools.cache(self._pieces_between)
         # Here and not inside a segment, so that all layers share the arrays behind these plans.
         last = self._context(len(self._pieces) - 1, len(self._pieces), sys.maxsize)
         self._kept: dict[Start, SweepPlan] = {}
         for name in self:
             points = [(end.variables, end.position) for end in self._cut_points(name)]
-            for start in ((tuple(self._sweeps.sources[name]), 0), *points):
+            for start in (self._start(name), *points):
                 if start not in self._kept and self._pieces_of(*start)[0] == len(self._pieces) - 1:
                     self._kept[start] = self._plan_in(last, *start)
 
@@ -89,21 +91,25 @@ class Rematerialized(QuadraticForms):
             values |= shared_loop(paths, groups, first, later)
         return self._sweeps.cast(values)
 
+    def _start(self, name: str) -> Start:
+        """Where a layer's first segment starts."""
+        return tuple(self._sweeps.sources[name]), 0
+
     def _cut_points(self, name: str) -> Iterator[CutPoint]:
         """The cut points that a layer's tangents pass, in order."""
-        end = self._cut_after(self._sweeps.sources[name])
+        end = self._cut_after(*self._start(name))
         while end is not None:
             yield end
             end = self._cut_after(end.variables, end.position)
 
-    def _cut_after(self, sources: Sequence[int], start: int = 0) -> CutPoint | None:
+    def _next_cut_point(self, sources: tuple[int, ...], start: int) -> CutPoint | None:
         return next(iter(self._segments.cut_points(sources, start)), None)
 
     def _first_segment(self, name: str, group, most: int, axis: CoordinateAxis | None):
         """From a layer's leaves: its part of vᵀHv, and the tangents at the first cut point."""
 
         def through(group):
-            plan = self._plan(self._sweeps.sources[name], 0)
+            plan = self._plan(*self._start(name))
             begin = functools.partial(self._sweeps.begin, name)
             sweep = lambda point: self._sweeps.alike(*run_sweep(plan, begin(point)))
             return _over_points(sweep, most, axis)(group)
@@ -124,33 +130,31 @@ class Rematerialized(QuadraticForms):
 
         return isolated(through, *carry)
 
-    def _plan(self, sources: Sequence[int], start: int) -> SweepPlan:
+    def _plan(self, sources: tuple[int, ...], start: int) -> SweepPlan:
         """The plan of a segment; its pieces are recomputed unless they are kept."""
-        kept = self._kept.get((tuple(sources), start))
+        kept = self._kept.get((sources, start))
         if kept is not None:
             return kept
         context = self._context(*self._pieces_of(sources, start), GROUP)
         return self._plan_in(context, sources, start)
 
-    def _pieces_of(self, sources: Sequence[int], start: int) -> tuple[int, int]:
+    def _pieces_between(self, sources: tuple[int, ...], start: int) -> tuple[int, int]:
         """The first piece of a segment, and the piece behind its last."""
         end = self._cut_after(sources, start)
         first = self._pieces.of(max(start, self._segments.begin(sources, start)))
         return first, len(self._pieces) if end is None else self._pieces.of(end.position)
 
-    def _plan_in(self, context: SweepContext, sources: Sequence[int], start: int) -> SweepPlan:
+    def _plan_in(self, context: SweepContext, sources: tuple[int, ...], start: int) -> SweepPlan:
         end = self._cut_after(sources, start)
         equations = self._segments.segment(sources, start, end)
         return plan_sweep(context, equations, sources, end.variables if end else ())
 
     def _context(self, first: int, last: int, most: int) -> SweepContext:
         """What sweeps over some pieces read, of which at most some coordinates share it."""
-        sweeps, program = self._sweeps, self._sweeps.program
+        sweeps = self._sweeps
         values, adjoints = self._pieces.recompute(first, last, sweeps.curved)
-        output = program.avals[program.output]
-        own = {v: own_adjoint(program.avals[v], output, x) for v, x in adjoints.items()}
         shared = {v: min(number, most) for v, number in sweeps.num_coordinates.items()}
-        return SweepContext(sweeps.rules, values, own, shared, self._batch_axes)
+        return SweepContext(sweeps.rules, values, sweeps.own(adjoints), shared, self._batch_axes)
 
     def _at(self, name: str, point: jax.Array) -> jax.Array:
         carry = self._first_segment(name, point[None], 1, None)
@@ -159,7 +163,7 @@ class Rematerialized(QuadraticForms):
         return carry[0][0].astype(self._sweeps.layers[name].dtype)
 
     def _bytes(self, name: str) -> int:
-        plan = self._plan(self._sweeps.sources[name], 0)
+        plan = self._plan(*self._start(name))
         first = lambda point: run_sweep(plan, self._sweeps.begin(name, point))
         return temporary_bytes(first, self._a_point(name))
 

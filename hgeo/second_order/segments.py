@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from hgeo.second_order.jaxpr import Equation, Program, active
+from hgeo.second_order.memory import bytes_of
 
 Pairs = list[tuple[Equation, tuple[int, ...]]]
 
@@ -51,9 +52,7 @@ def positions_between_layers(
     begins = sorted({whole.begin(own) for own in sources.values()} - {num_equations})
     spans = whole.spans(sorted({leaf for own in sources.values() for leaf in own}))
     width = lambda position: sum(
-        math.prod(program.avals[v].shape) * program.avals[v].dtype.itemsize
-        for v in _live(spans, position)
-        if v >= program.inputs
+        bytes_of(program.avals[v]) for v in _live(spans, position) if v >= program.inputs
     )
     # Between two layers, the narrowest place. Only those no wider than both neighbours are
     # used, so that cut points lie between blocks and not inside them.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.params.coordinates import Coordinates
-from hgeo.second_order.device_axes import varying_as
+from hgeo.second_order.device_axes import own_adjoint, varying_as
 from hgeo.second_order.jaxpr import active, reaching
 from hgeo.second_order.leaf_tangents import tangents_of_coordinate, tangents_of_direction
 from hgeo.second_order.linearity import LinearityRules
@@ -55,6 +55,12 @@ class TangentSweeps:
         is_coordinate = isinstance(self._probe_points[name], Coordinates)
         tangents = tangents_of_coordinate if is_coordinate else tangents_of_direction
         return tangents(self.layers[name], self.sources[name], self.leaves, point)
+
+    def own(self, adjoints: Mapping[int, jax.Array]) -> dict[int, jax.Array]:
+        """One device's shares of adjoints, by variable."""
+        avals = self.program.avals
+        output = avals[self.program.output]
+        return {v: own_adjoint(avals[v], output, x) for v, x in adjoints.items()}
 
     def alike(self, value: Any, tangents: Mapping[int, Tangent]) -> tuple[jax.Array, Tangents]:
         """Value and tangents, cast to the dtypes and device axes common to all segments."""

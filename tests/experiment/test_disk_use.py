@@ -14,7 +14,8 @@ from tests.experiments import load_config, run
 def needed(config, folder):
     work = WorkFolder(folder)
     resolved = resolve(config, work)
-    return checkpoint_bytes(resolved, resolved.read_workload(), work, resolved.runs)
+    variables = jax.eval_shape(resolved.read_workload().init, jax.random.key(0))
+    return checkpoint_bytes(resolved, variables, work, resolved.runs)
 
 
 def test_it_is_the_states_of_all_kept_checkpoints(tmp_path):

@@ -11,9 +11,9 @@ import hgeo
 from hgeo.devices import compiler_options, make_mesh
 from hgeo.second_order.jaxpr import trace
 from hgeo.second_order.pieces import Pieces
-from tests.probes.dense import diagonals, entries_of, quick, slow, wide_case
+from tests.probes.dense import diagonals, quick, slow, wide_case
 from tests.probes.test_oracle import check, draw
-from tests.second_order.test_segments import blocks, truth
+from tests.second_order.test_segments import blocks, check_over_devices, truth
 
 QUICKER = ("attention", "tied_autoencoder")
 OTHERS = (
@@ -123,23 +123,7 @@ def test_directions_agree_too():
 
 
 def test_over_devices_with_collectives():
-    with jax.enable_x64(True):
-        _, params, batch, layers = blocks(3)
-        chosen = hgeo.sample_coordinates(layers, 7, jax.random.key(2))
-
-        def loss(params, batch, axis=None):
-            x = params["embedding"][batch["x"]]
-            for k in range(3):
-                x = x + jnp.tanh(x @ params[f"up_{k:02}"]) @ params[f"down_{k:02}"]
-                mean = jnp.mean(x, axis=0, keepdims=True)
-                x = x - (mean if axis is None else jax.lax.pmean(mean, axis))
-            return jnp.mean((x @ params["memory"]) ** 4)
-
-        split = lambda p, b: loss(p, b, "data")
-        probe = hgeo.make_probe(split, chosen, devices=jax.devices()[:4], remat="block")
-        expected = quick(lambda p, b: entries_of(loss, p, b, chosen))(params, batch)
-        for name, entries in probe(params, batch).items():
-            np.testing.assert_allclose(entries, expected[name], rtol=1e-9, atol=1e-13)
+    check_over_devices(chunk_size=3, remat="block")
 
 
 def test_inside_vmap_and_with_microbatches():

@@ -148,25 +148,30 @@ def test_directions_and_layers_of_several_leaves_share_too():
             np.testing.assert_allclose(found[name], expected, rtol=1e-9)
 
 
-def test_devices_share_segments_whose_loss_has_collectives():
+def collective(params, batch, axis=None):
+    """A loss that takes means over the whole batch, on one device or over an axis of devices."""
+    x = params["embedding"][batch["x"]]
+    for k in range(3):
+        x = x + jnp.tanh(x @ params[f"up_{k:02}"]) @ params[f"down_{k:02}"]
+        mean = jnp.mean(x, axis=0, keepdims=True)
+        x = x - (mean if axis is None else jax.lax.pmean(mean, axis))
+    return jnp.mean((x @ params["memory"]) ** 4)
+
+
+def check_over_devices(**options):
+    """Four devices against one, for a loss with collectives."""
     with jax.enable_x64(True):
         _, params, batch, layers = blocks(3)
         chosen = hgeo.sample_coordinates(layers, 7, jax.random.key(2))
-
-        def loss(params, batch, axis=None):
-            x = params["embedding"][batch["x"]]
-            for k in range(3):
-                x = x + jnp.tanh(x @ params[f"up_{k:02}"]) @ params[f"down_{k:02}"]
-                mean = jnp.mean(x, axis=0, keepdims=True)
-                x = x - (mean if axis is None else jax.lax.pmean(mean, axis))
-            return jnp.mean((x @ params["memory"]) ** 4)
-
-        split = lambda p, b: loss(p, b, "data")
-        options = {"chunk_size": 3, "share_segments": True}
+        split = lambda p, b: collective(p, b, "data")
         found = hgeo.Probe(split, chosen, jax.devices()[:4], options)
-        expected = quick(lambda p, b: entries_of(loss, p, b, chosen))(params, batch)
+        expected = quick(lambda p, b: entries_of(collective, p, b, chosen))(params, batch)
         for name, entries in found(params, batch).items():
             np.testing.assert_allclose(entries, expected[name], rtol=1e-9, atol=1e-13)
+
+
+def test_devices_share_segments_whose_loss_has_collectives():
+    check_over_devices(chunk_size=3, share_segments=True)
 
 
 def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes():

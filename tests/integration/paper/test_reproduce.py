@@ -99,6 +99,15 @@ def test_another_repeat_joins_those_of_an_archive(few, tmp_path):
 
 
 @pytest.mark.slow
+def test_an_archive_has_no_checkpoints_to_probe(few, tmp_path, capsys):
+    _, data = few
+    assert run(["table3"], tmp_path / "first", data) == 0
+    records = tmp_path / "first" / "records"
+    assert run(["extra_full", f"--records={records}"], tmp_path / "second", data) == 2
+    assert "2 of 2 runs have none there: train them without --records" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_another_repeat_is_added_to_the_same_runs(few):
     folder, data = few
     files = sorted(folder.glob("lm-*/runs/*/repeat_0/losses.csv"))
