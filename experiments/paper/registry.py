@@ -12,6 +12,7 @@ from experiments.paper import (
     extra_classes,
     extra_full,
     extra_parts,
+    extra_rates,
     extra_tokens,
     extras,
     figure1b,
@@ -171,6 +172,11 @@ EXPERIMENTS: dict[str, Experiment] = {
         "R_med that the optimizer sees",
         extras.preconditioned,
         ("lm_uniform", "lm_adam", "translation"),
+    ),
+    "extra_rates": Experiment(
+        "R_med and preconditioned sharpness against the learning rate",
+        extra_rates.run,
+        ("lm_rates", "lm_sharpness"),
     ),
     "extra_size": Experiment("R_med against width and depth", extras.size, _runs_of(extras.SIZES)),
     "extra_tokens": Experiment(

@@ -8,6 +8,8 @@ from typing import Any
 
 from experiments.paper.run_set import LARGE_SCALES, NEW_OPTIMIZERS, STATISTICS, RunSet
 from experiments.paper.translation_runs import TRANSLATION_RUNS
+from hgeo.config import Config
+from hgeo.workloads.workload import ALL
 
 # Of one repeat of two optimizers at `cpu` scale, on 2 cores.
 MINUTES = {"lm": 3, "resnet": 10, "translation": 35, "bert": 14}
@@ -57,6 +59,19 @@ def _size(width: int, depth: int) -> RunSet:
     shows = f"language model of width {width} and {depth} blocks"
     at = {scale: dict(sizes) for scale in LARGE_SCALES}
     return RunSet("lm", shows, changes, at, ((20, 40), (40, 40)))
+
+
+# Up to the best of SGD+M's grid, and to four times the rate that Adam has elsewhere.
+_RATES = {"sgdm": (0.025, 0.05, 0.1), "adam": (5e-4, 1e-3, 2e-3, 4e-3)}
+
+
+def _at_rates(config: Config) -> dict[str, Any]:
+    blocks = {
+        f"{name}_{k}": {**config[name].to_dict(), "optimizer": name, "learning_rate": rate}
+        for name, rates in _RATES.items()
+        for k, rate in enumerate(rates, start=1)
+    }
+    return {"optimizers": tuple(blocks), "compare": (), **blocks}
 
 
 RUN_SETS = {
@@ -130,6 +145,28 @@ RUN_SETS = {
     ),
     "lm_new": _lm(
         "xavier_uniform", 1.0, "language model under AdamW, Lion and Muon", **NEW_OPTIMIZERS
+    ),
+    "lm_rates": RunSet(
+        "lm",
+        "language model under SGD+M and Adam at several learning rates",
+        {"probe.statistics": ("r_med",), "model.initializer": "xavier_uniform"},
+        moments=((20, 40), (40, 40)),
+        derived=_at_rates,
+        repeats={"paper": 3, "gpu": 3, "cpu": 3, "smoke": 2},
+    ),
+    "lm_sharpness": RunSet(
+        "lm",
+        "the same runs' preconditioned sharpness, of all weights together",
+        {
+            "probe.statistics": ("preconditioned_spectrum",),
+            "probe.layers": (ALL,),
+            "probe.num_matvecs": 20,
+            "probe.num_samples": 2,
+        },
+        moments=((20, 40), (40, 40)),
+        derived=_at_rates,
+        repeats={"paper": 3, "gpu": 3, "cpu": 3, "smoke": 2},
+        probes_of="lm_rates",
     ),
     **{
         f"lm_size_{width}_{depth}": _size(width, depth)

@@ -255,6 +255,15 @@ def _tokens(rows: Sequence[Row], rule) -> list[Part]:
     return parts
 
 
+def _rates(rows: Sequence[Row], rule) -> list[Part]:
+    parts = []
+    for optimizer, own in groups(rows, "optimizer").items():
+        first, *_, last = sorted(own, key=lambda row: number(row["rate"]))
+        logs = [np.log(by_repeat(row["sharpness_by_repeat"])) for row in (first, last)]
+        parts.append(of_repeats(optimizer, logs[0] - logs[1]))
+    return parts
+
+
 MEASURES: dict[str, Callable[[Sequence[Row], Any], list[Part]]] = {
     "ratio": _ratio,
     "within": _within,
@@ -274,4 +283,5 @@ MEASURES: dict[str, Callable[[Sequence[Row], Any], list[Part]]] = {
     "sampled": _sampled,
     "classes": _classes,
     "tokens": _tokens,
+    "rates": _rates,
 }

@@ -277,6 +277,16 @@ _RULES = (
         _SWAP,
         (("sgdm", "adam"), ("sgd", "adagrad")),
     ),
+    Rule(
+        "extra_rates",
+        "(beyond the paper) the preconditioned sharpness is lower at a larger learning rate",
+        "rates",
+        "log ratio of sharpness, smallest rate over largest",
+        "last",
+        "all weights together",
+        _FACTOR,
+        "sign change over repeats",
+    ),
     _gaps("extra_size", "(beyond the paper) R_med of sgdm is above adam's at each size", "adam"),
     Rule(
         "extra_tokens",

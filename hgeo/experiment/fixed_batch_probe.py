@@ -1,5 +1,6 @@
 """The probe of an experiment: each layer's curvature on one fixed batch."""
 
+import functools
 import warnings
 from typing import Any
 
@@ -12,11 +13,11 @@ from hgeo.errors import InputError
 from hgeo.experiment.resolved import ProbeSettings
 from hgeo.measure.context import AtCoordinates, Context
 from hgeo.measure.measurement import Measurement
-from hgeo.measure.optimizer_view import OptimizerView, directions_at_coordinates
+from hgeo.measure.optimizer_view import CompiledView, OptimizerView
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import find_layers
-from hgeo.params.leaf_paths import LeafSlice, LeafSpec
-from hgeo.workloads.workload import Workload
+from hgeo.params.leaf_paths import LeafSlice, LeafSpec, leaves_by_path
+from hgeo.workloads.workload import ALL, Workload
 
 PyTree = Any
 
@@ -51,8 +52,8 @@ class GeometryProbe:
         Raises:
           InputError: statistics that don't fit the loss or the layers.
         """
-        chosen = [workload.layers[number] for number in settings.layers]
-        layers = find_layers(variables, {name: _in_variables(part) for name, part in chosen})
+        chosen = [_layer(number, workload, variables) for number in settings.layers]
+        layers = find_layers(variables, dict(chosen))
         self._numbers = dict(zip(layers, settings.layers, strict=True))
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -79,7 +80,7 @@ class GeometryProbe:
             self._measure = Measurement(self._context, settings.statistics)
         except ValueError as error:
             raise InputError(f"probe: {error}") from error
-        self._directions: dict[OptimizerView, Any] = {}
+        self._compiled = functools.cache(functools.partial(CompiledView, self._context))
 
     @property
     def mode(self) -> str | None:
@@ -102,9 +103,7 @@ class GeometryProbe:
         self, variables: PyTree, state: PyTree, view: OptimizerView
     ) -> dict[str, AtCoordinates]:
         """The optimizer's update for the batch's gradient, at each layer's coordinates."""
-        if view not in self._directions:
-            self._directions[view] = directions_at_coordinates(self._context, view)
-        return self._directions[view](variables, state, self._batch)
+        return self._compiled(view).at_coordinates(variables, state, self._batch)
 
     def __call__(
         self, variables: PyTree, state: PyTree, view: OptimizerView
@@ -120,14 +119,21 @@ class GeometryProbe:
           The batch's loss; (layer number, layer, statistic, value) for every layer and statistic;
           and the arrays that statistics were made of, by `layer/name`.
         """
-        directions = lambda: self.directions(variables, state, view)
-        measured = self._measure(variables, self._batch, directions)
+        spectra = lambda: self._compiled(view).preconditioned_spectra(variables, state, self._batch)
+        measured = self._measure(
+            variables, self._batch, lambda: self.directions(variables, state, view), spectra
+        )
         rows = [(self._numbers[row[0]], *row) for row in measured.values]
         return measured.loss, rows, measured.arrays
 
 
-def _in_variables(part: LeafSpec) -> LeafSpec:
-    """A part of params, with its path in the variables."""
+def _layer(
+    number: int, workload: Workload, variables: PyTree
+) -> tuple[str, LeafSpec | tuple[LeafSpec, ...]]:
+    """A layer's name, and its place in the variables."""
+    if number == ALL:
+        return "all", tuple(f"params/{path}" for path in leaves_by_path(variables["params"]))
+    name, part = workload.layers[number]
     if isinstance(part, LeafSlice):
-        return part._replace(path=f"params/{part.path}")
-    return f"params/{part}"
+        return name, part._replace(path=f"params/{part.path}")
+    return name, f"params/{part}"

@@ -16,7 +16,7 @@ from hgeo.experiment.resolved import Resolved, Share
 from hgeo.measure.context import ProbeOptions
 from hgeo.measure.named import STATISTICS
 from hgeo.optimizers import make_optimizer
-from hgeo.workloads.workload import Workload
+from hgeo.workloads.workload import ALL, Workload
 
 KEEP = ("all", "measured")
 BY = ("training", "probe")
@@ -177,9 +177,11 @@ def check_against_data(resolved: Resolved, workload: Workload, mesh: Mesh) -> No
         raise InputError(
             "probe.dropout=True needs a model with dropout, but model.dropout is 0 or absent"
         )
-    unknown = [number for number in resolved.probe.layers if number not in workload.layers]
+    known = {ALL, *workload.layers}
+    unknown = [number for number in resolved.probe.layers if number not in known]
     if unknown:
-        listed = ", ".join(f"{n} {name}" for n, (name, _) in workload.layers.items())
+        layers = [f"{n} {name}" for n, (name, _) in workload.layers.items()]
+        listed = ", ".join([f"{ALL} all together", *layers])
         raise InputError(f"probe.layers has {unknown}, but the model's layers are {listed}")
 
 

@@ -14,6 +14,7 @@ from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.layers import Layer
 from hgeo.probes.compiled_probe import Probe, make_probe
+from hgeo.probes.spectrum import Spectrum
 from hgeo.second_order.adjoint_weighted import check_remat
 from hgeo.second_order.explicit_axes import on_automatic_axes
 from hgeo.sharding import BatchSpec, OverMesh
@@ -172,9 +173,14 @@ class Probed:
       batch: on the devices.
       entries: returns the sampled diagonal by layer.
       directions: returns gradient, adaptive gradient and preconditioner by layer.
+      preconditioned_spectra: returns the spectrum of P^(-1/2) H P^(-1/2) by layer.
     """
 
     variables: PyTree
     batch: PyTree
     entries: Callable[[], Mapping[str, np.ndarray]]
     directions: Callable[[], Mapping[str, AtCoordinates]]
+    preconditioned_spectra: Callable[[], Mapping[str, Spectrum]]
+
+
+Statistic = Callable[[Probed], dict[str, dict[str, Any]]]

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,10 +13,13 @@ from hgeo.losses import Loss
 from hgeo.measure.context import AtCoordinates, Context, ProbeOptions, entries_at
 from hgeo.measure.measurement import Measured, Measurement
 from hgeo.measure.monitor_arguments import check_state, check_trainable
-from hgeo.measure.named import OF_UPDATES
+from hgeo.measure.named import OF_PRECONDITIONER, OF_UPDATES
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import released
 from hgeo.sharding import BatchSpec, place_whole
+
+if TYPE_CHECKING:  # it needs Optax
+    from hgeo.measure.optimizer_view import CompiledView
 
 PyTree = Any
 
@@ -50,7 +53,7 @@ class LoopMeasurement:
         self._optimizer, self._constants = optimizer, constants
         self._measurement: Measurement | None = None
         self._where: Where | None = None
-        self._directions: Callable[..., dict[str, AtCoordinates]] | None = None
+        self._view: CompiledView | None = None
         self._entries_at: Callable[..., Any] = entries_at
 
     @property
@@ -75,7 +78,10 @@ class LoopMeasurement:
         directions = lambda: self._at_coordinates(
             params, batch, where, optimizer_state, gradient, updates
         )
-        return self._measurement(params, batch, directions)
+        spectra = lambda: self._of_optimizer(
+            "preconditioned_spectra", params, batch, where, optimizer_state
+        )
+        return self._measurement(params, batch, directions, spectra)
 
     def _prepare(self, params, batch, where):
         outputs, head, loss = None, None, self._loss
@@ -104,24 +110,30 @@ class LoopMeasurement:
             head=head,
         )
         if self._optimizer is not None and set(OF_UPDATES) & set(self._statistics):
-            from hgeo.measure.optimizer_view import OptimizerView, directions_at_coordinates
+            from hgeo.measure.optimizer_view import CompiledView, OptimizerView
 
-            constants = self._constants if "preconditioned" in self._statistics else None
+            needs_it = set(OF_PRECONDITIONER) & set(self._statistics)
+            constants = self._constants if needs_it else None
             view = OptimizerView(self._optimizer, 1.0, constants, collection=None)
-            self._directions = directions_at_coordinates(context, view)
+            self._view = CompiledView(context, view)
         return Measurement(context, self._statistics)
+
+    def _of_optimizer(self, method, params, batch, where, optimizer_state):
+        """A method of the view, called with the state on the devices."""
+        check_trainable(params)
+        place_state = place_whole if where.axis_name is None else place
+        state = place_state(optimizer_state, where.mesh)
+        try:
+            return getattr(self._view, method)(params, state, batch)
+        except Exception as error:  # with a wrong state Optax may raise any error
+            check_state(self._optimizer, params, state, error)
+            raise
 
     def _at_coordinates(self, params, batch, where, optimizer_state, gradient, updates):
         directions: dict[str, AtCoordinates] = {}
-        if self._directions is not None and optimizer_state is not None:
-            check_trainable(params)
-            place_state = place_whole if where.axis_name is None else place
-            state = place_state(optimizer_state, where.mesh)
-            try:
-                directions = self._directions(params, state, batch)
-            except Exception as error:  # with a wrong state Optax may raise any error
-                check_state(self._optimizer, params, state, error)
-                raise
+        if self._view is not None and optimizer_state is not None:
+            at = (params, batch, where, optimizer_state)
+            directions = self._of_optimizer("at_coordinates", *at)
         if gradient is None:
             return directions
         gradients = self._entries_of(gradient)

@@ -10,6 +10,7 @@ from hgeo.batching import sum_over_microbatches
 from hgeo.losses import as_weighted, mean_over_devices, over_devices
 from hgeo.measure.context import AtCoordinates, Context, Probed
 from hgeo.measure.named import STATISTICS
+from hgeo.probes.spectrum import Spectrum
 from hgeo.second_order.explicit_axes import in_automatic_axes
 
 PyTree = Any
@@ -74,6 +75,7 @@ class Measurement:
         variables: PyTree,
         batch: PyTree,
         directions: Callable[[], Mapping[str, AtCoordinates]],
+        preconditioned_spectra: Callable[[], Mapping[str, Spectrum]],
     ) -> Measured:
         """Measures an iterate.
 
@@ -82,6 +84,7 @@ class Measurement:
           batch: on the devices.
           directions: returns gradient, adaptive gradient and preconditioner by layer; called only
             if a statistic needs them.
+          preconditioned_spectra: returns the spectrum of P^(-1/2) H P^(-1/2) by layer; the same.
         """
         loss = self.loss(variables, batch)
         probed = Probed(
@@ -89,6 +92,7 @@ class Measurement:
             batch,
             functools.cache(lambda: self.sampled(variables, batch)),
             functools.cache(directions),
+            preconditioned_spectra,
         )
         values, arrays = [], {}
         for statistic in self._statistics:

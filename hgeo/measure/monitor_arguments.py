@@ -10,7 +10,7 @@ import numpy as np
 
 from hgeo.curvature.preconditioning import complete_constants
 from hgeo.measure.context import ProbeOptions
-from hgeo.measure.named import OF_UPDATES, STATISTICS
+from hgeo.measure.named import OF_PRECONDITIONER, OF_UPDATES, STATISTICS
 from hgeo.params.leaf_paths import leaves_by_path
 from hgeo.params.static_leaves import without
 
@@ -47,11 +47,12 @@ def check_optimizer(
         )
     if constants is not None:
         complete_constants(constants)
-    if "preconditioned" in statistics and (optimizer is None or constants is None):
-        raise ValueError(
-            "statistics has 'preconditioned', which needs optimizer= and preconditioner= (such "
-            'as {"b2": 0.999} for Adam)'
-        )
+    for name in OF_PRECONDITIONER:
+        if name in statistics and (optimizer is None or constants is None):
+            raise ValueError(
+                f"statistics has {name!r}, which needs optimizer= and preconditioner= (such as "
+                '{"b2": 0.999} for Adam)'
+            )
 
 
 def check_loss(loss: Any) -> None:

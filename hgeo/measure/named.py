@@ -4,7 +4,6 @@ Each is built once from a `Context`, with its compiled programs, and is then cal
 iterate. It returns, by layer and name, scalars (rows of `geometry.csv`) and arrays.
 """
 
-import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -14,24 +13,16 @@ import numpy as np
 
 from hgeo.curvature.fisher import fisher
 from hgeo.curvature.gauss_newton import gauss_newton
-from hgeo.measure.context import Context, Probed
-from hgeo.probes.condition_number import condition_number
+from hgeo.measure import spectra
+from hgeo.measure.context import Context, Statistic
 from hgeo.probes.full_diagonal import full_diagonal
 from hgeo.probes.row_dominance import row_dominance
-from hgeo.probes.spectrum import spectrum
 from hgeo.sharding import whole_array
 from hgeo.statistics.alignment import alignment
 from hgeo.statistics.entry_counts import counts
 from hgeo.statistics.low_rank import low_rank
 from hgeo.statistics.r_diag import r_diag
 from hgeo.statistics.r_med import r_med, r_med_spread
-
-Values = dict[str, dict[str, Any]]
-
-MOST_FOR_CONDITION = 10_000
-
-
-Statistic = Callable[[Probed], Values]
 
 
 def summarise(entries: np.ndarray, eps: float, name: str = "r_med") -> dict[str, Any]:
@@ -202,79 +193,6 @@ def _full(context: Context) -> Statistic:
     }
 
 
-def _spectrum(context: Context) -> Statistic:
-    options = context.options
-
-    def of_layer(name, layer):
-        key = jax.random.fold_in(context.key, zlib.crc32(name.encode()))
-        return context.compiled(
-            lambda variables, batch: spectrum(
-                context.loss,
-                variables,
-                batch,
-                layer,
-                key,
-                num_matvecs=min(options.num_matvecs, layer.size),
-                num_samples=options.num_samples,
-                **context.on_device,
-            )
-        )
-
-    programs = {name: of_layer(name, layer) for name, layer in context.layers.items()}
-
-    def values_of(found):
-        return {
-            "largest_eigenvalue": found.largest,
-            "largest_eigenvalue_error": found.largest_error,
-            "smallest_eigenvalue": found.smallest,
-            "smallest_eigenvalue_error": found.smallest_error,
-            "smoothness": found.smoothness,
-            "trace": found.trace,
-            "trace_error": found.trace_error,
-            "spectrum_nodes": np.asarray(found.nodes),
-            "spectrum_weights": np.asarray(found.weights),
-            **counts(found.nodes, "spectrum_"),
-        }
-
-    return lambda probed: {
-        name: values_of(program(probed.variables, probed.batch))
-        for name, program in programs.items()
-    }
-
-
-def _condition(context: Context) -> Statistic:
-    large = [name for name, layer in context.layers.items() if layer.size > MOST_FOR_CONDITION]
-    if large:
-        raise ValueError(
-            f"statistics has 'condition_number', which takes layers of at most "
-            f"{MOST_FOR_CONDITION} weights, but larger are {large}: leave them out"
-        )
-    try:  # it runs on a single device, without a named axis
-        jax.eval_shape(context.loss, context.variables, context.batch)
-    except NameError as error:
-        raise ValueError(
-            "statistics has 'condition_number', which needs a loss without a named axis of the "
-            f"devices (BatchNorm in training mode has one): {error}"
-        ) from error
-
-    def of_layer(layer, variables, batch):
-        result = condition_number(context.loss, variables, batch, layer)
-        return {
-            "condition_number": result.condition_number,
-            "range_condition_number": result.range_condition_number,
-            "hessian_rank": result.rank,
-            "largest_magnitude": result.smoothness,
-            "eigenvalues": result.eigenvalues,
-            **counts(result.eigenvalues, "eigenvalues_"),
-        }
-
-    def statistic(probed):
-        host = jax.device_get((probed.variables, probed.batch))
-        return {name: of_layer(layer, *host) for name, layer in context.layers.items()}
-
-    return statistic
-
-
 STATISTICS: dict[str, Callable[[Context], Statistic]] = {
     "r_med": _uniformity,
     "r_med_spread": _spread,
@@ -286,10 +204,12 @@ STATISTICS: dict[str, Callable[[Context], Statistic]] = {
     "gauss_newton": lambda context: _other_curvature(context, "gauss_newton"),
     "fisher": lambda context: _other_curvature(context, "fisher"),
     "full": _full,
-    "spectrum": _spectrum,
-    "condition_number": _condition,
+    "spectrum": spectra.of_hessian,
+    "preconditioned_spectrum": spectra.of_preconditioned,
+    "condition_number": spectra.condition,
 }
 
-# Those that need the model's outputs, and those that need the optimizer's update.
+# Those that need the model's outputs, the optimizer's P, and its update.
 OF_OUTPUTS = ("gauss_newton", "fisher")
-OF_UPDATES = ("alignment", "preconditioned")
+OF_PRECONDITIONER = ("preconditioned", "preconditioned_spectrum")
+OF_UPDATES = ("alignment", *OF_PRECONDITIONER)

@@ -1,6 +1,7 @@
-"""An optimizer's adaptive gradient and preconditioner at an iterate."""
+"""An optimizer's adaptive gradient, preconditioner and preconditioned spectrum at an iterate."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
@@ -11,12 +12,14 @@ import numpy as np
 import optax
 
 from hgeo.batching import averaged
-from hgeo.curvature.preconditioning import diagonal_and_reasons
+from hgeo.curvature.preconditioning import diagonal_and_reasons, preconditioned
 from hgeo.curvature.update_response import differences
 from hgeo.errors import NoSecondMomentError
 from hgeo.measure.context import AtCoordinates, Context, entries_at
+from hgeo.measure.spectra import layer_spectrum
 from hgeo.params.leaf_paths import leaves_by_path, path_of
 from hgeo.params.static_leaves import without
+from hgeo.probes.spectrum import Spectrum
 
 PyTree = Any
 
@@ -61,33 +64,56 @@ class OptimizerDirections(NamedTuple):
     preconditioner: PyTree
 
 
-def directions_at_coordinates(
-    context: Context, view: OptimizerView
-) -> Callable[[PyTree, optax.OptState, PyTree], dict[str, AtCoordinates]]:
-    """The function (variables, optimizer's state, batch) -> entries at each layer's coordinates.
+class CompiledView:
+    """What statistics use of an optimizer, compiled for the loss and the layers of a context.
 
-    It is compiled. The first call warns of the layers that have no preconditioner, with the reason.
+    The first call warns of the layers that have no preconditioner, with the reason.
     """
-    programs: list[Callable[..., Any]] = []
 
-    def directions(variables, state, batch):
-        if not programs:
-            missing = missing_preconditioners(view, state, view.params(variables))
-            _warn(context, view, missing)
-            on_device = directions_on_device(context, view, frozenset(missing))
-
-            def at_coordinates(variables, state, batch):
-                trees = [view.variables({}, tree) for tree in on_device(variables, state, batch)]
-                return [entries_at(tree, context.coordinates) for tree in trees]
-
-            programs.append(context.compiled(at_coordinates))
-        results = programs[0](variables, state, batch)
-        return {
-            name: AtCoordinates(*(np.asarray(entries[name]) for entries in results))
-            for name in context.coordinates
+    def __init__(self, context: Context, view: OptimizerView):
+        """Compiles nothing yet."""
+        self._context, self._view = context, view
+        self._directions: Any = None
+        self._at_coordinates = context.compiled(self._entries)
+        self._spectra = {
+            name: context.compiled(functools.partial(self._spectrum, name))
+            for name in context.layers
         }
 
-    return directions
+    def at_coordinates(
+        self, variables: PyTree, state: optax.OptState, batch: PyTree
+    ) -> dict[str, AtCoordinates]:
+        """The directions of the next update, at each layer's coordinates."""
+        self._prepare(variables, state)
+        results = self._at_coordinates(variables, state, batch)
+        return {
+            name: AtCoordinates(*(np.asarray(entries[name]) for entries in results))
+            for name in self._context.coordinates
+        }
+
+    def preconditioned_spectra(
+        self, variables: PyTree, state: optax.OptState, batch: PyTree
+    ) -> dict[str, Spectrum]:
+        """The spectrum of P^(-1/2) H P^(-1/2) of each layer, with P of the next update."""
+        self._prepare(variables, state)
+        return {n: program(variables, state, batch) for n, program in self._spectra.items()}
+
+    def _prepare(self, variables, state):
+        if self._directions is None:
+            missing = missing_preconditioners(self._view, state, self._view.params(variables))
+            _warn(self._context, self._view, missing)
+            self._directions = directions_on_device(self._context, self._view, frozenset(missing))
+
+    def _entries(self, variables, state, batch):
+        directions = self._directions(variables, state, batch)
+        trees = [self._view.variables({}, tree) for tree in directions]
+        return [entries_at(tree, self._context.coordinates) for tree in trees]
+
+    def _spectrum(self, name, variables, state, batch):
+        diagonal = self._directions(variables, state, batch).preconditioner
+        others = dict.fromkeys(variables) if self._view.collection is not None else {}
+        loss = preconditioned(self._context.loss, self._view.variables(others, diagonal))
+        return layer_spectrum(self._context, loss, name, variables, batch)
 
 
 def missing_preconditioners(

@@ -14,6 +14,9 @@ PyTree = Any
 
 PARTS = 100
 
+# The number of the layer that holds all the model's params.
+ALL = 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Workload:
@@ -72,7 +75,7 @@ class Workload:
         """Name and place in params of all that can be probed, by number.
 
         Part k, from 1, of layer n has the number 100 n + k, so that the layers keep the paper's:
-        101 is `encoder_0/attention/in_proj[q]`.
+        101 is `encoder_0/attention/in_proj[q]`. Beside these, `ALL` can be probed.
         """
         numbered = dict(enumerate(self.layer_paths, start=1))
         found: dict[int, tuple[str, LeafSpec]] = {n: (path, path) for n, path in numbered.items()}

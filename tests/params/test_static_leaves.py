@@ -11,6 +11,7 @@ import optax
 import pytest
 
 import hgeo
+from hgeo.measure.named import OF_PRECONDITIONER
 from hgeo.params.static_leaves import StaticLeaf, hold, release
 from tests.probes.dense import error
 
@@ -68,7 +69,8 @@ def _monitor(given):
         given[0],
         LAYERS,
         num=4,
-        statistics=("r_med", "r_diag", "low_rank", "alignment", "preconditioned"),
+        statistics=("r_med", "r_diag", "low_rank", "alignment", *OF_PRECONDITIONER),
+        num_matvecs=3,
         devices=DEVICE,
         optimizer=OPTIMIZER,
         preconditioner={"b2": 0.999},

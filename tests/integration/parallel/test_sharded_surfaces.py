@@ -80,7 +80,7 @@ def test_an_nnx_decoder_with_rules_for_logical_axes(kind):
 
 STATISTICS = (
     *("r_med", "r_diag", "alignment", "preconditioned", "low_rank", "spectrum", "full"),
-    "r_med_spread",
+    *("r_med_spread", "preconditioned_spectrum"),
 )
 
 

@@ -69,6 +69,7 @@ def test_each_leaves_a_finite_number(values):
         "r_med", "r_med_low", "r_med_high", "r_diag_mean", "r_diag_across_median", "rho_gradient",
         "rho_adaptive", "preconditioned_r_med", "rank", "r_u", "r_v", "gauss_newton_r_med",
         "fisher_r_med", "full_r_med", "smoothness", "trace_error", "condition_number",
+        "preconditioned_smoothness", "preconditioned_trace",
     }  # fmt: skip
     for optimizer in ("sgdm", "adam"):
         for step in (0, 6):
@@ -90,6 +91,8 @@ def test_they_fit_together(values):
             assert value >= at("r_diag_mean")
         if name == "preconditioned_r_med" and optimizer == "sgdm":
             assert value == at("r_med")
+        if name == "preconditioned_smoothness" and optimizer == "sgdm":
+            np.testing.assert_allclose(value, at("smoothness"), rtol=1e-5)
     ours = [values["adam", 6, n, "preconditioned_r_med"] for n in LAYERS]
     plain = [values["adam", 6, n, "r_med"] for n in LAYERS]
     assert all(np.abs(np.log(np.divide(ours, plain))) > 1e-3)
