@@ -84,7 +84,8 @@ def soak(workdir: pathlib.Path, kills: int, seed: int) -> dict[str, Any]:
         )
         result = _result(folder)
         differences += [f"{folder}: {name}" for name in expected if result[name] != expected[name]]
-        differences += [f"{folder}: {path} is left over" for path in folder.rglob("*.partial")]
+        left = (folder / "runs").rglob("*.partial")
+        differences += [f"{folder}: {path} is left over" for path in left]
         print(f"{done}, {len(differences)} differences", flush=True)
     return done | {"differences": differences}
 

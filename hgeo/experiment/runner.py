@@ -21,7 +21,7 @@ from hgeo.experiment.shared_resources import (
 )
 from hgeo.experiment.start_iterate import find_start, start_state
 from hgeo.experiment.work_folder import WorkFolder
-from hgeo.records.run_records import RunRecords
+from hgeo.records.run_records import RunRecords, remove_partial
 from hgeo.training.checkpoints import Checkpoints
 from hgeo.training.locks import RunLock
 from hgeo.training.loop import state_at, train
@@ -190,6 +190,7 @@ class Runner:
     ) -> Run:
         path = self._folder.run_folder(plan.name, repeat)
         self._locks.append(RunLock(path))
+        remove_partial(path)
         fresh = functools.partial(initial_state, self._resources, plan)
         records = RunRecords(path) if records is None else records
         if records.repairs:

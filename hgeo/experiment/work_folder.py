@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import platform
 import subprocess
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ class WorkFolder:
         self.path = epath.Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / f".writable_{jax.process_index()}"
+            # Other processes may open the folder at the same moment.
+            probe = self.path / f".writable_{uuid.uuid4().hex}"
             probe.write_text("")
             probe.unlink()
         except OSError as error:

@@ -5,11 +5,13 @@ work folder's `losses.csv`, `geometry.csv`, `evaluation.csv` and `iterates.csv` 
 runs.
 """
 
+import contextlib
 import csv
 import dataclasses
 import io
 import math
 import os
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -195,7 +197,8 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
     if jax.process_index() > 0:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".{path.name}.partial"
+    # Shares of one experiment may write the same file at the same moment.
+    temporary = path.parent / f".{path.name}.{uuid.uuid4().hex}.partial"
     try:
         with temporary.open("wb") as file:
             file.write(content)
@@ -204,10 +207,20 @@ def write_bytes(path: epath.Path, content: bytes) -> None:
                 os.fsync(file.fileno())  # else a crash could leave an empty file
         temporary.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise InputError(
             f"{path} can't be written: {error}; its old content is unchanged. Make room, and run "
             "the same command to continue"
         ) from error
+
+
+def remove_partial(run: epath.Path) -> None:
+    """Removes what killed processes left of half-written files in a run's folder."""
+    if jax.process_index() == 0:
+        for folder in (run, run / "arrays"):
+            for path in folder.glob(".*.partial"):
+                path.unlink()
 
 
 def write_rows(path: epath.Path, kind: type, rows: Iterable[Any]) -> None:
