@@ -24,7 +24,7 @@ def test_shares_start_together(tmp_path, act):
 
     def share(_):
         for _ in range(ROUNDS):
-            barrier.wait(60)
+            barrier.wait(20)
             act(epath.Path(tmp_path))
 
     with concurrent.futures.ThreadPoolExecutor(TOGETHER) as pool:

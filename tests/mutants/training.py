@@ -203,4 +203,20 @@ MUTANTS = (
         "last = np.minimum(place + window // 2, len(losses))",
         SMOOTHING,
     ),
+    Mutant(
+        "one_temporary_file",
+        "all writers of a file use one temporary file",
+        "hgeo/records/run_records.py",
+        'f".{path.name}.{uuid.uuid4().hex}.partial"',
+        'f".{path.name}.partial"',
+        ("tests/experiment/test_work_folder.py",),
+    ),
+    Mutant(
+        "sharpness_of_the_hessian",
+        "the preconditioned spectrum is that of the Hessian",
+        "hgeo/measure/optimizer_view.py",
+        "return layer_spectrum(self._context, loss, name",
+        "return layer_spectrum(self._context, self._context.loss, name",
+        ("tests/measure/test_preconditioned_spectrum.py",),
+    ),
 )
