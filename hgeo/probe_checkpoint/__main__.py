@@ -35,7 +35,8 @@ from hgeo.measure.monitor_arguments import STATISTICS_OF_LOOPS, check_statistics
 from hgeo.measure.named import OF_UPDATES
 from hgeo.params.layers import find_layers
 from hgeo.params.leaf_paths import leaves_by_path
-from hgeo.probe_checkpoint.restore import Saved, find_saved, restore
+from hgeo.probe_checkpoint.restore import find_saved, restore
+from hgeo.probe_checkpoint.saved import Saved
 from hgeo.probe_checkpoint.shards import (
     batch_axes,
     parse_mesh,
