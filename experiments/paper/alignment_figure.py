@@ -7,12 +7,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
+from experiments.paper.pairing import Probed, by_repeat
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table
+from hgeo.workloads.workload import PARTS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +57,8 @@ def run(name: str, context: ReproductionContext) -> Result:
     panels = figure.subplots(2, 2, sharex=True)
     for column, side in enumerate(setting.sides):
         trained = train(side.runs, context)
-        record, step = trained.of(side.optimizer)[0], max(trained.config.probe.steps)
+        records, step = trained.of(side.optimizer), max(trained.config.probe.steps)
+        record, correlations = records[0], Probed(records, "rho_adaptive")
         layers = {r.layer_number: r.layer for r in record.geometry[step]}
         shown = setting.layer if setting.layer in layers else list(layers)[-2]
         arrays = record.read_arrays(step)
@@ -76,6 +79,9 @@ def run(name: str, context: ReproductionContext) -> Result:
                     "rho_update": rho[1],
                     "spread_gradient": spread[0],
                     "spread_update": spread[1],
+                    "rho_update_by_repeat": by_repeat(
+                        [*correlations.values(step, number).values()]
+                    ),
                 }
             )
             cells.append(
@@ -88,7 +94,7 @@ def run(name: str, context: ReproductionContext) -> Result:
                 panels[0, column].set_title(
                     f"{label(side.optimizer)}, step {step}, layer {number}", fontsize=10
                 )
-        own = [row for row in rows if row["optimizer"] == side.optimizer]
+        own = [r for r in rows if r["optimizer"] == side.optimizer and r["layer"] < PARTS]
         medians[side] = {key: _median(own, key) for key in ("rho_update", "spread_update")}
     for axes in panels[1]:
         axes.set_xlabel("coordinates, sorted by |H_ii|")

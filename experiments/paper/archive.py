@@ -20,7 +20,7 @@ from hgeo.records.run_records import ARCHIVED, write_bytes
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 # Arrays that every repeat keeps; the others, which single figures draw, are the first repeat's.
-_OF_EVERY_REPEAT = ".diagonal"
+_OF_EVERY_REPEAT = (".diagonal", ".singular_values")
 _FIRST = "repeat_0"
 
 

@@ -7,12 +7,14 @@ from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
+from experiments.paper.pairing import by_repeat
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import StatisticTable, Table, format_number
+from hgeo.workloads.workload import PARTS
 
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
 # A weight is nearly of low rank whose leading tenth of singular values holds half of ‖W‖²...
@@ -43,13 +45,16 @@ def summary(context: ReproductionContext) -> tuple[list[dict[str, Any]], str]:
         for key in ("rank", "r_u", "r_v")
     }
     rows = []
-    for layer, path in measured["adam", "rank"].layers.items():
+    layers = {n: path for n, path in measured["adam", "rank"].layers.items() if n < PARTS}
+    for layer, path in layers.items():
         row: dict[str, Any] = {"layer": layer, "name": path.removesuffix("/kernel"), "step": step}
         for name, runs in records.items():
             shares = [leading_share(_singular_values(run, step, path)) for run in runs]
             row |= {f"{name}_leading_share": float(np.mean(shares))}
             for key in ("rank", "r_u", "r_v"):
-                row[f"{name}_{key}"] = float(measured[name, key].values(name, step, layer).mean())
+                values = measured[name, key].values(name, step, layer)
+                row[f"{name}_{key}"] = float(values.mean())
+                row[f"{name}_{key}_by_repeat"] = by_repeat(values)
         rows.append(row | {"low_rank": int(row["adam_leading_share"] >= SHARE)})
     low = [row for row in rows if row["low_rank"]]
     fewer = [sum(row[f"adam_{key}"] < row[f"sgdm_{key}"] for row in low) for key in ("r_u", "r_v")]

@@ -112,30 +112,40 @@ def _low_rank(rows: Sequence[Row], rule) -> list[Part]:
     ((first, second),) = rule.pairs
     last = max(int(row["step"]) for row in rows)
     own = [row for row in rows if int(row["step"]) == last]
-    return [
-        Part(
-            f"{key}, step {last}",
-            median(
-                np.array(
-                    [
-                        math.log(number(row[f"{first}_{key}"]) / number(row[f"{second}_{key}"]))
-                        for row in own
-                    ]
-                )
-            ),
-            *(None, None, None, 1, "none kept"),
-        )
-        for key in ("r_u", "r_v")
-    ]
+    parts = []
+    for key in ("r_u", "r_v"):
+        name = f"{key}, step {last}"
+        if all(row.get(f"{first}_{key}_by_repeat") for row in own):
+            sides = {"first_by_repeat": first, "second_by_repeat": second}
+            pairs = [
+                {cell: row[f"{side}_{key}_by_repeat"] for cell, side in sides.items()}
+                for row in own
+            ]
+            parts.append(over_layers(name, pairs))
+            continue
+        logs = [
+            math.log(number(row[f"{first}_{key}"]) / number(row[f"{second}_{key}"])) for row in own
+        ]
+        parts.append(Part(name, median(np.array(logs)), None, None, None, 1, "none kept"))
+    return parts
 
 
 def _alignment(rows: Sequence[Row], rule) -> list[Part]:
     ((first, second),) = rule.pairs
-    medians = [
-        median(np.array([number(r["rho_update"]) for r in rows if r["optimizer"] == name]))
+    sides = [
+        [row for row in rows if row["optimizer"] == name and int(row["layer"]) < PARTS]
         for name in (first, second)
     ]
-    return [Part("last step", medians[0] - medians[1], None, None, None, 1, "none kept")]
+    if all(row.get("rho_update_by_repeat") for side in sides for row in side):
+        by_layer = [[by_repeat(row["rho_update_by_repeat"]) for row in side] for side in sides]
+        both = min(len(values) for side in by_layer for values in side)
+        medians = [
+            np.array([median(column) for column in np.transpose([v[:both] for v in side])])
+            for side in by_layer
+        ]
+        return [of_repeats("last step", medians[0] - medians[1])]
+    single = [median(np.array([number(row["rho_update"]) for row in side])) for side in sides]
+    return [Part("last step", single[0] - single[1], None, None, None, 1, "none kept")]
 
 
 def _fall(rows: Sequence[Row], rule) -> list[Part]:

@@ -22,7 +22,14 @@ def write_runs(folder, repeats=2):
         records.losses[0] = LossRow("adam", repeat, 0, 0.0, 2.5)
         records.write()
         values = np.arange(3.0)
-        records.write_arrays(0, {"l/kernel.diagonal": values, "l/kernel.gradient": -values})
+        records.write_arrays(
+            0,
+            {
+                "l/kernel.diagonal": values,
+                "l/kernel.singular_values": values,
+                "l/kernel.gradient": -values,
+            },
+        )
         (records.folder / "checkpoints").mkdir()
         (records.folder / "checkpoints" / "large").write_bytes(b"x" * 1000)
     (folder / "config.json").write_text(json.dumps({"config": {"steps": 1}}))
@@ -40,7 +47,8 @@ def restored(tmp_path):
 def test_records_and_sampled_entries_are_kept(tmp_path):
     folder = restored(tmp_path)
     assert json.loads((folder / "config.json").read_text()) == {"config": {"steps": 1}}
-    for repeat, names in enumerate(({"diagonal", "gradient"}, {"diagonal"})):
+    kept = {"diagonal", "singular_values"}
+    for repeat, names in enumerate((kept | {"gradient"}, kept)):
         records = RunRecords(folder / "runs" / "adam" / f"repeat_{repeat}")
         assert records.is_archived
         assert records.losses == {0: LossRow("adam", repeat, 0, 0.0, 2.5)}
@@ -99,4 +107,4 @@ def test_entries_are_plain_arrays(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         content = archive.read("runs/adam/repeat_1/arrays/0.npz")
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-        assert arrays.files == ["l.kernel.diagonal"]
+        assert arrays.files == ["l.kernel.diagonal", "l.kernel.singular_values"]

@@ -202,3 +202,43 @@ def test_each_experiment_has_a_rule_and_published_files_are_judged():
     assert "repeats: 3" in lines["figure3b"]
     assert "| reproduced |" in lines["corollary1"]
     assert all(rule.claim in lines[name] for name, rule in RULES.items())
+
+
+def low_rank_row(layer, factor, repeats):
+    noise = np.exp(0.05 * np.random.default_rng(layer).normal(size=repeats))
+    row = {"layer": layer, "step": 1650}
+    for key in ("r_u", "r_v"):
+        for name, values in (("sgdm", factor * noise), ("adam", np.ones(repeats))):
+            row |= {f"{name}_{key}": values.mean()}
+            row |= {f"{name}_{key}_by_repeat": effects_cell(values)}
+    return row
+
+
+def test_singular_vectors_are_judged_by_repeats():
+    rows = [low_rank_row(layer, 1.5, 6) for layer in range(1, 4)]
+    found = judge("figure5", rows)
+    assert str(found) == "reproduced"
+    assert [part.repeats for part, _ in found.parts] == [6, 6]
+    assert all(part.low < math.log(1.5) < part.high for part, _ in found.parts)
+    assert str(judge("figure5", [low_rank_row(1, 0.5, 6)])) == "contradicted"
+    without = [{k: v for k, v in row.items() if "by_repeat" not in k} for row in rows]
+    assert judge("figure5", without).outcome == "undecided"
+
+
+def test_alignments_are_judged_by_repeats_over_whole_layers():
+    draw = np.random.default_rng(0)
+
+    def row(optimizer, layer, center):
+        values = center + 0.01 * draw.normal(size=6)
+        correlations = {"rho_update": values[0], "rho_update_by_repeat": effects_cell(values)}
+        return {"optimizer": optimizer, "layer": layer} | correlations
+
+    whole = [row("sgdm", layer, 0.8) for layer in range(1, 4)]
+    whole += [row("adam", layer, 0.4) for layer in range(1, 4)]
+    parts = [row("adam", 100 * layer + 1, 0.9) for layer in range(1, 8)]
+    found = judge("figure12", whole + parts)
+    assert str(found) == "reproduced"
+    ((part, _),) = found.parts
+    assert part.effect == pytest.approx(0.4, abs=0.02)
+    assert part.low < part.effect < part.high
+    assert part.repeats == 6
