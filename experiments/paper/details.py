@@ -1,7 +1,7 @@
 """Numbers of the documentation that no table holds: `python -m experiments.paper.details D`.
 
-D is the work folder in which `experiments.reproduce` has trained translation at `cpu` scale, with
-three repeats, and with weight decay.
+D is the work folder in which `experiments.reproduce` has trained translation at `cpu` scale, and
+translation with weight decay.
 """
 
 import csv
@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.run_configs import config_hash, load_config
 from experiments.paper.runs import RUN_SETS
+from hgeo.workloads.workload import PARTS
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -25,8 +26,9 @@ def main(workdir: Path) -> None:
     without_random_targets()
     repeats_apart(_run_folder(workdir, "translation"))
     for name in ("translation", "translation_weight_decay"):
+        step = load_config(name, "cpu").probe.steps[-1]
         for optimizer in ("sgdm", "adam"):
-            attention_norms(_run_folder(workdir, name) / "runs" / optimizer)
+            attention_norms(_run_folder(workdir, name) / "runs" / optimizer, step)
 
 
 def after_first_checkpoint(table: str) -> None:
@@ -47,16 +49,20 @@ def without_random_targets() -> None:
 
 def repeats_apart(folder: Path) -> None:
     """In how many layers the ratio is above 1 in each repeat, and its median."""
-    for repeat in range(3):
-        sgdm, adam = (_r_med(folder / "runs" / name, repeat) for name in ("sgdm", "adam"))
+    runs = [folder / "runs" / name for name in ("sgdm", "adam")]
+    for repeat in range(len(list(runs[0].glob("repeat_*")))):
+        sgdm, adam = (_r_med(run, repeat) for run in runs)
         for step in load_config("translation", "cpu").probe.steps[1:]:
             ratios = np.array([sgdm[at] / adam[at] for at in sgdm if at[0] == step])
             above = (ratios > 1).sum()
             print(f"repeat {repeat + 1}, step {step}: {above} ({np.median(ratios):.3g})")
 
 
-def attention_norms(run: Path, step: int = 550) -> None:
+def attention_norms(run: Path, step: int) -> None:
     """Norms of the first encoder block's query, key and value weights."""
+    if not (run / "repeat_0" / "checkpoints").exists():
+        print(f"{run}: no checkpoints")
+        return
     with ocp.CheckpointManager(run / "repeat_0" / "checkpoints") as saved:
         params = saved.restore(step, args=ocp.args.StandardRestore())["variables"]["params"]
     kernel = np.asarray(params["encoder_0"]["attention"]["in_proj"]["kernel"])
@@ -77,7 +83,8 @@ def _rows(name: str) -> list[dict[str, str]]:
 def _r_med(run: Path, repeat: int) -> dict[tuple[int, int], float]:
     with (run / f"repeat_{repeat}" / "geometry.csv").open(newline="") as file:
         own = [row for row in csv.DictReader(file) if row["statistic"] == "r_med"]
-    return {(int(row["step"]), int(row["layer_number"])): float(row["value"]) for row in own}
+    values = {(int(row["step"]), int(row["layer_number"])): float(row["value"]) for row in own}
+    return {(step, layer): value for (step, layer), value in values.items() if layer < PARTS}
 
 
 if __name__ == "__main__":

@@ -98,6 +98,7 @@ def figure5(context: ReproductionContext) -> Result:
         heights = [layer[f"{name}_{key}"] for key in ("r_u", "r_v")]
         bars.bar(np.arange(2) + 0.4 * k, heights, 0.38, color=COLORS[k], label=label(name))
     bars.set_xticks(np.arange(2) + 0.2, ["R_u", "R_v"])
+    bars.margins(y=0.25)  # room for the legend
     bars.set_ylabel("max / median")
     bars.legend(fontsize=8)
     return Result(

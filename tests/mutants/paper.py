@@ -13,8 +13,8 @@ MUTANTS = (
         "archive_without_entries",
         "an archive keeps the gradients of each repeat in place of the Hessian's entries",
         "experiments/paper/archive.py",
-        '_OF_EVERY_REPEAT = ".diagonal"',
-        '_OF_EVERY_REPEAT = ".gradient"',
+        '_OF_EVERY_REPEAT = (".diagonal", ',
+        '_OF_EVERY_REPEAT = (".gradient", ',
         ("tests/paper/test_archive.py",),
     ),
     Mutant(
