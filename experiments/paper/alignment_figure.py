@@ -14,7 +14,7 @@ from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def run(name: str, context: ReproductionContext) -> Result:
                 panels[0, column].set_title(
                     f"{label(side.optimizer)}, step {step}, layer {number}", fontsize=10
                 )
-        own = [r for r in rows if r["optimizer"] == side.optimizer and r["layer"] < PARTS]
+        own = [r for r in rows if r["optimizer"] == side.optimizer and is_whole(r["layer"])]
         medians[side] = {key: _median(own, key) for key in ("rho_update", "spread_update")}
     for axes in panels[1]:
         axes.set_xlabel("coordinates, sorted by |H_ii|")

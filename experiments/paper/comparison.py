@@ -12,7 +12,7 @@ from experiments.paper.ranks import rank_correlation
 from experiments.paper.run_set import LARGE_SCALES
 from experiments.paper.training import ReproductionContext, Trained, train
 from hgeo.report.tables import At
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 Moment = tuple[int, int]
 
@@ -140,7 +140,7 @@ def _mean(values: Sequence[float]) -> float | None:
 
 def whole_layers(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The rows of layers that the paper numbers, without those of their parts."""
-    return [row for row in found if row["layer"] < PARTS]
+    return [row for row in found if is_whole(row["layer"])]
 
 
 def agreement(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

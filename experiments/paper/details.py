@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.run_configs import config_hash, load_config
 from experiments.paper.runs import RUN_SETS
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 RESULTS = Path(__file__).parent.parent / "results"
 
@@ -84,7 +84,7 @@ def _r_med(run: Path, repeat: int) -> dict[tuple[int, int], float]:
     with (run / f"repeat_{repeat}" / "geometry.csv").open(newline="") as file:
         own = [row for row in csv.DictReader(file) if row["statistic"] == "r_med"]
     values = {(int(row["step"]), int(row["layer_number"])): float(row["value"]) for row in own}
-    return {(step, layer): value for (step, layer), value in values.items() if layer < PARTS}
+    return {(step, layer): value for (step, layer), value in values.items() if is_whole(layer)}
 
 
 if __name__ == "__main__":

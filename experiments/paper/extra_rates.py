@@ -9,14 +9,13 @@ momentum β a step of learning rate η on a quadratic is stable while the sharpn
 Reference: Cohen et al. Adaptive Gradient Methods at the Edge of Stability. 2022.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.paper.pairing import Probed, by_repeat, geometric_mean
+from experiments.paper.pairing import Probed, columns, error_bars
 from experiments.paper.ratio_table import interval
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, Trained, train
@@ -69,9 +68,7 @@ def _row(plan: RunPlan, step: int, trained: Trained, probed: Trained) -> dict[st
         "repeats": each.shape[1],
     }
     for statistic, own in values.items():
-        mean, low, high = geometric_mean(own)
-        row |= {statistic: mean, f"{statistic}_low": low, f"{statistic}_high": high}
-        row[f"{statistic}_by_repeat"] = by_repeat(own)
+        row |= columns(statistic, own)
     return row
 
 
@@ -110,8 +107,8 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
         rates = [row["rate"] for row in own]
         look = {"color": COLORS[k], "marker": MARKERS[k], "capsize": 3, **STYLE}
         for axes, name in zip(panels, ("r_med", "sharpness"), strict=True):
-            values = np.array([row[name] for row in own])
-            axes.errorbar(rates, values, _errors(own, name, values), label=label(optimizer), **look)
+            values = [row[name] for row in own]
+            axes.errorbar(rates, values, error_bars(own, name), label=label(optimizer), **look)
         factor = own[0]["bound"] * own[0]["rate"]
         text = f"{factor:.3g}/η ({label(optimizer)})"
         bounds = [row["bound"] for row in own]
@@ -123,10 +120,3 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return figure
-
-
-def _errors(own: Sequence[dict[str, Any]], name: str, values: np.ndarray) -> np.ndarray | None:
-    ends = [[row[f"{name}_{end}"] for row in own] for end in ("low", "high")]
-    if any(end is None or not math.isfinite(end) for side in ends for end in side):
-        return None
-    return np.abs(np.array(ends) - values)

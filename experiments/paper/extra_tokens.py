@@ -11,13 +11,13 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
-from experiments.paper.pairing import Probed, by_repeat, geometric_mean
+from experiments.paper.pairing import Probed, columns, error_bars
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, MARKERS, STYLE
 from hgeo.report.tables import Table, format_number
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 SIDES = (Side("lm_tokens", "sgdm"), Side("lm_tokens", "adam"))
 STATISTICS = ("r_med", "median_abs")
@@ -65,10 +65,7 @@ def _rows(side: Side, context: ReproductionContext) -> list[dict[str, Any]]:
             }
             for statistic in STATISTICS:
                 values = np.array(list(probed[statistic].values(step, number).values()))
-                mean, low, high = geometric_mean(values)
-                row |= {"repeats": len(values), statistic: mean}
-                row |= {f"{statistic}_low": low, f"{statistic}_high": high}
-                row[f"{statistic}_by_repeat"] = by_repeat(values)
+                row |= {"repeats": len(values), **columns(statistic, values)}
             rows.append(row)
     return rows
 
@@ -80,7 +77,7 @@ def _cell(row: dict[str, Any], statistic: str) -> str:
 
 
 def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
-    parts = list(dict.fromkeys(row["name"] for row in rows if row["layer"] >= PARTS))
+    parts = list(dict.fromkeys(row["name"] for row in rows if not is_whole(row["layer"])))
     steps = sorted({row["step"] for row in rows})
     figure = Figure(figsize=(3.1 * len(steps), 5.6), layout="constrained")
     panels = figure.subplots(2, len(steps), sharex=True, sharey="row", squeeze=False)
@@ -89,16 +86,13 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
             for k, side in enumerate(SIDES):
                 own = [r for r in rows if (r["optimizer"], r["step"]) == (side.optimizer, step)]
                 look = {"color": COLORS[k], **STYLE}
-                by_part = [row for row in own if row["layer"] >= PARTS]
-                values = np.array([row[statistic] for row in by_part])
-                ends = [[row[f"{statistic}_{end}"] for row in by_part] for end in ("low", "high")]
-                errors = None
-                if all(end is not None for side_ends in ends for end in side_ends):
-                    errors = np.abs(np.array(ends) - values)
+                by_part = [row for row in own if not is_whole(row["layer"])]
+                values = [row[statistic] for row in by_part]
+                errors = error_bars(by_part, statistic)
                 text = f"{label(side.optimizer)}, columns by rank"
                 x = np.arange(len(parts)) + 0.08 * (k - 0.5)
                 axes.errorbar(x, values, errors, marker=MARKERS[k], capsize=3, label=text, **look)
-                (whole,) = (row for row in own if row["layer"] < PARTS)
+                (whole,) = (row for row in own if is_whole(row["layer"]))
                 text = f"{label(side.optimizer)}, whole head"
                 axes.axhline(whole[statistic], color=COLORS[k], linestyle=":", label=text)
             axes.set(yscale="log")

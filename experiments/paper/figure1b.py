@@ -5,7 +5,7 @@ from experiments.paper.over_time import panels_over_time, table_rows, values_ove
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext
 from hgeo.report.tables import Table
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 LAYERS = (3, 5, 7, 9, 12, 15, 18, 21, 24, 28)  # those of table 2
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
@@ -17,7 +17,7 @@ def run(context: ReproductionContext) -> Result:
     shown = [row for row in rows if row["layer"] in LAYERS]
     steps = sorted({row["step"] for row in rows})
     values = {(r["optimizer"], r["layer"], r["step"]): r["mean"] for r in rows}
-    layers = sorted({row["layer"] for row in rows if row["layer"] < PARTS})
+    layers = sorted({row["layer"] for row in rows if is_whole(row["layer"])})
     counts = []
     for step in steps[1:]:
         above = sum(values["sgdm", n, step] > values["adam", n, step] for n in layers)

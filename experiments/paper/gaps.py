@@ -16,7 +16,7 @@ from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS, MARKERS
 from hgeo.report.tables import Table, format_number
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def gap_rows(
         window = max(1, trained[0].config.steps // 24)
         planned = [set(runs.config.probe.steps) for runs in trained]
         for step in sorted(planned[0] & planned[1] - {0}):
-            layers = [number for number in probed[0].layers if number < PARTS]
+            layers = [number for number in probed[0].layers if is_whole(number)]
             values = [[own.values(step, layer) for layer in layers] for own in probed]
             found.append(
                 {

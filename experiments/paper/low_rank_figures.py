@@ -14,7 +14,7 @@ from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import StatisticTable, Table, format_number
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
 # A weight is nearly of low rank whose leading tenth of singular values holds half of ‖W‖²...
@@ -45,7 +45,7 @@ def summary(context: ReproductionContext) -> tuple[list[dict[str, Any]], str]:
         for key in ("rank", "r_u", "r_v")
     }
     rows = []
-    layers = {n: path for n, path in measured["adam", "rank"].layers.items() if n < PARTS}
+    layers = {n: path for n, path in measured["adam", "rank"].layers.items() if is_whole(n)}
     for layer, path in layers.items():
         row: dict[str, Any] = {"layer": layer, "name": path.removesuffix("/kernel"), "step": step}
         for name, runs in records.items():

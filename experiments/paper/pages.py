@@ -25,7 +25,7 @@ from experiments.paper.verdict_rules import LEAST_REPEATS
 from experiments.paper.verdicts import Verdict, judge, read_rows
 from hgeo.optimizers import label
 from hgeo.report.tables import format_number
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 ROOT = RESULTS.parent.parent
 PAGE = Path("docs/pages/reproduction/results.md")
@@ -117,14 +117,14 @@ def read_published(name: str, results: Path = RESULTS) -> Published:
 
 def _above_1(rows: Sequence[Mapping[str, str]], key: str) -> tuple[int, int]:
     later = [row for row in rows if row.get("step") != "0" or row.get("step_of_second") != "0"]
-    ratios = [number(row.get(key)) for row in later if not _is_part(row.get("layer", ""))]
+    ratios = [number(row.get(key)) for row in later if _is_layer(row.get("layer", ""))]
     known = [ratio for ratio in ratios if not math.isnan(ratio)]
     return sum(ratio > 1 for ratio in known), len(known)
 
 
-def _is_part(layer: str) -> bool:
-    """Whether a layer's number is that of a part; linear networks name their layers."""
-    return layer.isdigit() and int(layer) > PARTS
+def _is_layer(layer: str) -> bool:
+    """Whether a row is of a whole layer: not of a part. Linear networks name their layers."""
+    return not layer.isdigit() or is_whole(int(layer))
 
 
 def write_pages(root: Path = ROOT, results: Path = RESULTS) -> list[Path]:

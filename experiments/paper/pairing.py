@@ -2,7 +2,7 @@
 
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -174,6 +174,21 @@ def geometric_mean(values: np.ndarray) -> tuple[float, float | None, float | Non
         logs = np.log(values)
     low, high = (None if end is None else math.exp(end) for end in interval_of_repeats(logs))
     return math.exp(np.mean(logs)), low, high
+
+
+def columns(name: str, values: np.ndarray) -> dict[str, Any]:
+    """A statistic's cells in a row: its geometric mean, the interval's ends, and each repeat."""
+    mean, low, high = geometric_mean(values)
+    ends = {f"{name}_low": low, f"{name}_high": high}
+    return {name: mean, **ends, f"{name}_by_repeat": by_repeat(values)}
+
+
+def error_bars(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray | None:
+    """Distances (2, rows) of the intervals' ends from the means; `None` if a row has none."""
+    ends = [[row[f"{name}_{end}"] for row in rows] for end in ("low", "high")]
+    if any(end is None for side in ends for end in side):
+        return None
+    return np.abs(np.array(ends) - [row[name] for row in rows])
 
 
 def by_repeat(values: Sequence[float] | np.ndarray) -> str:

@@ -80,10 +80,11 @@ def load_config(
     _override(config, name, overrides)
     if run_set.probes_of:
         config.probe_only = name
-    for key, value in run_set.derived(config).items():
+    for key, value in base.derived(config).items():
         _set(config, key, value)
-    if run_set.moments:
-        steps = {round(config.steps * part / whole) for part, whole in run_set.moments}
+    moments = run_set.moments or base.moments
+    if moments:
+        steps = {round(config.steps * part / whole) for part, whole in moments}
         config.probe.steps = tuple(sorted(steps))
     config.repeats = repeats or run_set.repeats.get(scale, 1)
     config.lock()

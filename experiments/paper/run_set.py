@@ -40,6 +40,7 @@ class RunSet:
       derived: gives more changes from the config that all others have made.
       repeats: by scale.
       probes_of: another set, whose checkpoints are probed as this one says; nothing is trained.
+        Without moments it has that set's.
     """
 
     config: str

@@ -61,6 +61,8 @@ def _size(width: int, depth: int) -> RunSet:
     return RunSet("lm", shows, changes, at, ((20, 40), (40, 40)))
 
 
+_THREE = {"paper": 3, "gpu": 3, "cpu": 3, "smoke": 2}
+
 # Up to the best of SGD+M's grid, and to four times the rate that Adam has elsewhere.
 _RATES = {"sgdm": (0.025, 0.05, 0.1), "adam": (5e-4, 1e-3, 2e-3, 4e-3)}
 
@@ -152,7 +154,7 @@ RUN_SETS = {
         {"probe.statistics": ("r_med",), "model.initializer": "xavier_uniform"},
         moments=((40, 40),),
         derived=_at_rates,
-        repeats={"paper": 3, "gpu": 3, "cpu": 3, "smoke": 2},
+        repeats=_THREE,
     ),
     "lm_sharpness": RunSet(
         "lm",
@@ -163,9 +165,7 @@ RUN_SETS = {
             "probe.num_matvecs": 20,
             "probe.num_samples": 2,
         },
-        moments=((40, 40),),
-        derived=_at_rates,
-        repeats={"paper": 3, "gpu": 3, "cpu": 3, "smoke": 2},
+        repeats=_THREE,
         probes_of="lm_rates",
     ),
     **{

@@ -20,7 +20,7 @@ from experiments.paper.effects import (
 )
 from experiments.paper.linear import effects as linear
 from experiments.paper.ranks import bootstrap_of_rank_correlation, rank_correlation
-from hgeo.workloads.workload import PARTS
+from hgeo.workloads.workload import is_whole
 
 # The parts of a fused in-projection.
 WITHIN = ("Q", "K", "V")
@@ -84,7 +84,7 @@ def _over_time(rows: Sequence[Row], rule) -> list[Part]:
     for statistic, step in itertools.product(dict.fromkeys(r["statistic"] for r in rows), steps):
         places = [
             [(statistic, step, optimizer, layer) for optimizer in (first, second)]
-            for layer in dict.fromkeys(row["layer"] for row in rows if int(row["layer"]) < PARTS)
+            for layer in dict.fromkeys(row["layer"] for row in rows if is_whole(int(row["layer"])))
         ]
         both = [
             [by_place[place] for place in pair]
@@ -112,28 +112,20 @@ def _low_rank(rows: Sequence[Row], rule) -> list[Part]:
     ((first, second),) = rule.pairs
     last = max(int(row["step"]) for row in rows)
     own = [row for row in rows if int(row["step"]) == last]
-    parts = []
-    for key in ("r_u", "r_v"):
-        name = f"{key}, step {last}"
-        if all(row.get(f"{first}_{key}_by_repeat") for row in own):
-            sides = {"first_by_repeat": first, "second_by_repeat": second}
-            pairs = [
-                {cell: row[f"{side}_{key}_by_repeat"] for cell, side in sides.items()}
-                for row in own
-            ]
-            parts.append(over_layers(name, pairs))
-            continue
-        logs = [
-            math.log(number(row[f"{first}_{key}"]) / number(row[f"{second}_{key}"])) for row in own
-        ]
-        parts.append(Part(name, median(np.array(logs)), None, None, None, 1, "none kept"))
-    return parts
+    sides = {"first_by_repeat": first, "second_by_repeat": second}
+    return [
+        over_layers(
+            f"{key}, step {last}",
+            [{cell: row[f"{side}_{key}_by_repeat"] for cell, side in sides.items()} for row in own],
+        )
+        for key in ("r_u", "r_v")
+    ]
 
 
 def _alignment(rows: Sequence[Row], rule) -> list[Part]:
     ((first, second),) = rule.pairs
     sides = [
-        [row for row in rows if row["optimizer"] == name and int(row["layer"]) < PARTS]
+        [row for row in rows if row["optimizer"] == name and is_whole(int(row["layer"]))]
         for name in (first, second)
     ]
     if all(row.get("rho_update_by_repeat") for side in sides for row in side):
@@ -258,8 +250,8 @@ def _tokens(rows: Sequence[Row], rule) -> list[Part]:
     parts = []
     for optimizer, own in groups((r for r in rows if int(r["step"]) == last), "optimizer").items():
         logs = {int(row["layer"]): np.log(by_repeat(row["r_med_by_repeat"])) for row in own}
-        whole = next(values for number, values in logs.items() if number < PARTS)
-        ranges = [values for number, values in logs.items() if number >= PARTS]
+        whole = next(values for layer, values in logs.items() if is_whole(layer))
+        ranges = [values for layer, values in logs.items() if not is_whole(layer)]
         effects = np.array([median(column) for column in np.transpose(whole - np.array(ranges))])
         parts.append(of_repeats(optimizer, effects))
     return parts

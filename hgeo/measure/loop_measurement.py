@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -17,9 +17,6 @@ from hgeo.measure.named import OF_PRECONDITIONER, OF_UPDATES
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import released
 from hgeo.sharding import BatchSpec, place_whole
-
-if TYPE_CHECKING:  # it needs Optax
-    from hgeo.measure.optimizer_view import CompiledView
 
 PyTree = Any
 
@@ -53,7 +50,7 @@ class LoopMeasurement:
         self._optimizer, self._constants = optimizer, constants
         self._measurement: Measurement | None = None
         self._where: Where | None = None
-        self._view: CompiledView | None = None
+        self._view: Any = None
         self._entries_at: Callable[..., Any] = entries_at
 
     @property
@@ -79,7 +76,7 @@ class LoopMeasurement:
             params, batch, where, optimizer_state, gradient, updates
         )
         spectra = lambda: self._of_optimizer(
-            "preconditioned_spectra", params, batch, where, optimizer_state
+            self._view.preconditioned_spectra, params, batch, where, optimizer_state
         )
         return self._measurement(params, batch, directions, spectra)
 
@@ -118,13 +115,13 @@ class LoopMeasurement:
             self._view = CompiledView(context, view)
         return Measurement(context, self._statistics)
 
-    def _of_optimizer(self, method, params, batch, where, optimizer_state):
-        """A method of the view, called with the state on the devices."""
+    def _of_optimizer(self, call, params, batch, where, optimizer_state):
+        """Calls a method of the view with the state on the devices."""
         check_trainable(params)
         place_state = place_whole if where.axis_name is None else place
         state = place_state(optimizer_state, where.mesh)
         try:
-            return getattr(self._view, method)(params, state, batch)
+            return call(params, state, batch)
         except Exception as error:  # with a wrong state Optax may raise any error
             check_state(self._optimizer, params, state, error)
             raise
@@ -133,7 +130,7 @@ class LoopMeasurement:
         directions: dict[str, AtCoordinates] = {}
         if self._view is not None and optimizer_state is not None:
             at = (params, batch, where, optimizer_state)
-            directions = self._of_optimizer("at_coordinates", *at)
+            directions = self._of_optimizer(self._view.at_coordinates, *at)
         if gradient is None:
             return directions
         gradients = self._entries_of(gradient)

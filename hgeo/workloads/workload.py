@@ -18,6 +18,11 @@ PARTS = 100
 ALL = 0
 
 
+def is_whole(number: int) -> bool:
+    """Whether a number is that of one whole matrix: not of a part, nor of all params."""
+    return ALL < number < PARTS
+
+
 @dataclasses.dataclass(frozen=True)
 class Workload:
     """A task: model, data and loss.
