@@ -14,6 +14,9 @@ from tests.experiments import load_config, records, run
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
+    run_folder = folder / "runs" / "adam" / "repeat_0"
+    run_folder.mkdir(parents=True)
+    (run_folder / ".losses.csv.0.partial").write_text("half of a killed process")
     finite, said = run(load_config("quickstart", "smoke"), folder)
     assert finite
     return folder, said
@@ -37,6 +40,10 @@ def test_records_have_every_step_and_layer(finished):
         for step in (0, 3, 6)
         for layer in range(1, 9)
     ]
+
+
+def test_nothing_half_written_is_left(finished):
+    assert not list(finished[0].rglob("*.partial"))
 
 
 def test_both_optimizers_start_from_the_same_weights_and_coordinates(finished):
