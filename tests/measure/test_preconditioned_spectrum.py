@@ -19,7 +19,7 @@ def _loss(params, batch):
     return jnp.mean((hidden @ params["last"]["kernel"] - batch[:, :2]) ** 2)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2))])
 def test_extreme_eigenvalues_are_those_of_the_dense_matrix(seed):
     keys = jax.random.split(jax.random.key(seed), 3)
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
