@@ -146,7 +146,8 @@ def place_batch_on(batch: PyTree, mesh: Mesh, batch_spec: BatchSpec = None) -> P
                     f"params lie on {_said(mesh)}, but the batch's array {path!r} lies on "
                     f"{_said(sharding.mesh)}"
                 )
-            is_whole = is_whole and sharding.is_fully_replicated
+            # Who names an axis has chosen, also where the mesh has one device on it.
+            is_whole = is_whole and not any(sharding.spec)
             return leaf
         if isinstance(leaf, jax.ShapeDtypeStruct):
             is_whole = False

@@ -9,13 +9,16 @@ PlannedRun = tuple[RunPlan, int]  # a plan and a repeat
 
 
 def runs_of_share(resolved: Resolved) -> list[PlannedRun]:
-    """The runs of this process's share: repeats and first runs are dealt out in turn.
+    """The runs of this process's share.
 
-    A run that starts at another run's iterate is in that run's share.
+    The runs are dealt out repeat by repeat, so that a run stays in its share if repeats are added.
+    Each round begins one share later, so that no share has every repeat of the run that others
+    branch from. A run that starts at another run's iterate is in that run's share.
     """
     share = resolved.share
-    first = [(plan.name, repeat) for plan, repeat in resolved.runs if not plan.start_run]
-    dealt = {run: k % share.count for k, run in enumerate(first)}
+    planned = sorted(resolved.runs, key=lambda run: run[1])
+    first = [(plan.name, repeat) for plan, repeat in planned if not plan.start_run]
+    dealt = {run: (k + k // share.count) % share.count for k, run in enumerate(first)}
     runs = []
     for plan, repeat in resolved.runs:
         parent = dealt.get((plan.start_run, repeat), 0)

@@ -12,11 +12,11 @@ def names(runs):
     return [(plan.name, repeat) for plan, repeat in runs]
 
 
-def resolved(**changes):
+def resolved(repeats=2):
     twin = {"optimizer": "sgdm", "learning_rate": 0.3, "momentum": 0.9, "weight_decay": 0.0}
     optimizers = ("sgdm", "adam", "twin", "adam_after")
     return resolve(
-        smoke(repeats=2, adam_after=SWITCH, twin=twin, optimizers=optimizers, compare=(), **changes)
+        smoke(repeats=repeats, adam_after=SWITCH, twin=twin, optimizers=optimizers, compare=())
     )
 
 
@@ -32,6 +32,15 @@ def test_shares_have_each_run_once_and_a_branch_with_its_parent():
     for share in shares:
         for repeat in (0, 1):
             assert (("adam_after", repeat) in share) == (("sgdm", repeat) in share)
+
+
+def test_a_run_stays_in_its_share_if_repeats_are_added():
+    for share in (Share(1, 2), Share(2, 4), Share(4, 4)):
+        few, more = (
+            names(runs_of_share(dataclasses.replace(resolved(repeats), share=share)))
+            for repeats in (2, 5)
+        )
+        assert few == [run for run in more if run[1] < 2]
 
 
 def test_a_family_differs_in_repeat_and_rate_alone():

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import warnings
 
 import jax
 import jax.numpy as jnp
@@ -100,6 +101,14 @@ def test_coordinates_of_whole_params_use_another_axis():
 def test_a_whole_batch_is_told_of(coordinates, expected):
     with pytest.warns(UserWarning, match=r'all of it; to split it, give batch_spec="data"'):
         check(hgeo.make_probe(loss, coordinates)(on(mesh_of()), BATCH), expected)
+
+
+def test_a_batch_whose_sharding_names_an_axis_is_left_alone(coordinates, expected):
+    mesh = mesh_of((1, 8))
+    batch = jax.device_put(BATCH, NamedSharding(mesh, P("data")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check(hgeo.make_probe(loss, coordinates)(on(mesh), batch), expected)
 
 
 def test_pieces_take_examples_of_every_share(coordinates, expected):
