@@ -23,6 +23,7 @@ from experiments.paper import (
 )
 from experiments.paper.ratio_table import ratio_table
 from experiments.paper.result import Result
+from experiments.paper.run_configs import load_config
 from experiments.paper.runs import MINUTES, RUN_SETS
 from experiments.paper.tables import CLAIMS, TABLES
 from experiments.paper.training import ReproductionContext
@@ -52,9 +53,13 @@ class Experiment:
             return "1 min"
         if scale in ("paper", "gpu"):
             return "a GPU" if self.runs else "as cpu"
-        repeats = {name: RUN_SETS[name].repeats.get("cpu", 1) for name in self.runs}
-        minutes = sum(MINUTES[RUN_SETS[name].config] * n for name, n in repeats.items())
-        return f"{minutes or self.minutes:.0f} min"
+        return f"{sum(map(_minutes, self.runs)) or self.minutes:.0f} min"
+
+
+def _minutes(name: str) -> float:
+    """What a run set costs at `cpu` scale."""
+    config = load_config(name, "cpu")
+    return MINUTES[RUN_SETS[name].config] * len(config.optimizers) * config.repeats
 
 
 def is_published(name: str) -> bool:

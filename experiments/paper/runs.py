@@ -11,8 +11,8 @@ from experiments.paper.translation_runs import TRANSLATION_RUNS
 from hgeo.config import Config
 from hgeo.workloads.workload import ALL
 
-# Of one repeat of two optimizers at `cpu` scale, on 2 cores.
-MINUTES = {"lm": 3, "resnet": 10, "translation": 35, "bert": 14}
+# Of one run at `cpu` scale, on 2 cores.
+MINUTES = {"lm": 1.5, "resnet": 5, "translation": 17.5, "bert": 7}
 
 _PAIR = {"optimizers": ("sgdm", "adam"), "compare": (("sgdm", "adam"),)}
 _SGD_ADAGRAD = {"optimizers": ("sgd", "adagrad"), "compare": (("sgd", "adagrad"),)}
