@@ -3,7 +3,7 @@
     python -m hgeo.main --config=configs/quickstart.py --workdir=runs/quickstart
     python -m hgeo.main --config=configs/lm.py:cpu --config.data_dir=DIR --workdir=runs/lm
 
-Configs: quickstart lm translation bert resnet, each at the scales paper, cpu and smoke (quickstart:
+Configs: quickstart lm translation bert resnet, each at the scales paper, gpu, cpu and smoke (quickstart:
 default and smoke). Each key of a config is a flag, and its file shows them all: --config.steps=600
 --config.adam.learning_rate=1e-3 --config.optimizers="('sgdm','adam')".
 

@@ -5,7 +5,7 @@
 #       --config=configs/lm.py:paper --config.data_dir=/data --workdir=gs://BUCKET/lm
 #
 # Copies this checkout to all workers, installs it there, and starts the same command on each; the
-# workers find each other. Run it again after a preemption: it goes on from the last checkpoint.
+# workers find each other. Run it again after a preemption: it continues from the last checkpoint.
 # DRY_RUN=1 prints the gcloud commands instead.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

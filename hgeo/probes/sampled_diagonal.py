@@ -49,7 +49,7 @@ def sampled_diagonal(
       coordinates: what `sample_coordinates` gives, or any part of it.
       mode: `"adjoint_weighted"` (one tangent sweep a coordinate: the fastest),
         `"forward_over_reverse"` (`jax.jvp` over `jax.grad`), `"forward_over_forward"` (`jax.jvp`
-        over `jax.jvp`: the least memory) or `"reverse_over_reverse"` (`jax.grad` over `jax.grad`:
+        over `jax.jvp`: no backward pass) or `"reverse_over_reverse"` (`jax.grad` over `jax.grad`:
         the cost of jvp over grad, without a forward derivative). Their results agree to rounding.
         `"auto"` takes the first of them that can run; `choose_mode` tells which.
       chunk_size: coordinates that are computed together, by `vmap`; it changes speed and memory,
