@@ -3,8 +3,8 @@
     python -m hgeo.main --config=configs/quickstart.py --workdir=runs/quickstart
     python -m hgeo.main --config=configs/lm.py:cpu --config.data_dir=DIR --workdir=runs/lm
 
-Configs: quickstart lm translation bert resnet, each at the scales paper, gpu, cpu and smoke (quickstart:
-default and smoke). Each key of a config is a flag, and its file shows them all: --config.steps=600
+Configs: lm translation bert resnet at the scales paper, gpu, cpu and smoke; quickstart at default
+and smoke. Each key of a config is a flag, and its file shows them all: --config.steps=600
 --config.adam.learning_rate=1e-3 --config.optimizers="('sgdm','adam')".
 
 The run writes report.html, table.md, geometry.csv and losses.csv into the work folder. After a stop

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
-from experiments.paper.pairing import Probed, by_repeat
+from experiments.paper.pairing import Probed, by_repeat, in_each_repeat
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
@@ -80,7 +80,7 @@ def run(name: str, context: ReproductionContext) -> Result:
                     "spread_gradient": spread[0],
                     "spread_update": spread[1],
                     "rho_update_by_repeat": by_repeat(
-                        [*correlations.values(step, number).values()]
+                        in_each_repeat(correlations.values(step, number), len(records))
                     ),
                 }
             )

@@ -80,6 +80,8 @@ def rows(comparison: Comparison, context: ReproductionContext) -> list[dict[str,
     for checkpoint, moment in comparison.checkpoints.items():
         at = [_steps(moment, *pair) for pair in zip(trained, sides, strict=True)]
         apart = not at[0] == at[1] == 0
+        losses = [own.losses(when) for own, when in zip(probed, at, strict=True)]
+        both = [repeat for repeat in losses[0] if repeat in losses[1]]
         for layer, name in probed[0].layers.items():
             matched = context.scale in comparison.matches
             known = paper if matched else {}
@@ -92,8 +94,8 @@ def rows(comparison: Comparison, context: ReproductionContext) -> list[dict[str,
                     "our_checkpoint": _ours_of(moment, trained[0]),
                     "step": _text(at[0]),
                     "step_of_second": _text(at[1]),
-                    "loss": _mean(probed[0].losses(at[0])),
-                    "loss_of_second": _mean(probed[1].losses(at[1])),
+                    "loss": _mean([losses[0][repeat] for repeat in both]),
+                    "loss_of_second": _mean([losses[1][repeat] for repeat in both]),
                     "layer": layer,
                     "name": name.removesuffix("/kernel"),
                     "first": sides[0].optimizer,

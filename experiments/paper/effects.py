@@ -27,6 +27,7 @@ class Part:
       p: two-sided p-value against no effect; `None` where it can't be computed.
       repeats: their number.
       covers: what the interval covers.
+      undefined: pairs of a layer and a repeat whose effect is undefined, and takes no part.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Part:
     p: float | None
     repeats: int
     covers: str = "repeats"
+    undefined: int = 0
 
 
 def number(value: Any) -> float:
@@ -97,7 +99,9 @@ def over_layers(name: str, rows: Sequence[Row]) -> Part:
         num = min(len(values) for side in sides for values in side)
         with np.errstate(divide="ignore", invalid="ignore"):
             first, second = (np.log([values[:num] for values in side]) for side in sides)
-            return of_repeats(name, np.array([median(column) for column in (first - second).T]))
+            logs = first - second
+        part = of_repeats(name, np.array([median(column) for column in logs.T]))
+        return dataclasses.replace(part, undefined=int(np.isnan(logs).sum()))
     means = [number(row["ours_ratio"]) for row in rows]
     stds = [number(row.get("ours_ratio_std")) for row in rows]
     return of_moments(name, means, stds, min((int(row["repeats"]) for row in rows), default=0))

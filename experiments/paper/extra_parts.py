@@ -5,7 +5,7 @@ uneven the curvature is within the columns of queries, keys and values, and how 
 apart.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,20 +66,22 @@ def _fused(layers: dict[int, str]) -> list[int]:
 def _rows(probed: dict[str, list[Probed]], step: int, layer: int) -> list[dict[str, Any]]:
     parts = [PARTS * layer + k for k in range(1, len(WITHIN) + 1)]
     name = probed["r_med"][0].layers[layer].removesuffix("/kernel")
+    both = set.intersection(*(set(side.values(step, layer)) for side in probed["r_med"]))
+    if not both:
+        return []
+    of = lambda side, number: _array(side.values(step, number), both)
     values = {
-        part: [_array(side, step, number) for side in probed["r_med"]]
+        part: [of(side, number) for side in probed["r_med"]]
         for part, number in zip((FUSED, *WITHIN), (layer, *parts), strict=True)
     }
-    medians = [
-        np.stack([_array(side, step, number) for number in parts]) for side in probed["median_abs"]
-    ]
+    medians = [np.stack([of(side, number) for number in parts]) for side in probed["median_abs"]]
     with np.errstate(divide="ignore", invalid="ignore"):
         values[BETWEEN] = [own.max(axis=0) / own.min(axis=0) for own in medians]
     return [_row(part, name, step, layer, *sides) for part, sides in values.items()]
 
 
-def _array(side: Probed, step: int, layer: int) -> np.ndarray:
-    return np.array(list(side.values(step, layer).values()))
+def _array(values: Mapping[int, float], repeats: Iterable[int]) -> np.ndarray:
+    return np.array([values[repeat] for repeat in sorted(repeats)])
 
 
 def _row(
@@ -140,8 +142,8 @@ def _figure(rows: Sequence[dict[str, Any]], probed: dict[str, list[Probed]]) -> 
                 if part == FUSED:
                     continue
                 number = PARTS * layer + 1 + WITHIN.index(part)
-                arrays = [_array(probed["median_abs"][k], step, number) for step in steps]
-                medians = [geometric_mean(values)[0] for values in arrays]
+                found = [probed["median_abs"][k].values(step, number) for step in steps]
+                medians = [geometric_mean(_array(values, values))[0] for values in found]
                 lower.plot(steps, medians, style, marker=marker, **look)
         upper.set_title(f"{layer}: {name}", fontsize=8)
         for axes in (upper, lower):

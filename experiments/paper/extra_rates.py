@@ -64,7 +64,7 @@ def _row(plan: RunPlan, step: int, trained: Trained, probed: Trained) -> dict[st
         "rate": plan.rate,
         "step": step,
         "bound": bound(plan),
-        "loss": float(np.mean(of_layers.losses(step))),
+        "loss": float(np.mean([*of_layers.losses(step).values()])),
         "repeats": each.shape[1],
     }
     for statistic, own in values.items():

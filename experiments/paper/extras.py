@@ -5,6 +5,7 @@ from experiments.paper.gaps import Gap, gap_rows, gap_table, number, scatter
 from experiments.paper.result import Result
 from experiments.paper.runs import RUN_SETS
 from experiments.paper.training import ReproductionContext
+from experiments.paper.verdict_measures import WITHOUT_DECAY
 from hgeo.optimizers import label
 
 _NEW = ("adamw", "lion", "muon")
@@ -24,12 +25,12 @@ SIZES = [
     if name.startswith("lm_size_")
 ]
 DECAYS = [
-    Gap(f"weight decay {decay}", Side(runs, "sgdm"), Side(runs, "adam"))
-    for decay, runs in (
-        ("0", "translation"),
-        ("0.001", "translation_weight_decay"),
-        ("0.01", "translation_weight_decay_01"),
-        ("0.1", "translation_weight_decay_1"),
+    Gap(setting, Side(runs, "sgdm"), Side(runs, "adam"))
+    for setting, runs in (
+        (WITHOUT_DECAY, "translation"),
+        ("weight decay 0.001", "translation_weight_decay"),
+        ("weight decay 0.01", "translation_weight_decay_01"),
+        ("weight decay 0.1", "translation_weight_decay_1"),
     )
 ]
 
@@ -58,8 +59,8 @@ def preconditioned(context: ReproductionContext) -> Result:
         for row in own
     ]
     fewer = sum(b["second_median"] < a["second_median"] for a, b in zip(plain, seen, strict=True))
-    above, of_h = (sum(row["above_1"] for row in own) for own in map(_told, (seen, plain)))
-    layers = sum(row["layers"] for row in _told(seen))
+    above, of_h = (sum(row["above_1"] for row in own) for own in map(_with_speed, (seen, plain)))
+    layers = sum(row["layers"] for row in _with_speed(seen))
     verdict = (
         f"the adaptive optimizer sees a more uniform diagonal than H's in {fewer} of {len(plain)} "
         "(setting, step), by the median over layers; SGD sees H itself; where both have a speed, "
@@ -88,7 +89,11 @@ def weight_decay(context: ReproductionContext) -> Result:
     rows = gap_rows(DECAYS, context)
     last = _last(rows)
     cases = [
-        row["setting"] for row in last if (row["speed_ratio"] or 0) > 1 and row["ratio_median"] < 1
+        row["setting"]
+        for row in last
+        if row["setting"] != WITHOUT_DECAY
+        and (row["speed_ratio"] or 0) > 1
+        and row["ratio_median"] < 1
     ]
     summary = "; ".join(
         f"{row['setting']}: {row['ratio_median']:.2f} at {number(row['speed_ratio'])}× the speed"
@@ -103,7 +108,7 @@ def weight_decay(context: ReproductionContext) -> Result:
     return Result(rows, gap_table("Weight decay", rows), {"extra_weight_decay": figure}, verdict)
 
 
-def _told(rows):
+def _with_speed(rows):
     """The rows after a whole window of losses."""
     return [row for row in rows if row["speed_ratio"] is not None]
 

@@ -87,14 +87,14 @@ README_LINES = (
     (("table10",), "ResNet: R_med of SGD+M is not above Adam's"),
     (("figure2", "figure3a", "figure6", "figure7"), "adaptive optimizers are faster"),
     (("figure4", "figure11", "figure12"), "adaptive updates align less with the curvature"),
-    (("figure5", "figure9", "figure10"), "low rank: R_u and R_v of SGD+M over Adam"),
+    (("figure9", "figure5", "figure10"), "weights nearly of low rank, and their R_u"),
 )
 
 RESULTS_HEAD = """# Results
 
 Every table and figure of the paper, measured at `cpu` scale: the same families of models, narrower
-and trained for fewer updates. `python -m experiments.reproduce pages` writes this page from the
-files in `experiments/results`.
+and mostly trained for fewer updates. `python -m experiments.reproduce pages` writes this page from
+the files in `experiments/results`.
 
 **Ratio.** R_med of the first optimizer over R_med of the second, in one layer at one checkpoint.
 "Above 1" counts (layer, checkpoint) pairs. Layers and checkpoints are paired with the paper's by
@@ -104,8 +104,9 @@ Spearman's rank correlation.
 **Outcome.** `experiments/paper/verdict_rules.py` holds a rule for each experiment: statistic,
 steps, layers, margin and test. An experiment is *reproduced* where the effect reaches the margin,
 its 95% interval lies on the claim's side, and p ≤ 0.05 over at least {least} repeats.
-It is *contradicted* where the interval excludes the margin, *in part* where some of its parts are
-reproduced, and else *undecided*. With fewer than {least} repeats no numbers can reach p ≤ 0.05.
+It is *contradicted* where the interval lies below the margin, *in part* where some of its parts are
+reproduced, and else *undecided*. Of a claim that something is not so, the first two are exchanged.
+With fewer than {least} repeats no numbers can reach p ≤ 0.05.
 
 **As claimed.** The number of parts (a setting at a step) whose effect lies on the claim's side of
 the margin. It describes the numbers; it is not a test.

@@ -43,6 +43,7 @@ def gap_rows(
         sides = (gap.first, gap.second)
         trained = [train(side.runs, context) for side in sides]
         records = [runs.of(side.optimizer) for runs, side in zip(trained, sides, strict=True)]
+        records = [own[: min(map(len, records))] for own in records]
         probed = [
             Probed(own, statistic, runs.config.probe.options.eps)
             for own, runs in zip(records, trained, strict=True)

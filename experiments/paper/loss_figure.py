@@ -77,8 +77,10 @@ def loss_figure(
         for k, side in enumerate(panel.sides):
             curve = make_curve(runs[side], windows[side], panel.since_start)
             _draw(axes, curve, side, k)
-            found += _rows(panel.title, side, curve)
-            ratio = speed_ratio(runs[panel.baseline], runs[side], windows[side], panel.since_start)
+            pair = runs[panel.baseline], runs[side]
+            speeds = speed_ratios(*pair, windows[side], panel.since_start)
+            ratio = None if np.isnan(speeds).all() else float(np.exp(np.nanmean(np.log(speeds))))
+            found += _rows(panel.title, side, curve, speeds if k else [])
             final = curve.losses[:, -1]
             cells = [_with_std(final), "–" if k == 0 else _times(ratio)]
             heading = [str(len(table_rows) + 1), f"{panel.title}: {_name(side)}"]
@@ -92,7 +94,7 @@ def loss_figure(
     header = ["#", "run", "repeats", "final loss", "steps of the baseline / own, to its final loss"]
     note = (
         f"At `{context.scale}` scale; losses are means over a window of steps; the baseline is the "
-        "first run of each panel."
+        "first run of each panel. The ratio is the geometric mean over the repeats that both have."
     )
     summary = "; ".join(lines)
     verdict = f"{claim}; ours, in times the baseline's speed: {summary}"
@@ -110,33 +112,34 @@ def make_curve(records: Sequence[RunRecords], window: int, since_start: bool) ->
     return Curve(steps - steps[0] if since_start else steps, losses, diverged)
 
 
-def speed_ratio(
+def speed_ratios(
     baseline: Sequence[RunRecords],
     other: Sequence[RunRecords],
     window: int,
     since_start: bool = False,
-) -> float | None:
-    """The baseline's steps over the other's, to the baseline's final loss.
+) -> np.ndarray:
+    """The baseline's steps over the other's, to the baseline's final loss, in each repeat.
 
-    The geometric mean over the repeats, to the larger of both runs' lowest smoothed losses; below 1
-    where the other is slower. Both count from the later of their two starts, so that a run that
-    starts at another run's iterate is compared with that run from there on. With `since_start` each
-    counts from its own start. `None` where there is nothing to compare.
+    To the larger of both runs' lowest smoothed losses; below 1 where the other is slower. Both
+    count from the later of their two starts, so that a run that starts at another run's iterate is
+    compared with that run from there on. With `since_start` each counts from its own start. NaN
+    where there is nothing to compare.
     """
-    logs = []
-    for first, second in zip(baseline, other, strict=False):
-        curves = [smoothed_losses(run, window) for run in (first, second)]
+    found = []
+    for pair in zip(baseline, other, strict=False):
+        found.append(np.nan)
+        curves = [smoothed_losses(run, window) for run in pair]
         if not all(len(losses) for _, losses in curves):
             continue
         level = max(float(losses.min()) for _, losses in curves)
-        at = [first_step_at(run, level, window)[0] for run in (first, second)]
+        at = [first_step_at(run, level, window)[0] for run in pair]
         if None in at:
             continue
         starts = [int(steps[0]) for steps, _ in curves]
         starts = starts if since_start else [max(starts)] * 2
         since = [max(0, int(step or 0) - start) for step, start in zip(at, starts, strict=True)]
-        logs.append(np.log((since[0] + 1) / (since[1] + 1)))
-    return float(np.exp(np.mean(logs))) if logs else None
+        found[-1] = (since[0] + 1) / (since[1] + 1)
+    return np.array(found)
 
 
 def _window(steps: int) -> int:
@@ -152,7 +155,9 @@ def _draw(axes, curve: Curve, side: Side, k: int) -> None:
         axes.fill_between(curve.steps, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
 
 
-def _rows(panel: str, side: Side, curve: Curve) -> list[dict[str, Any]]:
+def _rows(
+    panel: str, side: Side, curve: Curve, speeds: Sequence[float] | np.ndarray
+) -> list[dict[str, Any]]:
     many = len(curve.losses) > 1
     return [
         {
@@ -164,6 +169,7 @@ def _rows(panel: str, side: Side, curve: Curve) -> list[dict[str, Any]]:
             "loss": float(values.mean()),
             "loss_std": float(values.std(ddof=1)) if many else None,
             "loss_by_repeat": by_repeat(values),
+            "speed_by_repeat": by_repeat(speeds),
         }
         for step, values in zip(curve.steps, curve.losses.T, strict=True)
     ]

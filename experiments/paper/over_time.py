@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from experiments.paper.comparison import Side
 from experiments.paper.effects import by_repeat as by_repeat_of
 from experiments.paper.effects import number, of_moments, of_repeats
-from experiments.paper.pairing import by_repeat
+from experiments.paper.pairing import by_repeat, in_each_repeat
 from experiments.paper.training import ReproductionContext, Trained, train
 from hgeo.optimizers import label
 from hgeo.report.figures import COLORS, MARKERS, STYLE
@@ -35,8 +35,9 @@ def _rows(
     rows = []
     for layer, name in (chosen or measured.layers).items():
         for step in trained.config.probe.steps:
-            values = measured.values(side.optimizer, step, layer)
-            if len(values):
+            found = measured.values(side.optimizer, step, layer)
+            values = np.array([*found.values()])
+            if found:
                 rows.append(
                     {
                         "statistic": statistic,
@@ -47,7 +48,7 @@ def _rows(
                         "repeats": len(values),
                         "mean": float(values.mean()),
                         "std": float(values.std(ddof=1)) if len(values) > 1 else None,
-                        "by_repeat": by_repeat(values),
+                        "by_repeat": by_repeat(in_each_repeat(found, trained.config.repeats)),
                     }
                 )
     return rows
@@ -112,6 +113,7 @@ def interval_of_mean(row: Mapping[str, Any]) -> tuple[float, float, float]:
     these alone. With one repeat both ends are the mean.
     """
     values = by_repeat_of(row.get("by_repeat"))
+    values = values[~np.isnan(values)]
     repeats, mean, std = (number(row[key]) for key in ("repeats", "mean", "std"))
     if len(values) and (values > 0).all():
         part = of_repeats("", np.log(values))

@@ -22,7 +22,7 @@ from experiments.paper.findings import (
 from experiments.paper.registry import EXPERIMENTS, RESULTS
 from experiments.paper.runs import RUN_SETS
 from experiments.paper.verdict_rules import LEAST_REPEATS
-from experiments.paper.verdicts import Verdict, judge, read_rows
+from experiments.paper.verdicts import Verdict, covers, judge, read_rows
 from hgeo.optimizers import label
 from hgeo.report.tables import format_number
 from hgeo.workloads.workload import is_whole
@@ -44,6 +44,7 @@ WORKLOADS = {
 }
 
 _COMMAND = re.compile(r"^`(python -m experiments\.reproduce .*)`$", re.MULTILINE)
+_REPEATS = re.compile(r"--repeats=(\d+)")
 _PAPER = re.compile(r"^the paper (?:claims|found|saw)(?: that)? (.*?)[;.] ", re.DOTALL)
 _OUTCOME = re.compile(
     r"^(?:agrees(?: in part)?|NOT MET|holds|reproduced|in part|undecided|contradicted)"
@@ -212,7 +213,8 @@ def _section(found: Published) -> str:
     if found.table is not None:
         csv = found.table.with_suffix(".csv")
         lines.append(f"- **Files**: [table]({_link(found.table, 3)}), [CSV]({_link(csv, 3)}).")
-        cost = EXPERIMENTS[found.name].cost("cpu")
+        repeats = _REPEATS.search(found.command)
+        cost = EXPERIMENTS[found.name].cost("cpu", int(repeats[1]) if repeats else None)
         lines.append(f"- **Command**: `{found.command}` ({cost} on 2 CPU cores).")
     text = "\n".join(lines) + "\n"
     if found.verdict.parts:
@@ -234,9 +236,9 @@ def _parts(verdict: Verdict) -> str:
         value, *ends = (_value(x, is_log) for x in (part.effect, part.low, part.high))
         interval = " to ".join(ends) if known else "–"
         p = "–" if part.p is None else f"{part.p:.2g}"
-        covers = part.covers if known else "–"
+        of = covers(part) if known or part.undefined else "–"
         name = _cell(_NAMES.sub(lambda match: label(match[0]), part.name))
-        cells = [name, value, interval, covers, p, str(part.repeats), outcome]
+        cells = [name, value, interval, of, p, str(part.repeats), outcome]
         lines.append(f"| {' | '.join(cells)} |")
     statistic = re.sub(r"^log(?: |\b)", "", rule.statistic) if is_log else rule.statistic
     note = f"{what.capitalize()}: {statistic}; steps: {rule.steps}; layers: {rule.layers}."
@@ -258,7 +260,7 @@ def _ours(own: Sequence[Published]) -> str:
         part.effect
         for found in own
         for part, _ in found.verdict.parts
-        if found.verdict.rule.measure == rule.measure and math.isfinite(part.effect)
+        if found.verdict.rule.statistic == rule.statistic and math.isfinite(part.effect)
     ]
     if not effects:
         return "–"

@@ -47,10 +47,10 @@ class Probed:
                     self._values[row.repeat, row.step, row.layer_number] = row.value
                     self._losses[row.repeat, row.step] = row.loss
 
-    def losses(self, at: At) -> list[float]:
+    def losses(self, at: At) -> dict[int, float]:
         """The probe batch's loss in every repeat that has it."""
         places = self._places(at).items()
-        return [self._losses[place] for place in places if place in self._losses]
+        return {place[0]: self._losses[place] for place in places if place in self._losses}
 
     def values(self, at: At, layer: int) -> dict[int, float]:
         """The statistic by repeat."""
@@ -194,6 +194,11 @@ def error_bars(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray | Non
 def by_repeat(values: Sequence[float] | np.ndarray) -> str:
     """The values of all repeats in one cell."""
     return " ".join(f"{value:.6g}" for value in values)
+
+
+def in_each_repeat(values: Mapping[int, float], repeats: int) -> list[float]:
+    """The values in the order of the repeats, NaN where a repeat has none."""
+    return [values.get(repeat, math.nan) for repeat in range(repeats)]
 
 
 def _of_entries(statistic: str, entries: Any) -> float:

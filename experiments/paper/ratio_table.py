@@ -24,7 +24,8 @@ _INTERVALS = {
     "coordinates": "Intervals of one repeat: 95%, by resampling the sampled coordinates alone.",
     "repeats": "Intervals: 95%, of the repeats alone (Student's t), since the sampled entries were "
     "not kept.",
-    None: "Without an interval: a common start, and single repeats whose entries were not kept.",
+    None: "Without an interval: a common start, single repeats whose entries were not kept, and "
+    "ratios that are not finite.",
 }
 
 
@@ -55,9 +56,13 @@ def ratio_table(
 
 
 def _shown(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The rows of the paper's layers and their parts; all rows if the paper has none of them."""
-    both = {row["layer"] for row in found if row["paper_first"] is not None}
-    return [row for row in found if not both or {row["layer"], row["layer"] // PARTS} & both]
+    """Of each setting the rows of the paper's layers and their parts; all if it has none."""
+    both: dict[str, set[int]] = {}
+    for row in found:
+        own = both.setdefault(row["setting"], set())
+        own |= {row["layer"]} if row["paper_first"] is not None else set()
+    of = lambda row: both[row["setting"]]
+    return [r for r in found if not of(r) or {r["layer"], r["layer"] // PARTS} & of(r)]
 
 
 def _header(settings: Sequence[str]) -> list[str]:

@@ -47,19 +47,26 @@ class Experiment:
     runs: tuple[str, ...] = ()
     minutes: float = 0.0
 
-    def cost(self, scale: str) -> str:
-        """What its runs cost from nothing; many are shared with other experiments."""
+    def cost(self, scale: str, repeats: int | None = None) -> str:
+        """What its runs cost from nothing; many are shared with other experiments.
+
+        Args:
+          scale: of the runs.
+          repeats: of every run set; `None`: each set's number.
+        """
         if scale == "smoke":
             return "1 min"
         if scale in ("paper", "gpu"):
             return "a GPU" if self.runs else "as cpu"
-        return f"{sum(map(_minutes, self.runs)) or self.minutes:.0f} min"
+        minutes = sum(_minutes(name, repeats) for name in self.runs) or self.minutes
+        return f"{minutes:.0f} min"
 
 
-def _minutes(name: str) -> float:
-    """What a run set costs at `cpu` scale."""
-    config = load_config(name, "cpu")
-    return MINUTES[RUN_SETS[name].config] * len(config.optimizers) * config.repeats
+def _minutes(name: str, repeats: int | None) -> float:
+    """What a run set costs at `cpu` scale; probes alone take about half of a run."""
+    config = load_config(name, "cpu", repeats)
+    minutes = MINUTES[RUN_SETS[name].config] * len(config.optimizers) * config.repeats
+    return minutes / 2 if RUN_SETS[name].probes_of else minutes
 
 
 def is_published(name: str) -> bool:

@@ -15,7 +15,7 @@ def run(context: ReproductionContext) -> Result:
     """Looks at two out-projections of the language model for each gain."""
     rows = []
     for gain in GAINS:
-        (record,) = train(f"section31_{gain}", context).of("sgd")
+        record, *_ = train(f"section31_{gain}", context).of("sgd")  # all start alike
         layers = {row.layer_number: row.layer for row in record.geometry[0]}
         for number, layer in layers.items():
             values = {r.statistic: r.value for r in record.geometry[0] if r.layer_number == number}

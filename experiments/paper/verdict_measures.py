@@ -20,15 +20,23 @@ from experiments.paper.effects import (
 )
 from experiments.paper.linear import effects as linear
 from experiments.paper.ranks import bootstrap_of_rank_correlation, rank_correlation
+from experiments.paper.verdict_rules import HALF
 from hgeo.workloads.workload import is_whole
 
 # The parts of a fused in-projection.
 WITHIN = ("Q", "K", "V")
 
+# The control of the runs under weight decay.
+WITHOUT_DECAY = "weight decay 0"
+
 
 def _of_paper(rows: Sequence[Row]) -> list[Row]:
-    known = [row for row in rows if not math.isnan(number(row.get("paper_first")))]
-    return known or list(rows)
+    """Of each setting the rows that the paper has; all where it has none."""
+    found = []
+    for own in groups(rows, "setting").values():
+        known = [row for row in own if not math.isnan(number(row.get("paper_first")))]
+        found += known or own
+    return found
 
 
 def _ratio(rows: Sequence[Row], rule) -> list[Part]:
@@ -75,11 +83,14 @@ def _gap(rows: Sequence[Row], rule) -> list[Part]:
     return parts
 
 
+def _gap_under_decay(rows: Sequence[Row], rule) -> list[Part]:
+    return _gap([row for row in rows if row["setting"] != WITHOUT_DECAY], rule)
+
+
 def _over_time(rows: Sequence[Row], rule) -> list[Part]:
     ((first, second),) = rule.pairs
     by_place = {(r["statistic"], int(r["step"]), r["optimizer"], r["layer"]): r for r in rows}
     steps = sorted({int(row["step"]) for row in rows} - {0})
-    steps = steps if rule.steps == "each" else steps[-1:]
     parts = []
     for statistic, step in itertools.product(dict.fromkeys(r["statistic"] for r in rows), steps):
         places = [
@@ -110,16 +121,23 @@ def _over_time(rows: Sequence[Row], rule) -> list[Part]:
 
 def _low_rank(rows: Sequence[Row], rule) -> list[Part]:
     ((first, second),) = rule.pairs
-    last = max(int(row["step"]) for row in rows)
-    own = [row for row in rows if int(row["step"]) == last]
+    own = [row for row in rows if number(row.get("low_rank")) == 1]
     sides = {"first_by_repeat": first, "second_by_repeat": second}
-    return [
-        over_layers(
-            f"{key}, step {last}",
-            [{cell: row[f"{side}_{key}_by_repeat"] for cell, side in sides.items()} for row in own],
-        )
-        for key in ("r_u", "r_v")
-    ]
+    cells = [{cell: row[f"{name}_r_u_by_repeat"] for cell, name in sides.items()} for row in own]
+    return [over_layers("r_u", cells)] if cells else []
+
+
+def _low_rank_over_time(rows: Sequence[Row], rule) -> list[Part]:
+    low = [row for row in rows if number(row.get("low_rank")) == 1]
+    own = [row for row in low if row["statistic"] == "r_u"]
+    return _over_time(own, rule)
+
+
+def _leading_share(rows: Sequence[Row], rule) -> list[Part]:
+    shares = [by_repeat(row.get("adam_leading_share_by_repeat")) for row in rows]
+    if not all(map(len, shares)):
+        return []
+    return [of_repeats("largest share", np.log(np.max(shares, axis=0) / HALF))]
 
 
 def _alignment(rows: Sequence[Row], rule) -> list[Part]:
@@ -145,10 +163,16 @@ def _fall(rows: Sequence[Row], rule) -> list[Part]:
     parts = []
     for name, own in groups(rows, "statistic", "optimizer").items():
         ends = [
-            {row["layer"]: number(row["mean"]) for row in own if int(row["step"]) == step}
+            {row["layer"]: row for row in own if int(row["step"]) == step}
             for step in (steps[0], steps[-1])
         ]
-        logs = [math.log(ends[0][layer] / ends[1][layer]) for layer in ends[0] if layer in ends[1]]
+        both = [[end[layer] for end in ends] for layer in ends[0] if layer in ends[1]]
+        if both and all(row.get("by_repeat") for pair in both for row in pair):
+            cells = ("first_by_repeat", "second_by_repeat")
+            pairs = [[row["by_repeat"] for row in pair] for pair in both]
+            parts.append(over_layers(name, [dict(zip(cells, p, strict=True)) for p in pairs]))
+            continue
+        logs = [math.log(number(a["mean"]) / number(b["mean"])) for a, b in both]
         repeats = min(int(row["repeats"]) for row in own)
         parts.append(Part(name, median(np.array(logs)), None, None, None, repeats, "none kept"))
     return parts
@@ -190,6 +214,10 @@ def _speed(rows: Sequence[Row], rule) -> list[Part]:
             both = [curves[first], curves[second]]
             steps = [np.array([float(row["step"]) for row in curve]) for curve in both]
             name = f"{panel}: {second}"
+            if curves[second][0].get("speed_by_repeat"):
+                speeds = by_repeat(curves[second][0]["speed_by_repeat"])
+                parts.append(of_repeats(name, np.log(speeds)))
+                continue
             if all(row.get("loss_by_repeat") for curve in both for row in curve):
                 losses = [
                     np.array([by_repeat(r["loss_by_repeat"]) for r in curve]) for curve in both
@@ -206,12 +234,9 @@ def _speed(rows: Sequence[Row], rule) -> list[Part]:
 
 
 def _rank(rows: Sequence[Row], rule) -> list[Part]:
-    known = [
-        row
-        for row in rows
-        if not math.isnan(number(row["speed_ratio"]) + 0 * number(row["ratio_median"]))
-    ]
-    x, y = ([number(row[key]) for row in known] for key in ("speed_ratio", "ratio_median"))
+    keys = ("speed_ratio", "ratio_median")
+    known = [row for row in rows if not any(math.isnan(number(row[key])) for key in keys)]
+    x, y = ([number(row[key]) for row in known] for key in keys)
     pairs = [(row["setting"], row["first"], row["second"]) for row in known]
     rho, _ = rank_correlation(x, y)
     draws = bootstrap_of_rank_correlation(x, y, pairs)
@@ -271,8 +296,11 @@ MEASURES: dict[str, Callable[[Sequence[Row], Any], list[Part]]] = {
     "within": _within,
     "switch": _switch,
     "gap": _gap,
+    "gap_under_decay": _gap_under_decay,
     "over_time": _over_time,
     "low_rank": _low_rank,
+    "low_rank_over_time": _low_rank_over_time,
+    "leading_share": _leading_share,
     "alignment": _alignment,
     "fall": _fall,
     "gain": _gain,

@@ -18,6 +18,9 @@ import math
 LEAST_REPEATS = 6
 LEVEL = 0.05
 
+# A weight is nearly of low rank if its leading tenth of singular values holds this share of ‖W‖².
+HALF = 0.5
+
 _FACTOR = math.log(1.1)
 _RATIO = "log ratio of R_med, geometric means"
 _SPEED = "log ratio of steps to the baseline's final loss"
@@ -56,24 +59,25 @@ class Rule:
 
 
 def _table(name: str, pairs=_SGDM_ADAM, holds: bool = True, steps: str = "each") -> Rule:
-    claim = "R_med of {} is above that of {}".format(*pairs[0])
-    if not holds:
-        claim = "R_med of {} is not above that of {}".format(*pairs[0])
+    claim = f"R_med of {pairs[0][0]} is {'' if holds else 'not '}above that of {_seconds(pairs)}"
     layers = "those of the paper's table"
     return Rule(name, claim, "ratio", _RATIO, steps, layers, _FACTOR, _SWAP, pairs, holds)
 
 
 def _losses(name: str, pairs=_SGDM_ADAM, holds: bool = True, claim: str = "") -> Rule:
-    claim = claim or ("{1} is faster than {0}" if holds else "{1} is not faster than {0}").format(
-        *pairs[0]
-    )
+    verb = "are" if len(pairs) > 1 else "is"
+    claim = claim or f"{_seconds(pairs)} {verb} {'' if holds else 'not '}faster than {pairs[0][0]}"
     return Rule(name, claim, "speed", _SPEED, "last", "none", _FACTOR, _SWAP, pairs, holds)
 
 
-def _gaps(name: str, claim: str, *seconds: str, holds: bool = True) -> Rule:
+def _seconds(pairs: tuple[tuple[str, str], ...]) -> str:
+    return " and ".join(second for _, second in pairs)
+
+
+def _gaps(name: str, claim: str, *seconds: str, holds: bool = True, measure: str = "gap") -> Rule:
     pairs = tuple(("sgdm", second) for second in seconds)
     steps = "last of each setting"
-    return Rule(name, claim, "gap", _RATIO, steps, "all", _FACTOR, _SWAP, pairs, holds)
+    return Rule(name, claim, measure, _RATIO, steps, "all", _FACTOR, _SWAP, pairs, holds)
 
 
 def _alignment(name: str, first: str, second: str) -> Rule:
@@ -90,14 +94,14 @@ def _alignment(name: str, first: str, second: str) -> Rule:
     )
 
 
-def _low_rank(name: str, measure: str) -> Rule:
+def _low_rank(name: str, steps: str = "last") -> Rule:
     return Rule(
         name,
-        "R_u and R_v of sgdm are above those of adam",
-        measure,
-        "log ratio of R_u and of R_v",
-        "last",
-        "all",
+        "R_u of sgdm is above that of adam where the weight is nearly of low rank",
+        "low_rank" if steps == "last" else "low_rank_over_time",
+        "log ratio of R_u",
+        steps,
+        "those nearly of low rank under adam",
         _FACTOR,
         _SWAP,
         _SGDM_ADAM,
@@ -129,7 +133,7 @@ _RULES = (
         "first",
         "all",
         math.log(10.0),
-        "sign over initial weights",
+        "none: the initial weights are those of one seed",
     ),
     _table("table1"),
     _losses("figure2"),
@@ -138,7 +142,7 @@ _RULES = (
     _table("table2b"),
     _losses("figure3b"),
     _alignment("figure4", "sgdm", "adam"),
-    _low_rank("figure5", "low_rank"),
+    _low_rank("figure5"),
     _table("table3", _SGD_ADAGRAD),
     _table("table4", _SGD_ADAGRAD),
     _table("table5", _SGD_ADAGRAD),
@@ -162,8 +166,17 @@ _RULES = (
         (("sgd", "adam_after_sgd"), ("sgd", "adam")),
         claim="adam after sgd, counted from the switch, and adam are faster than sgd",
     ),
-    _low_rank("figure9", "low_rank"),
-    _low_rank("figure10", "over_time"),
+    Rule(
+        "figure9",
+        "some weights are nearly of low rank under adam",
+        "leading_share",
+        f"log of the leading tenth's share of ‖W‖² over {HALF:g}",
+        "last",
+        "the one nearest to low rank",
+        0.0,
+        "sign change over repeats",
+    ),
+    _low_rank("figure10", "each"),
     _alignment("figure11", "sgd", "adagrad"),
     _alignment("figure12", "sgdm", "adam"),
     _table("table9"),
@@ -178,7 +191,7 @@ _RULES = (
         "first and last",
         "all",
         0.0,
-        "sign over repeats",
+        "sign change over repeats",
     ),
     Rule(
         "claim",
@@ -248,7 +261,7 @@ _RULES = (
         "each",
         "all",
         _FACTOR,
-        "sign over repeats",
+        "none: whole diagonals are of one repeat",
     ),
     _gaps(
         "extra_optimizers",
@@ -303,6 +316,7 @@ _RULES = (
         "R_med of sgdm is not above adam's under weight decay",
         "adam",
         holds=False,
+        measure="gap_under_decay",
     ),
 )
 

@@ -44,10 +44,12 @@ class Verdict:
         """Says that repeats are missing, where they decide."""
         if self.outcome != UNDECIDED:
             return ""
-        most = max((part.repeats for part, _ in self.parts), default=0)
         if not self.parts:
             return "the file has no rows of what the rule compares"
-        return f"repeats: {most}, needed: {LEAST_REPEATS}" if most < LEAST_REPEATS else ""
+        if self.rule.test.startswith("none"):
+            return f"no test, {self.rule.test.removeprefix('none: ')}"
+        fewest = min(part.repeats for part, _ in self.parts)
+        return f"repeats: {fewest}, needed: {LEAST_REPEATS}" if fewest < LEAST_REPEATS else ""
 
 
 def judge(name: str, rows: Sequence[Mapping[str, Any]]) -> Verdict:
@@ -156,4 +158,9 @@ def _numbers(part: Part) -> list[str]:
     else:
         interval = f"{format_number(part.low)} to {format_number(part.high)}"
     p = "–" if part.p is None else f"{part.p:.2g}"
-    return [format_number(part.effect), interval, part.covers, p, str(part.repeats)]
+    return [format_number(part.effect), interval, covers(part), p, str(part.repeats)]
+
+
+def covers(part: Part) -> str:
+    """What a part's interval covers, and what takes no part in it."""
+    return part.covers + (f"; {part.undefined} undefined" if part.undefined else "")

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from hgeo.optimizers import label
 from hgeo.records.rows import GeometryRow
 from hgeo.records.run_records import RunRecords
-from hgeo.report.tables import StatisticTable
+from hgeo.report.tables import ByRepeat, StatisticTable
 from hgeo.report.text_table import shorten
 
 # Okabe and Ito's colours are safe for colour-blind readers; markers repeat the distinction.
@@ -233,7 +233,7 @@ def _draw_losses(axes: Axes, records: Sequence[RunRecords], optimizers: Sequence
 
 
 def _draw_over_steps(
-    axes: Axes, steps: Sequence[int], at: Callable[[int], np.ndarray], **look: Any
+    axes: Axes, steps: Sequence[int], at: Callable[[int], ByRepeat], **look: Any
 ) -> int:
     """Mean over the repeats of what `at` gives of a step, a bar from the smallest to the largest.
 
@@ -242,7 +242,7 @@ def _draw_over_steps(
     Returns:
       The number of steps at which a repeat is not finite; the figure marks them at the top edge.
     """
-    found = [(step, values) for step in steps if len(values := at(step))]
+    found = [(step, np.array([*values.values()])) for step in steps if (values := at(step))]
     finite = [(s, v.mean(), v.min(), v.max()) for s, v in found if np.isfinite(v).all()]
     if finite:
         x, mean, low, high = map(np.array, zip(*finite, strict=True))
@@ -269,7 +269,7 @@ def _least_uniform(measured: StatisticTable, optimizers: Sequence[str]) -> int |
         for number in measured.layers
         for name in optimizers
         for step in measured.steps
-        for value in measured.values(name, step, number)
+        for value in measured.values(name, step, number).values()
         if np.isfinite(value)
     ]
     return -max(found)[1] if found else None

@@ -132,7 +132,9 @@ def _statistic(
     at = lambda optimizer, step, layer: (
         measured.values(optimizer, step, layer) if layer else measured.medians(optimizer, step)
     )
-    values = [[[at(o, step, n) for o in optimizers] for n in rows] for step in measured.steps]
+    values = [
+        [[[*at(o, step, n).values()] for o in optimizers] for n in rows] for step in measured.steps
+    ]
     ratios = [
         [
             [ratio_of(at(a, step, n), at(b, step, n)) if has_ratio else () for a, b in pairs]

@@ -36,6 +36,7 @@ TITLES = {
 
 
 At = int | Mapping[int, int]
+ByRepeat = dict[int, float]
 
 
 class StatisticTable:
@@ -62,24 +63,24 @@ class StatisticTable:
         self.steps = sorted({step for _, _, step in self._losses})
         self._repeats = sorted({repeat for _, repeat, _ in self._losses})
 
-    def values(self, optimizer: str, at: At, layer_number: int) -> np.ndarray:
+    def values(self, optimizer: str, at: At, layer_number: int) -> ByRepeat:
         """The statistic in every repeat that has it, at one step or at each repeat's own."""
         places = [(*place, layer_number) for place in self._places(optimizer, at)]
-        return np.array([self._values[place] for place in places if place in self._values])
+        return {place[1]: self._values[place] for place in places if place in self._values}
 
-    def medians(self, optimizer: str, at: At) -> np.ndarray:
+    def medians(self, optimizer: str, at: At) -> ByRepeat:
         """The median over the layers that have a value, in every repeat that has one."""
-        found = []
+        found = {}
         for place in self._places(optimizer, at):
             values = [self._values.get((*place, number), np.nan) for number in self.layers]
             if not np.isnan(values).all():
-                found.append(np.nanmedian(values))
-        return np.array(found)
+                found[place[1]] = float(np.nanmedian(values))
+        return found
 
-    def losses(self, optimizer: str, at: At) -> np.ndarray:
+    def losses(self, optimizer: str, at: At) -> ByRepeat:
         """The probe batch's loss in every repeat that has it."""
         places = self._places(optimizer, at)
-        return np.array([self._losses[place] for place in places if place in self._losses])
+        return {place[1]: self._losses[place] for place in places if place in self._losses}
 
     def _places(self, optimizer: str, at: At) -> list[tuple[str, int, int]]:
         steps = dict.fromkeys(self._repeats, at) if isinstance(at, int) else at
@@ -224,16 +225,13 @@ def _columns(
     first, second = ([measured.values(*run, n) for n in measured.layers] for run in both)
     losses = [measured.losses(*run) for run in both]
     steps = ["" if isinstance(a, int) else mean_text(list(a.values()), whole=True) for a in at]
-    if (
-        at[0] == at[1]
-        and np.array_equal(losses[0], losses[1])
-        and all(map(np.array_equal, first, second))
-    ):
-        return [[f"step {heading}", *map(mean_text, first), mean_text(losses[0]), steps[0], ""]]
-    columns = [
-        [f"{heading}:{label(pair[0])}", *map(mean_text, first), mean_text(losses[0]), steps[0], ""],
-        [label(pair[1]), *map(mean_text, second), mean_text(losses[1]), steps[1], ""],
+    texts = [
+        [*(mean_text([*values.values()]) for values in (*own, loss)), step, ""]
+        for own, loss, step in zip((first, second), losses, steps, strict=True)
     ]
+    if at[0] == at[1] and losses[0] == losses[1] and first == second:
+        return [[f"step {heading}", *texts[0]]]
+    columns = [[f"{heading}:{label(pair[0])}", *texts[0]], [label(pair[1]), *texts[1]]]
     if not with_ratio:
         return columns
     ratios = [ratio_of(a, b) for a, b in zip(first, second, strict=True)]
@@ -242,11 +240,12 @@ def _columns(
     return [*columns, ["ratio", *map(mean_text, ratios), "", "", above]]
 
 
-def ratio_of(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def ratio_of(first: ByRepeat, second: ByRepeat) -> np.ndarray:
     """The first over the second in every repeat that both have."""
-    repeats = min(len(first), len(second))
+    both = [repeat for repeat in first if repeat in second]
+    above, below = (np.array([side[repeat] for repeat in both]) for side in (first, second))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return first[:repeats] / second[:repeats]
+        return above / below
 
 
 def mean_text(values: Sequence[float] | np.ndarray, whole: bool = False) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from experiments.paper.comparison import agreement
 from experiments.paper.gaps import speed_gap, uniformity_gap
-from experiments.paper.loss_figure import make_curve, speed_ratio
+from experiments.paper.loss_figure import make_curve, speed_ratios
 from experiments.paper.low_rank_figures import leading_share
 from experiments.paper.ratio_table import moment
 from hgeo.records.run_records import LossRow, RunRecords
@@ -78,12 +78,12 @@ def test_gaps_in_speed(tmp_path):
     assert speed_gap([slow], [fast], 100, 1) == pytest.approx(101 / 51)
     assert speed_gap([fast], [slow], 100, 1) == pytest.approx(51 / 101)
     assert speed_gap([slow], [fast], 50, 1) == pytest.approx(51 / 26)
-    assert speed_ratio([slow], [fast], 1) == pytest.approx(101 / 51)
+    assert speed_ratios([slow], [fast], 1) == pytest.approx(101 / 51)
     later = records(tmp_path, np.linspace(10.0, 0.0, 101), start=300)
-    assert speed_ratio([slow], [later], 1, since_start=True) == pytest.approx(101 / 51)
+    assert speed_ratios([slow], [later], 1, since_start=True) == pytest.approx(101 / 51)
     # From an iterate of the slow one at step 60, both count from there.
     switched = records(tmp_path, np.linspace(7.0, 1.0, 41), start=60)
-    assert speed_ratio([slow], [switched], 1) == pytest.approx(41 / 15)
+    assert speed_ratios([slow], [switched], 1) == pytest.approx(41 / 15)
     assert speed_gap([slow], [records(tmp_path, [])], 100, 1) is None
     assert speed_gap([slow], [fast], 24, 25) is None, "no whole window of losses yet"
 
