@@ -6,9 +6,12 @@ import re
 import jax
 import pytest
 
+from tests.probes.dense import slow
+
 ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
+GUIDES = ROOT / "docs" / "pages" / "guides"
 
 # A block of Python, and what it prints where a block of text follows at once.
 EXAMPLE = re.compile(r"^```python\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?", re.DOTALL | re.M)
@@ -67,7 +70,10 @@ def test_examples_of_the_readme(capsys):
 
 @pytest.mark.parametrize(
     "page",
-    [path for path in PAGES if "```python" in path.read_text()],
+    slow(
+        [path for path in PAGES if "```python" in path.read_text()],
+        [GUIDES / "designing-optimizers.md", GUIDES / "statistics.md"],
+    ),
     ids=lambda path: str(path.relative_to(ROOT / "docs" / "pages")),
 )
 def test_examples_of_a_page(page, capsys):

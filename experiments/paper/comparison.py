@@ -130,6 +130,16 @@ def _ours_of(moment: Moment | int, trained: Trained) -> str:
     return f"loss {losses[moment]:g}" if moment < len(losses) else "none"
 
 
+def moment(row: Mapping[str, Any]) -> str:
+    """The checkpoint; where the losses of the two sides differ, ours and the paper's."""
+    paper, ours = row["checkpoint"], row["our_checkpoint"]
+    both_losses = paper.startswith("loss ") and ours.startswith("loss ")
+    loss = lambda text: float(text.removeprefix("loss "))
+    if both_losses and loss(paper) != loss(ours):
+        return f"{ours} (paper's {loss(paper):g})"
+    return paper
+
+
 def _text(at: At) -> str:
     if isinstance(at, int):
         return str(at)

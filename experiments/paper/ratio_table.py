@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from experiments.paper.comparison import Comparison, agreement, rows, whole_layers
+from experiments.paper.comparison import Comparison, agreement, moment, rows, whole_layers
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext
 from hgeo.optimizers import label
@@ -218,16 +218,6 @@ def _label_numbers(panels: Sequence[Any]) -> None:
         if high / low < FEW_DECADES:
             axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
             axes.yaxis.set_minor_formatter(lambda value, _: f"{value:g}")
-
-
-def moment(row: Mapping[str, Any]) -> str:
-    """The checkpoint; where the losses of the two sides differ, ours and the paper's."""
-    paper, ours = row["checkpoint"], row["our_checkpoint"]
-    both_losses = paper.startswith("loss ") and ours.startswith("loss ")
-    loss = lambda text: float(text.removeprefix("loss "))
-    if both_losses and loss(paper) != loss(ours):
-        return f"{ours} (paper's {loss(paper):g})"
-    return paper
 
 
 def _panel(axes, drawn: Sequence[Mapping[str, Any]]) -> None:

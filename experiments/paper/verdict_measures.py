@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.paper.comparison import moment
 from experiments.paper.effects import (
     Part,
     Row,
@@ -42,8 +43,12 @@ def _of_paper(rows: Sequence[Row]) -> list[Row]:
 def _ratio(rows: Sequence[Row], rule) -> list[Part]:
     later = [row for row in rows if not str(row["step"]) == str(row["step_of_second"]) == "0"]
     reached = [row for row in later if row["ours_ratio"] not in (None, "")]
-    found = groups(_of_paper(reached), "setting", "checkpoint")
-    return [over_layers(name, own) for name, own in found.items()]
+    found = groups(_of_paper(reached), "setting", "checkpoint").values()
+    return [over_layers(_name(own[0]), own) for own in found]
+
+
+def _name(row: Row) -> str:
+    return ", ".join(filter(None, (row["setting"], moment(row))))
 
 
 def _within(rows: Sequence[Row], rule) -> list[Part]:

@@ -44,8 +44,8 @@ def alignment(diagonal: ArrayLike, gradient: ArrayLike, adaptive_gradient: Array
       adaptive_gradient: u_i at the same coordinates, in any scale.
 
     Returns:
-      An `Alignment` in the arrays' dtype and units. A ρ is NaN if one of its two arrays is constant
-      in magnitude or has a NaN.
+      An `Alignment` in the arrays' dtype and units, ρ in at least float32. A ρ is NaN if one of its
+      two arrays is constant in magnitude or has a NaN.
 
     Raises:
       ValueError: shapes that differ, fewer than 2 entries, or an array without a finite entry.
@@ -76,7 +76,7 @@ def alignment(diagonal: ArrayLike, gradient: ArrayLike, adaptive_gradient: Array
 def _spearman(first: jax.Array, second: jax.Array) -> jax.Array:
     ranks = [_ranks(array) for array in (first, second)]
     centred = [rank - jnp.mean(rank) for rank in ranks]
-    lengths = jnp.sqrt(jnp.sum(centred[0] ** 2) * jnp.sum(centred[1] ** 2))
+    lengths = jnp.sqrt(jnp.sum(centred[0] ** 2)) * jnp.sqrt(jnp.sum(centred[1] ** 2))
     known = ~jnp.any(jnp.isnan(first) | jnp.isnan(second))
     return jnp.where(known, jnp.sum(centred[0] * centred[1]) / lengths, jnp.nan)
 
@@ -84,4 +84,6 @@ def _spearman(first: jax.Array, second: jax.Array) -> jax.Array:
 def _ranks(array: jax.Array) -> jax.Array:
     ordered = jnp.sort(array)
     first, last = (jnp.searchsorted(ordered, array, side=side) for side in ("left", "right"))
-    return (first + last).astype(array.dtype) / 2
+    # Sums of squared ranks are too large for half precision.
+    dtype = jnp.float64 if array.dtype == jnp.float64 else jnp.float32
+    return (first + last).astype(dtype) / 2

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from hgeo.statistics.entry_counts import checked
-from hgeo.statistics.r_med import r_med
+from hgeo.statistics.r_med import max_over_median
 
 
 class LowRank(NamedTuple):
@@ -41,7 +41,8 @@ def low_rank(weight: ArrayLike, share: float = 0.9) -> LowRank:
       share: the share of ‖W‖_F² that k singular values hold, in (0, 1].
 
     Returns:
-      A `LowRank`, in the weight's dtype (float32 for half precision).
+      A `LowRank`, in the weight's dtype (float32 for half precision). A NaN in
+      it makes all but the rank NaN.
 
     Raises:
       ValueError: not a matrix, an empty matrix, no finite entry, a share outside (0, 1].
@@ -70,4 +71,5 @@ def low_rank(weight: ArrayLike, share: float = 0.9) -> LowRank:
     # Rounding can leave the last sum just below 1.
     rank = jnp.minimum(jnp.sum(held < share) + 1, len(values)).astype(jnp.int32)
     kept = jnp.where(jnp.arange(len(values)) < rank, squares, 0.0)
-    return LowRank(rank, values, r_med(left**2 @ kept), r_med(kept @ right**2))
+    uniformity = [max_over_median(shares) for shares in (left**2 @ kept, kept @ right**2)]
+    return LowRank(rank, values, *uniformity)

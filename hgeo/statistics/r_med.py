@@ -53,7 +53,12 @@ def r_med(diagonal, eps=0.0):
         return OrderedDict((name, r_med(entries, eps)) for name, entries in diagonal.items())
     if eps < 0:
         raise ValueError(f"eps must not be negative, but is {eps}")
-    magnitude = jnp.abs(checked("r_med", diagonal))
+    return max_over_median(checked("r_med", diagonal), eps)
+
+
+def max_over_median(entries: jax.Array, eps: float = 0.0) -> jax.Array:
+    """`r_med` of entries that are already checked; not one of them needs to be finite."""
+    magnitude = jnp.abs(entries)
     return jnp.max(magnitude, axis=-1) / (jnp.median(magnitude, axis=-1) + eps)
 
 

@@ -1,6 +1,7 @@
 """The disk space of checkpoints, against what a run leaves."""
 
 import jax
+import pytest
 from etils import epath
 
 from hgeo.experiment import disk_use
@@ -30,6 +31,7 @@ def test_it_is_the_states_of_all_kept_checkpoints(tmp_path):
     assert needed(measured, tmp_path) == 3 * sum(sizes)
 
 
+@pytest.mark.slow
 def test_saved_checkpoints_need_no_more(tmp_path):
     config = load_config("quickstart", "smoke", optimizers=("sgdm",), compare=())
     before = needed(config, tmp_path)

@@ -136,6 +136,7 @@ def test_a_plain_pytree_in_float64(batch):
     assert_r_med(values, dense_r_med(loss, params, batch, coordinates), rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_train_state_on_eight_devices(batch):
     """The loop's placement: the state on its mesh, the batch split over it."""
     model = nn.Sequential([nn.Dense(6), nn.tanh, nn.Dense(1)])

@@ -20,6 +20,7 @@ def config(tmp_path_factory):
     return every_statistic(str(write_wikitext2(tmp_path_factory.mktemp("data"))))
 
 
+@pytest.mark.slow
 def test_what_the_optimizer_sees_is_the_update_that_would_follow(config):
     resolved = resolve(config)
     workload, plan = resolved.read_workload(), resolved.plans[1]

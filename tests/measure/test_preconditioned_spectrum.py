@@ -66,6 +66,7 @@ def test_it_needs_the_optimizer():
         hgeo.Monitor(_loss, layers, statistics=("preconditioned_spectrum",))
 
 
+@pytest.mark.slow
 def test_layer_0_holds_all_params(tmp_path):
     config = load_config(
         "lm", "smoke", data_dir=str(write_wikitext2(tmp_path)), probe__layers=(0, 2)

@@ -9,7 +9,7 @@ import hgeo
 from hgeo.errors import InputError
 from hgeo.models.decoding import beam_search, bleu, greedy_decode, words_of
 from hgeo.models.seq2seq import Seq2Seq, token_loss
-from tests.probes.dense import quick
+from tests.probes.dense import quick, slow
 
 PAD, BOS, EOS = 1, 2, 3
 
@@ -52,6 +52,7 @@ def test_padding_and_the_future_change_nothing(apply):
     np.testing.assert_array_equal(apply(SOURCE, other)[:, :3], logits[:, :3])
 
 
+@pytest.mark.slow
 def test_a_sentence_of_padding_alone_gives_no_nan(params):
     def loss(params, batch):
         logits = small().apply({"params": params}, batch["source"], batch["target"][:, :-1])
@@ -77,7 +78,7 @@ def test_loss_ignores_padding(apply):
     np.testing.assert_allclose(total, -np.sum(by_hand), rtol=1e-5)
 
 
-@pytest.mark.parametrize("scheme", ["torch", "xavier_uniform", "xavier_normal"])
+@pytest.mark.parametrize("scheme", slow(["torch", "xavier_uniform", "xavier_normal"], ["torch"]))
 def test_initialisers(scheme):
     model = small(width=64, initializer=scheme, gain=1.0, source_size=500)
     params = quick(model.init)(jax.random.key(0), SOURCE, TARGET)["params"]

@@ -14,7 +14,7 @@ MUTANTS = (
         "R_med divides by the median of signed entries",
         UNIFORMITY,
         R_MED,
-        R_MED.replace("jnp.median(magnitude", "jnp.median(jnp.asarray(diagonal)"),
+        R_MED.replace("jnp.median(magnitude", "jnp.median(entries"),
         TESTS,
     ),
     Mutant(
@@ -81,8 +81,8 @@ MUTANTS = (
         "left_and_right_swapped",
         "R_u is that of the right singular vectors, R_v that of the left ones",
         LOW_RANK,
-        "r_med(left**2 @ kept), r_med(kept @ right**2)",
-        "r_med(kept @ right**2), r_med(left**2 @ kept)",
+        "in (left**2 @ kept, kept @ right**2)",
+        "in (kept @ right**2, left**2 @ kept)",
         TESTS,
     ),
     Mutant(

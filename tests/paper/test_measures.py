@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from experiments.paper.comparison import agreement
+from experiments.paper.comparison import agreement, moment
 from experiments.paper.gaps import speed_gap, uniformity_gap
 from experiments.paper.loss_figure import make_curve, speed_ratios
 from experiments.paper.low_rank_figures import leading_share
-from experiments.paper.ratio_table import moment
 from hgeo.records.run_records import LossRow, RunRecords
 
 

@@ -13,7 +13,7 @@ import pytest
 import hgeo
 from hgeo.measure.named import OF_PRECONDITIONER
 from hgeo.params.static_leaves import StaticLeaf, hold, release
-from tests.probes.dense import error
+from tests.probes.dense import error, slow
 
 
 class Reduction(enum.IntEnum):
@@ -103,6 +103,7 @@ CALLS = {
     "spectrum": lambda given: hgeo.spectrum(*given, LAST, KEY, num_matvecs=3, num_samples=2)[:2],
     "stochastic_diagonal": lambda given: hgeo.stochastic_diagonal(*given, LAST, KEY, 2),
 }
+SLOW_CALLS = ("Monitor", "full_diagonal", "preconditioned", "quadratic_forms", "row_dominance")
 # These take no params, but numbers, layers or results.
 WITHOUT_PARAMS = {
     "alignment",
@@ -121,7 +122,7 @@ def test_every_public_function_is_here():
     assert functions | {"Monitor"} == CALLS.keys() | WITHOUT_PARAMS
 
 
-@pytest.mark.parametrize("name", [name for name, call in CALLS.items() if call is not None])
+@pytest.mark.parametrize("name", slow([n for n, call in CALLS.items() if call], SLOW_CALLS))
 def test_every_public_function_takes_a_module_whole(name):
     plain = plain_loss, {**PARAMS, "kind": None, "net": PLAIN_PARAMS}, X
     with jax.numpy_dtype_promotion("standard"):  # which Optax leans on
@@ -130,7 +131,9 @@ def test_every_public_function_takes_a_module_whole(name):
         np.testing.assert_allclose(own, other, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("curvature", [hgeo.gauss_newton, hgeo.fisher])
+@pytest.mark.parametrize(
+    "curvature", [hgeo.gauss_newton, pytest.param(hgeo.fisher, marks=pytest.mark.slow)]
+)
 def test_other_curvature_of_a_module_taken_whole(curvature):
     split = lambda params, x: outputs(
         {**PARAMS, "net": eqx.combine(params["net"], STATIC)}, {**BATCH, "x": x}

@@ -18,12 +18,11 @@ NUM = 16
 QUICKER_WIDE = (
     "tied_autoencoder",
     "encoder_block",
-    "batch_norm",
     "recurrence",
     "scanned_stack",
     "weight_norm",
 )
-QUICKER_NARROW = ("gelu_mlp", "linear_net", "scanned_stack")
+QUICKER_NARROW = ("gelu_mlp", "scanned_stack")
 
 
 def but(names):

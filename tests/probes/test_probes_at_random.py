@@ -83,6 +83,7 @@ def check(given):
         np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance * scale)
 
 
+@pytest.mark.slow
 @FEW
 @given(problems())
 def test_sampled_diagonals(given):

@@ -117,6 +117,7 @@ def test_parts_of_the_whole_are_the_whole():
     np.testing.assert_allclose(parts, found["w"].reshape(3, 6), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_other_probes_equal_the_dense_hessian():
     loss, params, batch, layers, matrix, places = case()
     few = {name: layers[name] for name in ("w[k]", "last")}

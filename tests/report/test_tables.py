@@ -33,6 +33,13 @@ def test_ratio_is_the_mean_of_each_repeats_ratio(tmp_path):
     assert table.rows[-1][-1] == "1 of 1"
 
 
+def test_repeats_are_paired_by_their_numbers(tmp_path):
+    sgdm = [{4: 1.0}, {10: 10.0}, {10: 100.0}]
+    runs = make_runs(tmp_path, {"sgdm": sgdm, "adam": [{10: 100.0}, {10: 10.0}, {10: 100.0}]})
+    (table,) = compare(runs, ("sgdm", "adam"), [10])
+    assert table.rows[0][-1] == "1.00 (0.0)"
+
+
 def test_common_start_has_one_column(tmp_path):
     runs = make_runs(tmp_path, {"sgdm": [{0: 3.0, 5: 4.0}], "adam": [{0: 3.0, 5: 8.0}]})
     (table,) = compare(runs, ("sgdm", "adam"), [0, 5])

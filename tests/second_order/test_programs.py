@@ -131,6 +131,7 @@ def check(steps, seed):
 PROGRAMS = hypothesis.given(steps=st.lists(STEP, min_size=1, max_size=6), seed=st.integers(0, 3))
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=6)
 @PROGRAMS
 def test_the_modes_agree_on_random_programs(steps, seed):

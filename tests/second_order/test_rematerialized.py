@@ -37,7 +37,8 @@ def test_every_family_agrees_with_the_dense_hessian(family):
             check(found, diagonals(family, seed), chosen, 1e-10, 1e-9, np.float64)
 
 
-@pytest.mark.parametrize("chunk", [2, pytest.param("auto", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("chunk", [2, "auto"])
 def test_a_deep_network_agrees_with_the_dense_hessian(chunk):
     with jax.enable_x64(True):
         loss, params, batch, layers = blocks(9, width=3, seed=1)
@@ -46,7 +47,11 @@ def test_a_deep_network_agrees_with_the_dense_hessian(chunk):
         check(found, truth(loss, params, batch, layers), chosen, 1e-10, 1e-9, np.float64)
 
 
-def deep(depth, wrap=lambda block: block, width=16):
+def plain(block):
+    return block
+
+
+def deep(depth, wrap=plain, width=16):
     """Residual blocks without anything that all of them read, and their first matrix."""
     keys = jax.random.split(jax.random.key(0), 2 * depth)
     params = {
@@ -70,7 +75,8 @@ def deep(depth, wrap=lambda block: block, width=16):
     return loss, params, jax.random.normal(jax.random.key(1), (64, width))
 
 
-def temporaries(depth, wrap=lambda block: block, **options):
+@functools.cache
+def temporaries(depth, wrap=plain, **options):
     loss, params, batch = deep(depth, wrap)
     layers = hgeo.find_layers(params, ["block_00/up"])
     chosen = hgeo.sample_coordinates(layers, 8, jax.random.key(2))
@@ -94,6 +100,7 @@ def test_a_checkpoint_in_the_loss_is_respected():
     assert temporaries(24, jax.checkpoint, remat="none") > 3 * with_checkpoints
 
 
+@pytest.mark.slow
 def test_no_piece_is_large_and_no_start_is_wide():
     loss, params, batch = deep(16)
     leaves, tree = jax.tree.flatten(params)
@@ -106,6 +113,7 @@ def test_no_piece_is_large_and_no_start_is_wide():
     assert all(len(pieces._live[position]) == 1 for position in pieces.positions)
 
 
+@pytest.mark.slow
 def test_directions_agree_too():
     with jax.enable_x64(True):
         loss, params, batch, layers = blocks(5)
@@ -122,10 +130,12 @@ def test_directions_agree_too():
             np.testing.assert_allclose(found[name], expected[name], rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_over_devices_with_collectives():
     check_over_devices(chunk_size=3, remat="block")
 
 
+@pytest.mark.slow
 def test_inside_vmap_and_with_microbatches():
     loss, params, batch = deep(4)
     chosen = hgeo.sample_coordinates(hgeo.find_layers(params), 3, jax.random.key(2))

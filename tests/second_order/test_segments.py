@@ -86,6 +86,7 @@ def test_a_deep_network_is_compiled_in_segments_and_a_flat_one_is_not():
     assert long < 4.5 * short
 
 
+@pytest.mark.slow
 def test_many_points_on_a_cpu_keep_loops_of_their_own():
     assert program(9, MAX_SHARED_POINTS_ON_CPU)[0] > 0
     assert program(9, MAX_SHARED_POINTS_ON_CPU + 1)[0] == 0
@@ -174,6 +175,7 @@ def test_devices_share_segments_whose_loss_has_collectives():
     check_over_devices(chunk_size=3, share_segments=True)
 
 
+@pytest.mark.slow
 def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes():
     loss, params, batch, _ = blocks(3)
     params["up_02"] = params["up_02"].astype(jnp.bfloat16)
@@ -198,6 +200,7 @@ def test_half_precision_is_summed_in_float32_and_the_layers_keep_their_dtypes():
         assert float(jnp.max(jnp.abs(difference))) < tolerance * scale, name
 
 
+@pytest.mark.slow
 def test_a_memory_budget_below_one_coordinate_names_the_layer():
     loss, params, batch, layers = blocks(3)
     chosen = hgeo.sample_coordinates(layers, 6, jax.random.key(3))

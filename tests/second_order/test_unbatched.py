@@ -31,6 +31,7 @@ def gathered(params, batch):
     return jnp.mean(jnp.tanh(jnp.einsum("ni,nij->nj", hidden, own)) ** 2)
 
 
+@pytest.mark.slow
 def test_every_probe_of_a_mixture_of_experts_takes_one_pass_at_a_time():
     key = jax.random.key(2)
 

@@ -64,6 +64,14 @@ def test_alignment_is_spearmans_with_ties(seed):
     np.testing.assert_array_equal(found.adaptive_gradient, np.abs(adaptive)[order])
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_alignment_in_half_precision_ranks_in_full(dtype):
+    entries = jnp.arange(1.0, 201.0).astype(dtype)
+    found = hgeo.alignment(entries, entries, -entries[::-1])
+    np.testing.assert_allclose(found.rho_gradient, 1.0, rtol=1e-5)
+    np.testing.assert_allclose(found.rho_adaptive, -1.0, rtol=1e-5)
+
+
 def test_alignment_of_a_nan_is_nan():
     found = hgeo.alignment(jnp.array([1.0, np.nan, 3.0]), jnp.arange(3.0), jnp.arange(3.0))
     assert np.isnan(found.rho_gradient)
@@ -95,6 +103,11 @@ def test_low_rank_of_a_flax_kernel_is_that_of_its_transpose():
     found = hgeo.low_rank(kernel.T)
     np.testing.assert_allclose(found.r_u, 25.0, rtol=1e-4)  # outputs: 5² over 1²
     np.testing.assert_allclose(found.r_v, 9.0 / 4.0, rtol=1e-4)
+
+
+def test_low_rank_of_a_matrix_with_a_nan_is_nan():
+    found = hgeo.low_rank(jnp.ones((4, 3)).at[1, 2].set(jnp.nan))
+    assert np.isnan([found.r_u, found.r_v, *found.singular_values]).all()
 
 
 NAN = jnp.full(3, jnp.nan)
