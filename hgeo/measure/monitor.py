@@ -49,7 +49,8 @@ class Monitor:
       layers: what `find_layers` gives.
       every: a step is due if it is a multiple of `every`.
       statistics: names, any of `r_med`, `r_med_spread`, `r_diag`, `r_diag_across`, `alignment`,
-        `preconditioned`, `low_rank`, `gauss_newton`, `fisher`, `full`, `spectrum`.
+        `preconditioned`, `low_rank`, `gauss_newton`, `fisher`, `full`, `spectrum`,
+        `preconditioned_spectrum`.
       num: the number of coordinates of each layer.
       key: random key of the coordinates and of random statistics; `None`: `jax.random.key(0)`.
       batch: the batch of every measurement; `None`: each call gives a batch. Arrays have the
@@ -60,10 +61,11 @@ class Monitor:
         `pip install 'hgeo[tensorboard]'`, and no TensorFlow.
       callback: called as `callback(step, values)` with the values that a call returns, for example
         for Weights & Biases (`lambda step, values: wandb.log(values, step=step)`).
-      optimizer: the Optax optimizer of the loop. `alignment` and `preconditioned` compute its
-        update from the batch's gradient and the `optimizer_state` of a call.
+      optimizer: the Optax optimizer of the loop. `alignment`, `preconditioned` and
+        `preconditioned_spectrum` compute its update from the batch's gradient and the
+        `optimizer_state` of a call.
       preconditioner: arguments of `hgeo.preconditioner` besides the state, such as `{"b2": 0.999}`
-        for Adam; `preconditioned` needs it. hgeo compares P with the optimizer's updates. A layer
+        for Adam; `preconditioned` and `preconditioned_spectrum` need it. hgeo compares P with the optimizer's updates. A layer
         without P has NaN, and hgeo warns once of the reason.
       devices: those to measure on, for params that are not sharded; `None`: all devices.
       mesh: as in `make_probe`, like `batch_spec` and `coordinate_axis`. Sharded params stay where
@@ -74,7 +76,7 @@ class Monitor:
       steps_per_epoch: gives the column `epoch`; `None`: the column is NaN.
       **options: `mode`, `chunk_size`, `remat`, `microbatch_size` and `precision`, as in
         `make_probe`; `eps` in R_med; `low_rank_share` (0.9), the share of ‖W‖_F² that `rank` holds;
-        `num_matvecs` (30) and `num_samples` (4) of `spectrum`; `max_gradients` (20,000) of `full`.
+        `num_matvecs` (30) and `num_samples` (4) of the spectra; `max_gradients` (20,000) of `full`.
 
     Raises:
       ValueError: an argument out of its range; a folder whose `geometry.csv` has another header or
