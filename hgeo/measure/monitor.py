@@ -65,8 +65,8 @@ class Monitor:
         `preconditioned_spectrum` compute its update from the batch's gradient and the
         `optimizer_state` of a call.
       preconditioner: arguments of `hgeo.preconditioner` besides the state, such as `{"b2": 0.999}`
-        for Adam; `preconditioned` and `preconditioned_spectrum` need it. hgeo compares P with the optimizer's updates. A layer
-        without P has NaN, and hgeo warns once of the reason.
+        for Adam; `preconditioned` and `preconditioned_spectrum` need it. hgeo compares P with the
+        optimizer's updates. A layer without P has NaN, and hgeo warns once of the reason.
       devices: those to measure on, for params that are not sharded; `None`: all devices.
       mesh: as in `make_probe`, like `batch_spec` and `coordinate_axis`. Sharded params stay where
         they are, and so do the batch, gradients and the optimizer's state.

@@ -5,9 +5,9 @@
 
 PATH is an Orbax checkpoint (the folder of an item, of a step with one item, or of a
 CheckpointManager, whose latest step is used) or a safetensors file. FUNCTION takes no argument and
-returns `(loss, template, batch)`: `loss(params, batch)` or a pair `(outputs, head)`; a pytree of arrays or
-`jax.ShapeDtypeStruct`s with the params' structure, shapes and dtypes; and the batch. With --mesh
-each array is read into its shards, never whole. The function `shardings(mesh, params)` of MODULE
+returns `(loss, template, batch)`: `loss(params, batch)` or a pair `(outputs, head)`; a pytree of
+arrays or `jax.ShapeDtypeStruct`s with the params' structure, shapes and dtypes; and the batch. With
+--mesh each array is read into its shards, never whole. The function `shardings(mesh, params)` of MODULE
 gives them as a pytree of `NamedSharding`s or `PartitionSpec`s. Without it, --shard splits each
 matrix along its longest axis that divides.
 
