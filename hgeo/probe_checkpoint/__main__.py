@@ -7,9 +7,9 @@ PATH is an Orbax checkpoint (the folder of an item, of a step with one item, or 
 CheckpointManager, whose latest step is used) or a safetensors file. FUNCTION takes no argument and
 returns `(loss, template, batch)`: `loss(params, batch)` or a pair `(outputs, head)`; a pytree of
 arrays or `jax.ShapeDtypeStruct`s with the params' structure, shapes and dtypes; and the batch. With
---mesh each array is read into its shards, never whole. The function `shardings(mesh, params)` of MODULE
-gives them as a pytree of `NamedSharding`s or `PartitionSpec`s. Without it, --shard splits each
-matrix along its longest axis that divides.
+--mesh each array is read into its shards, never whole. The function `shardings(mesh, params)` of
+MODULE gives them as a pytree of `NamedSharding`s or `PartitionSpec`s. Without it, --shard splits
+each matrix along its longest axis that divides.
 
 The command writes `geometry.csv`, `table.md`, `restored.json` and, for `r_med`, `r_med.png` into
 DIR. The exit code is 2 for bad input and 3 if the loss or a Hessian entry is not finite.
