@@ -15,6 +15,9 @@ from hgeo.second_order.explicit_axes import in_automatic_axes
 
 PyTree = Any
 
+# A residual of at most this many roundings of the product it is of has no direction of its own.
+NOISE = 100
+
 
 class Spectrum(NamedTuple):
     """Lanczos estimates of the spectrum of a symmetric matrix of n rows.
@@ -154,14 +157,14 @@ def _lanczos_quadrature(
     """
     from matfree import decomp, stochtrace
 
-    lanczos = decomp.tridiag_sym(num_matvecs, custom_vjp=False)
+    # Of a symmetric matrix this is the Lanczos iteration, and the norms below the diagonal tell
+    # where it ends.
+    iteration = decomp.hessenberg(num_matvecs, custom_vjp=False, reortho="full")
 
     def quadrature_from(start):
-        result = lanczos(matvec, start)
-        # If H maps the start vector to zero, the iteration divides 0 by 0.
-        ended = jnp.all(matvec(start) == 0)
-        matrix = jnp.where(ended, 0.0, jnp.asarray(result.J_small))
-        residual = jnp.where(ended, 0.0, jnp.linalg.norm(result.residual))
+        result = iteration(matvec, start)
+        norms = jnp.append(jnp.diagonal(result.J_small, -1), jnp.linalg.norm(result.residual))
+        matrix, residual = _tridiagonal(jnp.diagonal(result.J_small), norms)
         values, vectors = jnp.linalg.eigh(matrix)
         return values, vectors[0] ** 2, residual * jnp.abs(vectors[-1]), matrix[0, 0]
 
@@ -179,3 +182,26 @@ def _lanczos_quadrature(
         nodes=nodes,
         weights=weights,
     )
+
+
+def _tridiagonal(diagonal: jax.Array, norms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """T = QᵀHQ on the Krylov space of the start vector, and the norm of its last residual.
+
+    The space may have fewer dimensions than there were products. The residual is then rounding
+    noise, and after its normalisation it is no longer orthogonal to Q. T ends there. The rest of
+    the diagonal repeats the first entry, coupled to nothing: nodes without weight, which lie within
+    the spectrum.
+
+    Args:
+      diagonal: qᵀHq of the m basis vectors.
+      norms: of the m residuals.
+    """
+    before = jnp.append(0.0, norms[:-1]).astype(norms.dtype)
+    products = jnp.sqrt(before**2 + diagonal**2 + norms**2)  # ‖Hq‖
+    largest = jax.lax.cummax(jnp.nan_to_num(products))
+    goes_on = jnp.cumprod(norms > NOISE * jnp.finfo(norms.dtype).eps * largest) == 1
+    is_in_basis = jnp.append(True, goes_on[:-1])
+    diagonal = jnp.where(is_in_basis, diagonal, diagonal[0])
+    norms = jnp.where(goes_on, norms, 0.0)
+    beside = jnp.diag(norms[:-1], 1)
+    return jnp.diag(diagonal) + beside + beside.T, norms[-1]

@@ -114,6 +114,14 @@ MUTANTS = (
         (f"{ROWS}::test_spectrum_equals_that_of_the_dense_hessian",),
     ),
     Mutant(
+        "noise_taken_for_a_direction",
+        "Lanczos goes on where the Krylov space of its start vector ends",
+        "hgeo/probes/spectrum.py",
+        "norms > NOISE * jnp.finfo(norms.dtype).eps * largest",
+        "norms >= 0 * largest",
+        (f"{ROWS}::test_a_krylov_space_that_ends_early_gives_the_dense_spectrum",),
+    ),
+    Mutant(
         "trace_error_without_root",
         "the trace's standard error is divided by the number of samples",
         "hgeo/probes/spectrum.py",

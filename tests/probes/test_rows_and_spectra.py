@@ -132,6 +132,59 @@ def test_spectrum_equals_that_of_the_dense_hessian(family):
         assert abs(found.trace - np.trace(matrix)) < 5 * found.trace_error + 1e-9 * size
 
 
+def squares(params, batch):
+    return 0.5 * jnp.sum(batch * params["kernel"] ** 2)
+
+
+def rectified(params, batch):
+    x, y = batch
+    return jnp.mean((jax.nn.relu(x @ params["kernel"]) @ jnp.ones((16, 1)) / 4 - y) ** 2)
+
+
+def of_few_examples(params, batch):
+    x, y = batch
+    log_p = jax.nn.log_softmax(x @ params["kernel"])
+    return -jnp.mean(jnp.take_along_axis(log_p, y, axis=1))
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape, jnp.float32)
+
+
+# Matrices whose Krylov spaces have fewer dimensions than there are products, numerically at least.
+SHORT = {
+    "one eigenvalue": (squares, (64, 1), jnp.ones((64, 1))),
+    "four eigenvalues": (squares, (64, 1), jnp.repeat(jnp.arange(1.0, 5.0), 16)[:, None]),
+    "fast decay": (squares, (64, 1), 10.0 ** -jnp.arange(64.0)[:, None]),
+    "rank one": (lambda params, batch: 0.5 * jnp.sum(params["kernel"]) ** 2, (40, 1), None),
+    "rectified": (rectified, (10, 16), (normal(0, 6, 10), normal(1, 6, 1))),
+    "few examples": (of_few_examples, (20, 5), (normal(2, 2, 20), jnp.array([[0], [1]]))),
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_krylov_space_that_ends_early_gives_the_dense_spectrum(name):
+    with jax.enable_x64(False):
+        loss, shape, batch = SHORT[name]
+        batch = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype.kind == "f" else x, batch)
+        params = {"kernel": normal(3, *shape)}
+        layer = hgeo.find_layers(params)["kernel"]
+        both = quick(
+            lambda p, b: (
+                hgeo.spectrum(loss, p, b, layer, jax.random.key(4), num_matvecs=30, num_samples=3),
+                jax.hessian(lambda w: loss(layer.replace(p, w), b))(layer.ravel(p)),
+            )
+        )
+        found, dense = both(params, batch)
+        low, *_, high = np.linalg.eigvalsh(np.asarray(dense, np.float64))
+        margin = 1e-4 * max(high, -low)
+        np.testing.assert_allclose([found.smallest, found.largest], [low, high], atol=margin)
+        assert float(found.nodes.min()) > low - margin
+        assert float(found.nodes.max()) < high + margin
+        assert max(found.largest_error, found.smallest_error) < margin
+        np.testing.assert_allclose(found.weights.sum(axis=1), 1.0, rtol=1e-5)
+
+
 def test_the_error_of_an_extreme_eigenvalue_bounds_its_distance_to_one():
     key, n = jax.random.key(0), 100
     matrix = jax.random.normal(key, (n, n), jnp.float64)
