@@ -5,6 +5,7 @@ Functions are written as for `pmap`: they see their device's share of the batch 
 `jax.pmap(function, axis_name=AXIS)`.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -79,8 +80,8 @@ class OverBatch:
     """A function of a batch, compiled to run on every device with its share of the batch.
 
     Arrays of the batch are split over the devices along their leading axis. Scalars of the batch (a
-    dropout key, a temperature) and all other arguments are replicated. Each structure of the batch
-    has its program.
+    dropout key, a temperature) and all other arguments are replicated, also those that lie on other
+    devices. Each structure of the batch has its program.
     """
 
     def __init__(self, function: Callable[..., Any], mesh: Mesh):
@@ -90,7 +91,10 @@ class OverBatch:
 
     def __call__(self, *arguments: PyTree) -> Any:
         """The function's outputs, the same on all devices."""
-        return self.program(arguments)(*arguments)
+        program, (*others, batch) = self.program(arguments), arguments
+        place_here = functools.partial(_from_elsewhere, mesh=self._mesh)
+        others = [jax.tree.map(lambda leaf: place_here(leaf, REPLICATED), tree) for tree in others]
+        return program(*others, jax.tree.map(place_here, batch, batch_specs(batch, self._mesh)))
 
     def program(self, arguments: Sequence[PyTree]) -> Any:
         """The jitted function for arguments of this structure.
@@ -112,6 +116,13 @@ class OverBatch:
                 compiler_options=options,
             )
         return self._compiled[key]
+
+
+def _from_elsewhere(leaf: Any, spec: PartitionSpec, mesh: Mesh) -> Any:
+    """The leaf; on the devices of `mesh` if it is an array that JAX would leave on others."""
+    is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
+    is_here = not is_array or leaf.sharding.device_set == set(mesh.devices.flat)
+    return leaf if is_here or not leaf.committed else place(leaf, mesh, spec)
 
 
 def compiler_options(mesh: Mesh, arguments: Sequence[PyTree]) -> dict[str, Any] | None:

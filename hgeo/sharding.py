@@ -22,12 +22,18 @@ PyTree = Any
 BatchSpec = PartitionSpec | str | Sequence[str] | None
 
 
-def mesh_of_params(params: PyTree, mesh: Mesh | None = None) -> Mesh | None:
+def mesh_of_params(
+    params: PyTree, mesh: Mesh | None = None, replicating: Mesh | None = None
+) -> Mesh | None:
     """The mesh on which params are sharded; `None` if no array of them is.
+
+    JAX runs no program on another mesh than that of `jax.set_mesh`. So params that are not sharded
+    count as replicated on a mesh that is set, unless it is `replicating`.
 
     Args:
       params: a pytree of arrays.
       mesh: the mesh to run on, also for params that are not sharded.
+      replicating: the mesh over which hgeo replicates params that are not sharded.
 
     Raises:
       ValueError: params lie on meshes of different devices, or on other devices than `mesh`.
@@ -42,7 +48,9 @@ def mesh_of_params(params: PyTree, mesh: Mesh | None = None) -> Mesh | None:
         found.setdefault(_devices(sharding.mesh), (path, sharding.mesh))
         is_split = is_split or not sharding.is_fully_replicated
     if mesh is None and not is_split:
-        return None
+        mesh = _set_mesh()
+        if mesh is None or mesh == replicating:
+            return None
     if len(found) > 1:
         (one, first), (other, second) = list(found.values())[:2]
         raise ValueError(
@@ -55,6 +63,15 @@ def mesh_of_params(params: PyTree, mesh: Mesh | None = None) -> Mesh | None:
     if mesh is not None and _devices(mesh) != _devices(own):
         raise ValueError(f"mesh={_said(mesh)} was given, but {path!r} lies on {_said(own)}")
     return own
+
+
+def _set_mesh() -> Mesh | None:
+    """The mesh of `jax.set_mesh`; `None` for none, and within a traced function."""
+    try:
+        mesh = jax.sharding.get_mesh()
+    except ValueError:
+        return None
+    return None if mesh.empty else mesh
 
 
 def lies_in_shards(tree: PyTree) -> bool:
@@ -88,7 +105,7 @@ class OverMesh:
     def __call__(self, *arguments: PyTree) -> Any:
         """The function's outputs, replicated on every device."""
         arguments = self._placed(arguments)
-        with _mesh_context(self._mesh, arguments):
+        with mesh_context(None if _is_traced(arguments) else self._mesh):
             return self._program(arguments)(*arguments)
 
     def lower(self, *arguments: PyTree) -> Any:
@@ -98,7 +115,7 @@ class OverMesh:
         """
         *others, batch = arguments
         arguments = self._placed((*jax.tree.map(_without_values, others), batch))
-        with _mesh_context(self._mesh, arguments):
+        with mesh_context(None if _is_traced(arguments) else self._mesh):
             return self._program(arguments).lower(*arguments)
 
     def _program(self, arguments: Sequence[PyTree]) -> Any:
@@ -253,11 +270,10 @@ def _said(mesh: Any) -> str:
     return f"the mesh {axes} (devices {which})"
 
 
-def _mesh_context(mesh: Mesh, arguments: Sequence[PyTree]) -> contextlib.AbstractContextManager:
-    """Sets the mesh, for a loss that names its axes, unless a mesh is set or the loss is traced."""
+def mesh_context(mesh: Mesh | None) -> contextlib.AbstractContextManager:
+    """Sets the mesh, for a loss that names its axes, unless there is none or one is set."""
     is_set = not jax.sharding.get_abstract_mesh().empty
-    skipped = is_set or _is_traced(arguments)
-    return contextlib.nullcontext() if skipped else jax.set_mesh(mesh)
+    return contextlib.nullcontext() if mesh is None or is_set else jax.set_mesh(mesh)
 
 
 def _is_traced(arguments: Sequence[PyTree]) -> bool:

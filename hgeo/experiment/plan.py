@@ -8,6 +8,7 @@ from typing import Any
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.optimizers import check_name
+from hgeo.records.run_records import as_recorded
 
 OPTIMIZER_STATES = ("fresh", "carried")
 
@@ -61,7 +62,7 @@ class RunPlan:
     @property
     def start_target(self) -> float:
         """The step or the loss of the other run at which it starts."""
-        return float((self.start_loss if self.start_step is None else self.start_step) or 0.0)
+        return as_recorded((self.start_loss if self.start_step is None else self.start_step) or 0.0)
 
 
 def make_plans(config: Config) -> list[RunPlan]:

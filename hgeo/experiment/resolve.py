@@ -24,6 +24,7 @@ from hgeo.experiment.validation import (
     to_share,
 )
 from hgeo.experiment.work_folder import WorkFolder
+from hgeo.records.run_records import as_recorded
 from hgeo.workloads.registry import make_workload
 
 # The blocks of a config with steps that may be given as epochs or percentages.
@@ -117,7 +118,7 @@ def _same_loss(config: Config) -> SameLossSettings:
     block = config.same_loss
     is_watched = block.by == "probe" and (block.losses or block.of)
     return SameLossSettings(
-        losses=tuple(block.losses),
+        losses=tuple(map(as_recorded, block.losses)),
         reference=block.of,
         by=block.by,
         window=block.window,

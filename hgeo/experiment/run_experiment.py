@@ -7,6 +7,7 @@ from etils import epath
 from rich.console import Console
 
 from hgeo.config import Config
+from hgeo.errors import InputError
 from hgeo.experiment.accelerators import unused_accelerator
 from hgeo.experiment.left_of_run import left_of_run
 from hgeo.experiment.order_of_runs import PlannedRun, runs_of_share
@@ -54,6 +55,11 @@ def run_resolved(
     """`run_experiment` for an experiment that was resolved with the folder."""
     target = folder
     if resolved.probe_only:
+        if folder.num_examples() is None:
+            raise InputError(
+                f"probe_only={resolved.probe_only} probes saved checkpoints, but {folder.path} has "
+                "no runs: train them first"
+            )
         target = folder.standalone_probes(resolved.probe_only)
         target.check(resolved.settings)
         _run(resolved, folder, target, console, lambda runner: runner.probe_saved(target))
@@ -65,7 +71,8 @@ def run_resolved(
         console.print(line, highlight=False, soft_wrap=True)
     unfinished = [] if resolved.probe_only else _unfinished(resolved, folder, resolved.runs)
     if unfinished:
-        console.print(f"no report yet; other shares have not finished: {', '.join(unfinished)}")
+        who = "these runs" if resolved.share.count == 1 else "other shares"
+        console.print(f"no report yet; {who} have not finished: {', '.join(unfinished)}")
     elif jax.process_index() == 0:
         losses = targets(resolved, folder)
         write_report(resolved.summary, records, target.path, console, losses, command)

@@ -37,7 +37,8 @@ def check_numbers(config: Config) -> None:
         raise InputError(
             f"runs_together must be 1 where there are several processes, not {config.runs_together}"
         )
-    _at_least(config, "checkpoint_every", 0)
+    for key in ("checkpoint_every", "seed"):
+        _at_least(config, key, 0)
     if config.max_gradient_norm < 0:
         raise InputError(
             f"max_gradient_norm must be 0 (none) or more, not {config.max_gradient_norm}"

@@ -1,6 +1,7 @@
 """The inputs that statistics share: loss, coordinates, devices, options, and one iterate."""
 
 import dataclasses
+import numbers
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from hgeo.batching import matmul_precision
 from hgeo.devices import AXIS, OverBatch
 from hgeo.losses import Loss
 from hgeo.params.coordinates import Coordinates
@@ -53,9 +55,11 @@ class ProbeOptions:
     def check(self) -> None:
         """Raises a ValueError that names a field out of its range, its value and the range."""
         for name in ("eps", "low_rank_share", "max_gradients"):
-            if not isinstance(getattr(self, name), (int, float)):
+            if not isinstance(getattr(self, name), numbers.Real):
                 raise ValueError(f"{name} must be a number, not {getattr(self, name)!r}")
         check_remat(self.remat)
+        with matmul_precision(self.precision):
+            pass
         if self.eps < 0:
             raise ValueError(f"eps must be 0 or more, not {self.eps}")
         if not 0 < self.low_rank_share <= 1:

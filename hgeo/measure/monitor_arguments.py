@@ -1,6 +1,7 @@
 """Checks of a monitor's arguments."""
 
 import difflib
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,7 +76,7 @@ def check_columns(every: int, name: str, repeat: int, steps_per_epoch: float | N
             )
     if not isinstance(name, str) or not name or "\n" in name:
         raise ValueError(f"name must be one line of text, not {name!r}")
-    number = isinstance(steps_per_epoch, (int, float)) and steps_per_epoch > 0
+    number = isinstance(steps_per_epoch, numbers.Real) and steps_per_epoch > 0
     if steps_per_epoch is not None and not number:
         raise ValueError(f"steps_per_epoch must be above 0, or None, not {steps_per_epoch!r}")
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from hgeo.devices import AXIS, batch_specs, make_mesh, place, place_batch
@@ -38,11 +40,12 @@ class MonitorPlacement:
         self._placed: dict[Mesh | None, PyTree] = {}
 
     def fix(self, batch: PyTree) -> PyTree:
-        """Takes a batch for all steps, which is placed once.
+        """Takes a batch for all steps, which is placed once. A loader may reuse its own arrays.
 
         Raises:
           ValueError: its number of examples is no multiple of the number of devices.
         """
+        batch = jax.tree.map(lambda x: x.copy() if isinstance(x, np.ndarray) else x, batch)
         self._fixed, batch_spec = batch, self._options["batch_spec"]
         if self._given_mesh is not None:
             self._on_mesh(batch, self._given_mesh)
@@ -57,7 +60,7 @@ class MonitorPlacement:
           ValueError: the batch's number of examples is no multiple of the number of devices, or it
             lies on other devices than the params.
         """
-        mesh = mesh_of_params(params, self._given_mesh)
+        mesh = mesh_of_params(params, self._given_mesh, self._mesh)
         if mesh is None:
             check_split_options(**self._options)
             where = Where(self._mesh, AXIS)

@@ -17,7 +17,7 @@ from hgeo.measure import spectra
 from hgeo.measure.context import Context, Statistic
 from hgeo.probes.full_diagonal import full_diagonal
 from hgeo.probes.row_dominance import row_dominance
-from hgeo.sharding import whole_array
+from hgeo.sharding import mesh_context, whole_array
 from hgeo.statistics.alignment import alignment
 from hgeo.statistics.entry_counts import counts
 from hgeo.statistics.low_rank import low_rank
@@ -154,9 +154,8 @@ def _other_curvature(context: Context, name: str) -> Statistic:
     if name == "gauss_newton":
         loss = gauss_newton(outputs, head)
     else:
-        # Each token of a sequence is an example: all axes but the last (classes) count examples.
         loss = lambda variables, batch: fisher(
-            outputs, head, example_axes=jax.eval_shape(outputs, variables, batch).ndim - 1
+            outputs, head, example_axes=_example_axes(outputs, variables, batch)
         )(variables, batch)
     probe = context.probe(loss)
 
@@ -171,6 +170,12 @@ def _other_curvature(context: Context, name: str) -> Statistic:
     return statistic
 
 
+def _example_axes(outputs, variables, batch) -> int:
+    """Each token of a sequence is an example: all axes but the last (classes) count examples."""
+    leaves = jax.tree.leaves(jax.eval_shape(outputs, variables, batch))
+    return max(1, min(leaf.ndim for leaf in leaves) - 1)
+
+
 def _full(context: Context) -> Statistic:
     diagonal = context.compiled(
         lambda variables, batch: full_diagonal(
@@ -183,7 +188,8 @@ def _full(context: Context) -> Statistic:
         )
     )
     try:
-        jax.eval_shape(diagonal, context.variables, context.batch)
+        with mesh_context(context.mesh if context.axis_name is None else None):
+            jax.eval_shape(diagonal, context.variables, context.batch)
     except ValueError as error:
         raise ValueError(f"statistics has 'full', but {error}") from error
     eps = context.options.eps

@@ -42,6 +42,9 @@ class StaticLeaf:
 def hold(tree: PyTree, name: str) -> PyTree:
     """The tree with every leaf that is not an array wrapped in a `StaticLeaf`.
 
+    Python's bools and whole numbers are static in params, as a module's settings are, and arrays in
+    a batch.
+
     Args:
       tree: any pytree.
       name: of the argument, for the error.
@@ -49,7 +52,9 @@ def hold(tree: PyTree, name: str) -> PyTree:
     Raises:
       ValueError: an array of strings or objects.
     """
-    if all(map(is_array, jax.tree.leaves(tree))):
+    is_setting = lambda leaf: name == "params" and isinstance(leaf, (bool, int))
+    stays = lambda leaf: is_array(leaf) and not is_setting(leaf)
+    if all(map(stays, jax.tree.leaves(tree))):
         return tree
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         if isinstance(leaf, np.ndarray) and leaf.dtype.kind in "OSU":
@@ -57,7 +62,7 @@ def hold(tree: PyTree, name: str) -> PyTree:
             raise ValueError(
                 f"{name} has an array of dtype {leaf.dtype} at {path!r}; an array must hold numbers"
             )
-    return jax.tree.map(lambda leaf: leaf if is_array(leaf) else StaticLeaf(leaf), tree)
+    return jax.tree.map(lambda leaf: leaf if stays(leaf) else StaticLeaf(leaf), tree)
 
 
 def release(tree: PyTree) -> PyTree:

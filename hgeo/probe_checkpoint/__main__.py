@@ -132,7 +132,7 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
                 **where,
             )
             monitor(saved.step or 0, params)
-        except ValueError as error:
+        except (TypeError, ValueError) as error:
             raise InputError(" ".join(str(error).split())) from error
     rows, _ = read_rows(out / GEOMETRY, GeometryRow)
     notes = [saved.note, *(str(w.message) for w in caught if w.category is UserWarning)]

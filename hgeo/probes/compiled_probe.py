@@ -58,7 +58,8 @@ class Probe:
         self._options = options
         self._choice: ModeChoice | None = None
         self._mesh, self._batch_spec, self._devices = mesh, batch_spec, devices
-        self._over_batch = OverBatch(self._on_device, make_mesh(devices))
+        self._replicating = make_mesh(devices)
+        self._over_batch = OverBatch(self._on_device, self._replicating)
         self._over_mesh = functools.cache(
             lambda mesh, batch_axes: OverMesh(
                 functools.partial(self._of_whole_arrays, batch_axes), mesh, batch_spec
@@ -92,7 +93,7 @@ class Probe:
 
     def _where_params_lie(self, params, batch) -> OverMesh | None:
         """The program over the params' mesh; `None` if params are not sharded."""
-        mesh = mesh_of_params(params, self._mesh)
+        mesh = mesh_of_params(params, self._mesh, self._replicating)
         if mesh is None:
             check_split_options(self._options.get("coordinate_axis"), self._batch_spec)
             return None

@@ -163,8 +163,9 @@ def _lanczos_quadrature(
 
     def quadrature_from(start):
         result = iteration(matvec, start)
-        norms = jnp.append(jnp.diagonal(result.J_small, -1), jnp.linalg.norm(result.residual))
-        matrix, residual = _tridiagonal(jnp.diagonal(result.J_small), norms)
+        projected = jnp.asarray(result.J_small)
+        norms = jnp.append(jnp.diagonal(projected, -1), jnp.linalg.norm(result.residual))
+        matrix, residual = _tridiagonal(jnp.diagonal(projected), norms)
         values, vectors = jnp.linalg.eigh(matrix)
         return values, vectors[0] ** 2, residual * jnp.abs(vectors[-1]), matrix[0, 0]
 

@@ -1,8 +1,10 @@
 """The file `geometry.csv` of a monitor, to which one step after another is added."""
 
+import contextlib
+import fcntl
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import jax
 from etils import epath
@@ -15,7 +17,8 @@ from hgeo.records.run_records import read_rows, write_rows
 class GeometryFile:
     """`geometry.csv` of a folder, replaced as a whole at each step.
 
-    It is read before each step is added, so several loops may write to one folder in turn.
+    It is read before each step is added, and locked meanwhile, so that several processes may write
+    to one folder.
     """
 
     def __init__(self, folder: str | os.PathLike[str]):
@@ -45,6 +48,10 @@ class GeometryFile:
         Raises:
           InputError: another monitor has meanwhile written the same step, name and repeat.
         """
+        with _locked(self._path.parent):
+            self._replace(rows)
+
+    def _replace(self, rows: Sequence[GeometryRow]) -> None:
         new, there = {_place(row) for row in rows}, self.rows()
         others = new & {_place(row) for row in there} - self._known
         if others and jax.process_index() == 0:
@@ -68,6 +75,22 @@ def check_folder(argument: str, folder: str | os.PathLike[str]) -> None:
                 where = f"{argument}={os.fspath(folder)!r}"
                 raise InputError(f"{where} must be a folder, but {part} is a file")
             return
+
+
+@contextlib.contextmanager
+def _locked(folder: epath.Path) -> Iterator[None]:
+    """Waits until no other process writes to a folder of a local file system that has locks."""
+    if "://" in str(folder) or jax.process_index() > 0:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(opened, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(opened)
 
 
 def _place(row: GeometryRow) -> tuple[str, int, int]:

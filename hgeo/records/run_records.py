@@ -270,6 +270,11 @@ def read_rows(path: epath.Path, kind: type) -> tuple[list[Any], str | None]:
     return rows, half if half or not lines else None
 
 
+def as_recorded(value: float) -> float:
+    """The number that is read back of a number that was written: nine digits of it."""
+    return float(_text(float(value)))
+
+
 def _text(value: Any) -> str:
     # Nine significant digits determine every float32.
     return f"{value:.9g}" if isinstance(value, (float, np.floating)) else str(value)

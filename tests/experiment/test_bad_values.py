@@ -41,6 +41,8 @@ CONFIGS = [
     ({"checkpoint_every": -1}, r"checkpoint_every must be a whole number of at least 0, not -1"),
     ({"max_gradient_norm": -1.0}, r"max_gradient_norm must be 0 \(none\) or more, not -1\.0"),
     ({"keep_checkpoints": "some"}, r"must be one of \('all', 'measured'\), not 'some'"),
+    ({"seed": -1}, r"seed must be a whole number of at least 0, not -1"),
+    ({"probe__precision": "hihgest"}, r"precision must be None, 'highest'.*not 'hihgest'"),
     ({"share": "0/2"}, r"share must be 'i/n' with i from 1 to n, not '0/2'"),
     ({"share": "half"}, r"share must be 'i/n' with i from 1 to n, not 'half'"),
     ({"probe_only": "../up"}, r"probe_only must be a name of letters.*not '\.\./up'"),

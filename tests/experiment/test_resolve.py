@@ -5,9 +5,11 @@ import dataclasses
 import pytest
 
 import hgeo.experiment.resolve as door
+from hgeo.errors import InputError
 from hgeo.experiment.resolve import resolve
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.workloads.registry import make_workload
+from tests.experiments import run
 from tests.trajectories import smoke
 
 
@@ -29,6 +31,17 @@ def test_what_is_resolved_does_not_follow_the_config():
             change()
     resolved.settings["steps"] = 7
     assert resolved.settings == before
+
+
+def test_losses_have_the_digits_that_records_have():
+    resolved = resolve(smoke(same_loss__losses=(4.123456789012,)))
+    assert resolved.same_loss.losses == (4.12345679,)
+
+
+def test_probes_of_a_folder_without_runs_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"probe_only=again probes saved checkpoints, but .* has"):
+        run(smoke(probe_only="again"), tmp_path / "misspelt")
+    assert not (tmp_path / "misspelt" / "probes").exists()
 
 
 def test_data_are_read_once_and_only_where_no_folder_knows_their_number(tmp_path, monkeypatch):

@@ -176,12 +176,44 @@ def test_arrays_and_numbers_stay_and_all_else_is_held():
         "f": {3},
         "g": None,
     }
-    held = hold(tree, "params")
+    held = hold(tree, "batch")
     assert [type(leaf) for leaf in jax.tree.leaves(held)] == [np.ndarray, float, bool]
     assert release(held) == tree
-    assert hold(held, "params") == held
+    assert hold(held, "batch") == held
+    held = hold(tree, "params")
+    assert [type(leaf) for leaf in jax.tree.leaves(held)] == [np.ndarray, float]
+    assert release(held) == tree
     assert StaticLeaf({3}) != StaticLeaf({3})  # what can change is itself alone
     assert StaticLeaf(Reduction.SUM) == StaticLeaf(Reduction.SUM) != StaticLeaf(2)
+
+
+@pytest.mark.parametrize("name", ["make_probe", "choose_mode", "full_diagonal_cost"])
+def test_settings_of_a_module_are_static(name):
+    """Python's bools and numbers in a module decide what it does: no loss can trace them."""
+
+    class Net(eqx.Module):
+        linear: eqx.nn.Linear
+        dropout: eqx.nn.Dropout
+        groups: int
+
+        def __call__(self, x):
+            return self.dropout(self.linear(x)).reshape(self.groups, -1).sum(axis=1)
+
+    net = Net(eqx.nn.Linear(3, 4, key=KEY), eqx.nn.Dropout(0.1, inference=True), 2)
+    layers = hgeo.find_layers(net)
+    of_net = lambda net, x: jnp.mean(jax.vmap(net)(x) ** 2)
+    chosen = hgeo.sample_coordinates(layers, 4, KEY)
+    calls = {
+        "make_probe": lambda: hgeo.make_probe(of_net, chosen, devices=DEVICE)(net, X),
+        "choose_mode": lambda: hgeo.choose_mode(of_net, net, X, chosen),
+        "full_diagonal_cost": lambda: hgeo.full_diagonal_cost(of_net, net, X, layers),
+    }
+    found = calls[name]()
+    if name == "make_probe":
+        (entries,), (own,) = found.values(), layers.values()
+        exact = jax.hessian(lambda w: of_net(own.replace(net, w), X))(own.ravel(net))
+        (coordinates,) = chosen.values()
+        assert error(entries, jnp.diagonal(exact)[coordinates.indices]) < 1e-5
 
 
 def test_an_array_of_strings_is_refused_by_its_path():

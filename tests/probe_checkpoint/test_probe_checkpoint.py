@@ -59,6 +59,9 @@ def text():
     return loss, target()[1], "a batch"
 def no_loss():
     return 3.0, target()[1], x
+def misfit():
+    kernel = lambda params: params["params"]["layers_0"]["kernel"]
+    return lambda params, batch: jnp.sum(batch @ kernel(params)), target()[1], x[:, :2]
 def fails():
     raise RuntimeError("my own trouble")
 def infinite():
@@ -215,6 +218,7 @@ BAD = [
     ({"target": "their_model:text"}, "must return as its batch a pytree of arrays; none are ['']"),
     ({"target": "their_model:no_loss"}, "must return as its loss a function or a pair"),
     ({"target": "their_model:fails"}, "fails: RuntimeError: my own trouble"),
+    ({"target": "their_model:misfit"}, "dot_general requires contracting dimensions"),
     ({"more": "--statistics=r_mde"}, "did you mean 'r_med'"),
     ({"more": "--statistics=alignment"}, "alignment needs an optimizer's updates"),
     ({"more": "--statistics=fisher"}, "statistics has 'fisher', which needs the model's outputs"),

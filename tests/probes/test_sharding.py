@@ -111,6 +111,32 @@ def test_a_batch_whose_sharding_names_an_axis_is_left_alone(coordinates, expecte
         check(hgeo.make_probe(loss, coordinates)(on(mesh), batch), expected)
 
 
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
+def test_replicated_params_where_a_mesh_is_set(coordinates, expected, axis_type):
+    monitor = hgeo.Monitor(loss, hgeo.find_layers(PARAMS), num=4)
+    with jax.set_mesh(mesh_of(axis_type=axis_type)):
+        with pytest.warns(UserWarning, match="all of it"):
+            check(hgeo.make_probe(loss, coordinates)(PARAMS, BATCH), expected)
+        with pytest.warns(UserWarning, match="all of it"):
+            values = monitor(0, PARAMS, BATCH)
+    for name, entries in expected.items():
+        np.testing.assert_allclose(values[f"hgeo/r_med/{name}"], hgeo.r_med(entries), rtol=1e-4)
+
+
+def test_a_whole_diagonal_of_a_loss_that_names_mesh_axes():
+    def constrained(params, batch):
+        hidden = jax.lax.with_sharding_constraint(batch @ params["up"], P("data", None))
+        return jnp.mean((jnp.tanh(hidden) @ params["down"]) ** 2)
+
+    measure = lambda loss, params, **more: hgeo.Monitor(
+        loss, hgeo.find_layers(PARAMS), num=4, statistics=("full",), **more
+    )(0, params, BATCH)
+    found = measure(constrained, on(mesh_of()), batch_spec="data")
+    expected = measure(loss, PARAMS, devices=jax.devices()[:1])
+    name = "hgeo/full_r_med/down"
+    np.testing.assert_allclose(found[name], expected[name], rtol=1e-4)
+
+
 def test_pieces_take_examples_of_every_share(coordinates, expected):
     probe = hgeo.make_probe(loss, coordinates, batch_spec="data", microbatch_size=4)
     check(probe(on(mesh_of()), BATCH), expected)
