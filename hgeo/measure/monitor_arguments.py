@@ -128,6 +128,20 @@ def check_trainable(params: PyTree) -> None:
             )
 
 
+def as_state(optimizer: Any, params: PyTree, state: PyTree) -> PyTree:
+    """The state in the optimizer's own containers, if it has the same leaves in NNX's."""
+    expected = jax.eval_shape(optimizer.init, without(params))
+    own = jax.tree.structure(expected)
+    if own == jax.tree.structure(state):
+        return state
+    shapes = [
+        {path: jnp.shape(leaf) for path, leaf in leaves_by_path(tree).items()}
+        for tree in (expected, state)
+    ]
+    alike = list(shapes[0].items()) == list(shapes[1].items())
+    return jax.tree.unflatten(own, jax.tree.leaves(state)) if alike else state
+
+
 def check_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> None:
     """Raises a ValueError, from an update's error, if the state is not the optimizer's."""
     params = without(params)

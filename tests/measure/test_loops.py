@@ -91,8 +91,29 @@ def test_flax_nnx(batch):
         if step < 2:
             update(model, optimizer, batch)
     coordinates = hgeo.sample_coordinates(layers, NUM, KEY)
-    truth = dense_r_med(loss, nnx.state(model, nnx.Param), batch, coordinates)
+    params = nnx.state(model, nnx.Param)
+    truth = dense_r_med(loss, params, batch, coordinates)
     assert_r_med(values, truth)
+
+    # The state of NNX's optimizer has the same leaves as Optax's in other containers.
+    aligned = hgeo.Monitor(
+        loss,
+        layers,
+        num=NUM,
+        key=KEY,
+        batch=batch,
+        statistics=("alignment",),
+        devices=ONE,
+        optimizer=optax.sgd(0.1, 0.9),
+    )
+    momentum = jax.tree.unflatten(
+        jax.tree.structure(optax.sgd(0.1, 0.9).init(params)),
+        jax.tree.leaves(optimizer.opt_state),
+    )
+    states = (optimizer.opt_state, momentum)
+    found, expected = (aligned(0, params, optimizer_state=state) for state in states)
+    assert found == expected
+    assert np.isfinite(found["hgeo/rho_adaptive/first/kernel"])
 
 
 def test_equinox(batch):

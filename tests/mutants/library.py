@@ -99,6 +99,22 @@ MUTANTS = (
         (f"{PRECONDITIONING}::test_preconditioned_curvature_equals_the_dense_one[weight_norm]",),
     ),
     Mutant(
+        "batch_of_the_loader",
+        "the monitor's fixed batch is the loader's buffer",
+        "hgeo/measure/monitor_placement.py",
+        "x.copy() if isinstance(x, np.ndarray) else x",
+        "x",
+        ("tests/measure/test_monitor.py",),
+    ),
+    Mutant(
+        "writers_at_once",
+        "monitors of one folder read and write its file without a lock",
+        "hgeo/records/geometry_csv.py",
+        "fcntl.flock(opened, fcntl.LOCK_EX)",
+        "pass",
+        ("tests/records/test_geometry_csv.py",),
+    ),
+    Mutant(
         "monitor_one_step_late",
         "the monitor measures one step before each that is due",
         "hgeo/measure/monitor.py",

@@ -66,6 +66,14 @@ MUTANTS = (
         COORDINATES,
     ),
     Mutant(
+        "repeated_draws_kept",
+        "coordinates of a large layer are drawn with replacement",
+        "hgeo/params/coordinates.py",
+        "is_first = jnp.append(True, ordered[1:] != ordered[:-1])",
+        "is_first = ordered >= 0",
+        COORDINATES,
+    ),
+    Mutant(
         "key_without_the_name",
         "layers of one size have the same coordinates",
         "hgeo/params/coordinates.py",

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import hgeo
+from hgeo.params import coordinates
 
 
 def _layers(**shapes):
@@ -24,16 +25,21 @@ def test_they_depend_on_key_name_and_size_alone():
     assert np.any(other_key["b"].indices != alone["b"].indices)
 
 
+@pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_they_are_drawn_without_replacement_and_ascend(seed):
-    indices = hgeo.sample_coordinates(_layers(a=(13, 17)), 200, jax.random.key(seed))["a"].indices
+def test_they_are_drawn_without_replacement_and_ascend(seed, large, monkeypatch):
+    shape, num = ((29, 31), 200) if large else ((13, 17), 200)
+    monkeypatch.setattr(coordinates, "LARGE", 1 if large else 2**26)
+    indices = hgeo.sample_coordinates(_layers(a=shape), num, jax.random.key(seed))["a"].indices
     assert indices.dtype == jnp.int32
-    assert indices.shape == (200,)
+    assert indices.shape == (num,)
     assert np.all(np.diff(indices) > 0)
-    assert np.all((indices >= 0) & (indices < 13 * 17))
+    assert np.all((indices >= 0) & (indices < shape[0] * shape[1]))
 
 
-def test_every_weight_is_drawn_equally_often():
+@pytest.mark.parametrize("large", [1, 2**26])
+def test_every_weight_is_drawn_equally_often(large, monkeypatch):
+    monkeypatch.setattr(coordinates, "LARGE", large)
     layers = _layers(a=(4, 5))
     draw = jax.vmap(lambda key: hgeo.sample_coordinates(layers, 5, key)["a"].indices)
     keys = jax.random.split(jax.random.key(0), 4000)
@@ -44,9 +50,9 @@ def test_every_weight_is_drawn_equally_often():
 
 def test_a_small_layer_gives_all_it_has_and_says_so():
     with pytest.warns(UserWarning, match=r"a \(6\)"):
-        coordinates = hgeo.sample_coordinates(_layers(a=(2, 3), b=(5, 5)), 10, jax.random.key(0))
-    np.testing.assert_array_equal(coordinates["a"].indices, np.arange(6))
-    assert coordinates["b"].indices.shape == (10,)
+        drawn = hgeo.sample_coordinates(_layers(a=(2, 3), b=(5, 5)), 10, jax.random.key(0))
+    np.testing.assert_array_equal(drawn["a"].indices, np.arange(6))
+    assert drawn["b"].indices.shape == (10,)
 
 
 def test_they_pass_through_jit_with_static_structure():
