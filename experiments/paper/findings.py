@@ -87,7 +87,10 @@ README_LINES = (
     (("table10",), "ResNet: R_med of SGD+M is not above Adam's"),
     (("figure2", "figure3a", "figure6", "figure7"), "adaptive optimizers are faster"),
     (("figure4", "figure11", "figure12"), "adaptive updates align less with the curvature"),
-    (("figure9", "figure5", "figure10"), "some weights are nearly of low rank (leading share of ‖W‖² over ½)"),
+    (
+        ("figure9", "figure5", "figure10"),
+        "some weights are nearly of low rank (leading share of ‖W‖² over ½)",
+    ),
 )
 
 RESULTS_HEAD = """# Results
