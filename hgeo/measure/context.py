@@ -32,7 +32,8 @@ class ProbeOptions:
       mode: of the sampled diagonal, as in `hgeo.sampled_diagonal`.
       chunk_size: the same.
       remat: the same; it changes memory and not values.
-      microbatch_size: examples computed together on each device; `None`: its whole share.
+      microbatch_size: examples computed together on each device, or for sharded params on all
+        devices; `None`: the whole batch.
       precision: of matrix products; `None`: the precision that is set outside.
       eps: added to the median in every R_med.
       low_rank_share: the share of ‖W‖_F² that the rank of `low_rank` holds.

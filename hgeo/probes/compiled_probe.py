@@ -155,7 +155,8 @@ def make_probe(
       mode: as in `sampled_diagonal`.
       chunk_size: the same.
       memory_budget: the same, on each device.
-      microbatch_size: examples computed together on each device; `None`: its whole share.
+      microbatch_size: examples computed together on each device, or for sharded params on all
+        devices; `None`: the whole batch.
       precision: as in `sampled_diagonal`.
       devices: those to run on, for params that are not sharded; `None`: all devices.
       mesh: the mesh to run on; params that lie on no mesh are replicated over it. `None`: the mesh
