@@ -7,6 +7,7 @@ from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config
 
 
+@pytest.mark.slow
 def test_says_what_updates_and_probe_need(capsys):
     config = load_config("quickstart", "smoke")
     with jax.numpy_dtype_promotion("standard"):

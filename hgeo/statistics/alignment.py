@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from hgeo.statistics.entry_counts import checked
@@ -75,8 +76,10 @@ def alignment(diagonal: ArrayLike, gradient: ArrayLike, adaptive_gradient: Array
 
 def _spearman(first: jax.Array, second: jax.Array) -> jax.Array:
     ranks = [_ranks(array) for array in (first, second)]
-    centred = [rank - jnp.mean(rank) for rank in ranks]
-    lengths = jnp.sqrt(jnp.sum(centred[0] ** 2)) * jnp.sqrt(jnp.sum(centred[1] ** 2))
+    # By a power of two, which is exact, since the sums below overflow for millions of ranks.
+    scale = 0.5 ** int(np.ceil(np.log2(first.size)))
+    centred = [scale * (rank - jnp.mean(rank)) for rank in ranks]
+    lengths = jnp.sqrt(jnp.sum(centred[0] ** 2) * jnp.sum(centred[1] ** 2))
     known = ~jnp.any(jnp.isnan(first) | jnp.isnan(second))
     return jnp.where(known, jnp.sum(centred[0] * centred[1]) / lengths, jnp.nan)
 

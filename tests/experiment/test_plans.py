@@ -15,6 +15,7 @@ from tests.experiments import rows, run
 from tests.trajectories import SWITCH, smoke
 
 
+@pytest.mark.slow
 def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):
     console = Console(file=io.StringIO(), width=200)
     with jax.numpy_dtype_promotion("standard"):

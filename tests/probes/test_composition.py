@@ -90,7 +90,7 @@ def test_jit_keeps_values_and_order_and_compiles_once(mode):
     assert list(part) == ["w2", "w1"]
 
 
-@EVERY_MODE
+@ONE_MODE
 def test_vmap_over_stacked_params(mode):
     other = jax.tree.map(lambda x: 0.5 * x + 0.1, PARAMS)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), PARAMS, other)

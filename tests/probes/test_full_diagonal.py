@@ -64,7 +64,7 @@ def test_equals_the_dense_hessian(family):
     check_family(family, (0, 1), wide_case(family).layers)
 
 
-@pytest.fixture(params=["bottleneck", "units"])
+@pytest.fixture(params=slow(["bottleneck", "units"], ["units"]))
 def through(request, monkeypatch):
     """Where units apply to a layer, by a bottleneck behind it or by its products."""
     price = (lambda *_: 0.0) if request.param == "bottleneck" else (lambda *_: float("inf"))
@@ -177,13 +177,13 @@ def test_a_matrix_that_enters_more_than_once_is_taken_by_coordinates():
     check({name: _net(mix) for name, mix in REPEATED.items()}, *_drawn())
 
 
-@pytest.mark.parametrize("name", MIXING)
+@pytest.mark.parametrize("name", slow(MIXING, [*MIXING][6:]))
 def test_examples_that_mix_are_not_taken_for_independent(name):
     cost = hgeo.full_diagonal_cost(*_case(MIXING[name]), method="units")["w"]
     assert cost.sweeps % 6 == 0  # products for each of the six examples
 
 
-@pytest.mark.parametrize("name", APART)
+@pytest.mark.parametrize("name", slow(APART, [*APART][4:]))
 def test_independent_examples_share_products(name):
     cost = hgeo.full_diagonal_cost(*_case(APART[name]), method="units")["w"]
     assert cost.sweeps <= 4

@@ -17,7 +17,6 @@ NUM = 16
 # Together they have every construct; test_programs.py has every primitive.
 QUICKER_WIDE = (
     "tied_autoencoder",
-    "encoder_block",
     "recurrence",
     "scanned_stack",
     "weight_norm",

@@ -79,6 +79,7 @@ def test_signs_for_each_example_make_less_noise():
     assert errors[0] < 0.6 * errors[1]
 
 
+@pytest.mark.slow
 def test_pieces_and_devices_draw_signs_of_their_own():
     """Four equal examples have different signs; with equal signs their noise would not average."""
     case = wide_case("attention")

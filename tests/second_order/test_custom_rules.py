@@ -140,6 +140,7 @@ def primitive(name, value, slope, batched=True):
     return own.bind
 
 
+@pytest.mark.slow
 def test_a_primitive_of_a_library_is_tried_and_not_taken_for_linear_by_its_name():
     # It has the name of a piecewise linear operation of JAX.
     cube = primitive("max", lambda x: x**3, lambda x: 3 * x**2)

@@ -77,6 +77,7 @@ def program(depth, num_points=MAX_SHARED_POINTS_ON_CPU, backend="cpu"):
         return conditions(jax.make_jaxpr(probe)(params, batch).jaxpr)
 
 
+@pytest.mark.slow
 def test_a_deep_network_is_compiled_in_segments_and_a_flat_one_is_not():
     (few, short), (many, long), (_, longer) = (program(depth) for depth in (2, 9, 18))
     assert few == 0
@@ -212,6 +213,7 @@ def test_a_memory_budget_below_one_coordinate_names_the_layer():
         np.testing.assert_allclose(entries, expected[name], rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sharing_is_always_never_or_where_it_pays():
     loss, params, batch, layers = blocks(9)
     chosen = draw(layers, 0)

@@ -70,7 +70,7 @@ def with_gram(monkeypatch):
     return made
 
 
-@pytest.mark.parametrize("head", [*FOLDING, _entropy])
+@pytest.mark.parametrize("head", slow([*FOLDING, _entropy], (_integer_labels, _one_hot, _smoothed)))
 def test_a_wide_head_is_exact(head, with_gram):
     folds = head is not _entropy
     assert _check(head, ["w1", "w2"], 12) == [folds, folds]

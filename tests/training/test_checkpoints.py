@@ -176,6 +176,7 @@ def test_a_run_goes_on_from_the_one_before_and_says_so(calm, work):
         assert stored(work, step) == stored(calm, step)
 
 
+@pytest.mark.slow
 def test_a_probe_added_later_at_a_damaged_checkpoint(calm, work):
     """It is trained to again: same rows, and the checkpoint is whole again."""
     geometry = checkpoints(work, "sgdm").parent / "geometry.csv"

@@ -39,6 +39,7 @@ def test_random_targets(small_data, name):
     np.testing.assert_array_equal(drawn[0]["labels"][~kept], true["labels"][~kept])
 
 
+@pytest.mark.slow
 def test_parts_of_fused_projections_are_probed_beside_them(small_data):
     names = [
         name for name, _ in make_workload(config_of("translation", small_data)).layers.values()
@@ -69,6 +70,7 @@ def test_evaluation_without_held_out_examples(small_data):
         run(config, "/nowhere")
 
 
+@pytest.mark.slow
 def test_dropout_in_the_probed_loss_has_fixed_masks(small_data):
     size = {"model__num_blocks": 1, "model__width": 4, "model__ffn_width": 4, "probe__layers": (1,)}
     losses = []
