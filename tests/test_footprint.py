@@ -1,6 +1,7 @@
 import re
 
 import jax
+import pytest
 
 from hgeo.footprint import footprint
 from hgeo.workloads.registry import make_workload
