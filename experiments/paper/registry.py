@@ -65,8 +65,9 @@ class Experiment:
 def _minutes(name: str, repeats: int | None) -> float:
     """What a run set costs at `cpu` scale; probes alone take about half of a run."""
     config = load_config(name, "cpu", repeats)
-    minutes = MINUTES[RUN_SETS[name].config] * len(config.optimizers) * config.repeats
-    return minutes / 2 if RUN_SETS[name].probes_of else minutes
+    run_set = RUN_SETS[name]
+    of_run = run_set.minutes or MINUTES[run_set.config] / (2 if run_set.probes_of else 1)
+    return of_run * len(config.optimizers) * config.repeats
 
 
 def is_published(name: str) -> bool:

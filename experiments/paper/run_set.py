@@ -41,6 +41,7 @@ class RunSet:
       repeats: by scale.
       probes_of: another set, whose checkpoints are probed as this one says; nothing is trained.
         Without moments it has that set's.
+      minutes: of one run at `cpu` scale on 2 cores; 0 for those of its config.
     """
 
     config: str
@@ -51,3 +52,4 @@ class RunSet:
     derived: Callable[[Config], Mapping[str, Any]] = lambda config: {}
     repeats: Mapping[str, int] = dataclasses.field(default_factory=dict)
     probes_of: str = ""
+    minutes: float = 0.0

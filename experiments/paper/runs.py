@@ -48,7 +48,8 @@ def _gain(gain: float) -> RunSet:
         "model.gain": gain,
     }
     at = {scale: {"model.width": 64} for scale in LARGE_SCALES}
-    return RunSet("lm", f"language model at its start, gain {gain:g}", changes, at, ((0, 1),))
+    shows = f"language model at its start, gain {gain:g}"
+    return RunSet("lm", shows, changes, at, ((0, 1),), minutes=8)
 
 
 def _size(width: int, depth: int) -> RunSet:

@@ -169,8 +169,8 @@ def make_probe(
 
     Returns:
       A `Probe`, called as `probe(params, batch)`. It returns an `OrderedDict` of arrays of shape
-      `(K,)` by layer name, in the order of `coordinates`. Its attributes
-      `mode` and `reason` hold the chosen mode and why.
+      `(K,)` by layer name, in the order of `coordinates`. Its `mode` and `reason` are the chosen
+      mode and why.
 
     Raises:
       ValueError: as `sampled_diagonal`; `mesh` and `devices` are both given. A call raises it for a

@@ -41,8 +41,8 @@ def low_rank(weight: ArrayLike, share: float = 0.9) -> LowRank:
       share: the share of ‖W‖_F² that k singular values hold, in (0, 1].
 
     Returns:
-      A `LowRank`, in the weight's dtype (float32 for half precision). A NaN in
-      it makes all but the rank NaN.
+      A `LowRank`, in the weight's dtype (float32 for half precision). A NaN in it
+      makes all but the rank NaN.
 
     Raises:
       ValueError: not a matrix, an empty matrix, no finite entry, a share outside (0, 1].

@@ -27,8 +27,8 @@ def r_med(diagonal, eps=0.0):
 
     A sample's R_med is smaller than the layer's, since a sample mostly misses the largest entry:
     with 100 of 16,384 entries it is 0.67 times as large in the median of 22 cases
-    (`python -m experiments.reproduce extra_full`). Compare R_med only at the same
-    coordinates, or use `q95_over_median`.
+    (`python -m experiments.reproduce extra_full`). Compare R_med only at the same coordinates, or
+    use `q95_over_median`.
 
     Args:
       diagonal: entries of shape `(..., K)`, K ≥ 1, floating; or a mapping of such arrays by layer.
