@@ -5,7 +5,6 @@ Functions are written as for `pmap`: they see their device's share of the batch 
 `jax.pmap(function, axis_name=AXIS)`.
 """
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -91,10 +90,12 @@ class OverBatch:
 
     def __call__(self, *arguments: PyTree) -> Any:
         """The function's outputs, the same on all devices."""
-        program, (*others, batch) = self.program(arguments), arguments
-        place_here = functools.partial(_from_elsewhere, mesh=self._mesh)
-        others = [jax.tree.map(lambda leaf: place_here(leaf, REPLICATED), tree) for tree in others]
-        return program(*others, jax.tree.map(place_here, batch, batch_specs(batch, self._mesh)))
+        program = self.program(arguments)
+        devices = set(self._mesh.devices.flat)
+        if any(_is_bound_elsewhere(leaf, devices) for leaf in jax.tree.leaves(arguments)):
+            *others, batch = arguments
+            return program(*place(others, self._mesh), place_batch(batch, self._mesh))
+        return program(*arguments)
 
     def program(self, arguments: Sequence[PyTree]) -> Any:
         """The jitted function for arguments of this structure.
@@ -118,11 +119,10 @@ class OverBatch:
         return self._compiled[key]
 
 
-def _from_elsewhere(leaf: Any, spec: PartitionSpec, mesh: Mesh) -> Any:
-    """The leaf; on the devices of `mesh` if it is an array that JAX would leave on others."""
+def _is_bound_elsewhere(leaf: Any, devices: set[Any]) -> bool:
+    """Whether a leaf is an array that JAX would not move to these devices by itself."""
     is_array = isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer)
-    is_here = not is_array or leaf.sharding.device_set == set(mesh.devices.flat)
-    return leaf if is_here or not leaf.committed else place(leaf, mesh, spec)
+    return is_array and leaf.committed and leaf.sharding.device_set != devices
 
 
 def compiler_options(mesh: Mesh, arguments: Sequence[PyTree]) -> dict[str, Any] | None:

@@ -64,11 +64,9 @@ def _switch(rows: Sequence[Row], rule) -> list[Part]:
         if row["checkpoint"] == "after switch" and row["first"] == "sgd"
     }
     switched = [row for row in after if row["first"] == "adam_after_sgd"]
+    key = "first_by_repeat"
     pairs = [
-        {
-            "first_by_repeat": control[int(row["layer"])]["first_by_repeat"],
-            "second_by_repeat": row["first_by_repeat"],
-        }
+        _cells(control[int(row["layer"])], row, key, key)
         for row in switched
         if int(row["layer"]) in control
     ]
@@ -109,9 +107,7 @@ def _over_time(rows: Sequence[Row], rule) -> list[Part]:
         ]
         name = f"{statistic}, step {step}"
         if all(row.get("by_repeat") for pair in both for row in pair):
-            keys = ("first_by_repeat", "second_by_repeat")
-            cells = [[row["by_repeat"] for row in pair] for pair in both]
-            parts.append(over_layers(name, [dict(zip(keys, c, strict=True)) for c in cells]))
+            parts.append(over_layers(name, [_cells(a, b) for a, b in both]))
             continue
         means = [number(a["mean"]) / number(b["mean"]) for a, b in both]
         variation = [
@@ -126,16 +122,23 @@ def _over_time(rows: Sequence[Row], rule) -> list[Part]:
 
 def _low_rank(rows: Sequence[Row], rule) -> list[Part]:
     ((first, second),) = rule.pairs
-    own = [row for row in rows if number(row.get("low_rank")) == 1]
-    sides = {"first_by_repeat": first, "second_by_repeat": second}
-    cells = [{cell: row[f"{name}_r_u_by_repeat"] for cell, name in sides.items()} for row in own]
+    key = "r_u_by_repeat"
+    cells = [_cells(row, row, f"{first}_{key}", f"{second}_{key}") for row in _of_low_rank(rows)]
     return [over_layers("r_u", cells)] if cells else []
 
 
 def _low_rank_over_time(rows: Sequence[Row], rule) -> list[Part]:
-    low = [row for row in rows if number(row.get("low_rank")) == 1]
-    own = [row for row in low if row["statistic"] == "r_u"]
-    return _over_time(own, rule)
+    return _over_time([row for row in _of_low_rank(rows) if row["statistic"] == "r_u"], rule)
+
+
+def _of_low_rank(rows: Sequence[Row]) -> list[Row]:
+    return [row for row in rows if number(row.get("low_rank")) == 1]
+
+
+def _cells(first: Row, second: Row, *keys: str) -> Row:
+    """The cells of two rows that hold all repeats, as `over_layers` takes them."""
+    of_first, of_second = keys or ("by_repeat", "by_repeat")
+    return {"first_by_repeat": first[of_first], "second_by_repeat": second[of_second]}
 
 
 def _leading_share(rows: Sequence[Row], rule) -> list[Part]:
@@ -173,9 +176,7 @@ def _fall(rows: Sequence[Row], rule) -> list[Part]:
         ]
         both = [[end[layer] for end in ends] for layer in ends[0] if layer in ends[1]]
         if both and all(row.get("by_repeat") for pair in both for row in pair):
-            cells = ("first_by_repeat", "second_by_repeat")
-            pairs = [[row["by_repeat"] for row in pair] for pair in both]
-            parts.append(over_layers(name, [dict(zip(cells, p, strict=True)) for p in pairs]))
+            parts.append(over_layers(name, [_cells(a, b) for a, b in both]))
             continue
         logs = [math.log(number(a["mean"]) / number(b["mean"])) for a, b in both]
         repeats = min(int(row["repeats"]) for row in own)
@@ -222,14 +223,6 @@ def _speed(rows: Sequence[Row], rule) -> list[Part]:
             if curves[second][0].get("speed_by_repeat"):
                 speeds = by_repeat(curves[second][0]["speed_by_repeat"])
                 parts.append(of_repeats(name, np.log(speeds)))
-                continue
-            if all(row.get("loss_by_repeat") for curve in both for row in curve):
-                losses = [
-                    np.array([by_repeat(r["loss_by_repeat"]) for r in curve]) for curve in both
-                ]
-                num = min(curve.shape[1] for curve in losses)
-                logs = [speed(losses[0][:, k], losses[1][:, k], steps) for k in range(num)]
-                parts.append(of_repeats(name, np.array(logs)))
                 continue
             base, other = (np.array([number(row["loss"]) for row in curve]) for curve in both)
             repeats = min(int(curve[0]["repeats"]) for curve in both)

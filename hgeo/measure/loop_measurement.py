@@ -12,7 +12,7 @@ from hgeo.devices import place
 from hgeo.losses import Loss
 from hgeo.measure.context import AtCoordinates, Context, ProbeOptions, entries_at
 from hgeo.measure.measurement import Measured, Measurement
-from hgeo.measure.monitor_arguments import as_state, check_state, check_trainable
+from hgeo.measure.monitor_arguments import as_own_state, check_trainable
 from hgeo.measure.named import OF_PRECONDITIONER, OF_UPDATES
 from hgeo.params.coordinates import Coordinates
 from hgeo.params.static_leaves import released
@@ -119,12 +119,11 @@ class LoopMeasurement:
         """Calls a method of the view with the state on the devices."""
         check_trainable(params)
         place_state = place_whole if where.axis_name is None else place
-        state = place_state(as_state(self._optimizer, params, optimizer_state), where.mesh)
+        state = place_state(optimizer_state, where.mesh)
         try:
             return call(params, state, batch)
         except Exception as error:  # with a wrong state Optax may raise any error
-            check_state(self._optimizer, params, state, error)
-            raise
+            return call(params, as_own_state(self._optimizer, params, state, error), batch)
 
     def _at_coordinates(self, params, batch, where, optimizer_state, gradient, updates):
         directions: dict[str, AtCoordinates] = {}

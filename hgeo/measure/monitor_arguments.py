@@ -128,26 +128,24 @@ def check_trainable(params: PyTree) -> None:
             )
 
 
-def as_state(optimizer: Any, params: PyTree, state: PyTree) -> PyTree:
-    """The state in the optimizer's own containers, if it has the same leaves in NNX's."""
+def as_own_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> PyTree:
+    """A state with the leaves of the optimizer's own, such as NNX's, in the optimizer's containers.
+
+    Raises:
+      ValueError: it is another optimizer's state.
+      Exception: the error of its update, if it is the optimizer's own already.
+    """
     expected = jax.eval_shape(optimizer.init, without(params))
-    own = jax.tree.structure(expected)
-    if own == jax.tree.structure(state):
-        return state
+    own, given = jax.tree.structure(expected), jax.tree.structure(state)
+    if own == given:
+        raise error
     shapes = [
-        {path: jnp.shape(leaf) for path, leaf in leaves_by_path(tree).items()}
+        [(path, jnp.shape(leaf)) for path, leaf in leaves_by_path(tree).items()]
         for tree in (expected, state)
     ]
-    alike = list(shapes[0].items()) == list(shapes[1].items())
-    return jax.tree.unflatten(own, jax.tree.leaves(state)) if alike else state
-
-
-def check_state(optimizer: Any, params: PyTree, state: PyTree, error: Exception) -> None:
-    """Raises a ValueError, from an update's error, if the state is not the optimizer's."""
-    params = without(params)
-    expected = jax.tree.structure(jax.eval_shape(optimizer.init, params))
-    if expected != jax.tree.structure(state):
+    if shapes[0] != shapes[1]:
         raise ValueError(
-            f"optimizer_state must be a state of the monitor's optimizer, such as {expected}, "
-            f"not {jax.tree.structure(state)}"
+            f"optimizer_state must be a state of the monitor's optimizer, such as {own}, "
+            f"not {given}"
         ) from error
+    return jax.tree.unflatten(own, jax.tree.leaves(state))

@@ -47,7 +47,7 @@ def hold(tree: PyTree, name: str) -> PyTree:
 
     Args:
       tree: any pytree.
-      name: of the argument, for the error.
+      name: of the argument, `"params"` or `"batch"`.
 
     Raises:
       ValueError: an array of strings or objects.

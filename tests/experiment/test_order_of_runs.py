@@ -1,6 +1,7 @@
 """Which runs a share has, and which of them are trained together."""
 
 import dataclasses
+import itertools
 
 from hgeo.experiment.order_of_runs import families, groups_of, runs_of_share
 from hgeo.experiment.resolve import resolve
@@ -27,7 +28,7 @@ def test_shares_have_each_run_once_and_a_branch_with_its_parent():
         names(runs_of_share(dataclasses.replace(whole, share=Share(number, 3))))
         for number in (1, 2, 3)
     ]
-    assert sorted(sum(shares, [])) == sorted(names(whole.runs))  # noqa: RUF017
+    assert sorted(itertools.chain(*shares)) == sorted(names(whole.runs))
     assert [len(share) for share in shares] == [3, 3, 2]
     for share in shares:
         for repeat in (0, 1):

@@ -16,10 +16,10 @@ from hgeo.report.text_table import Table
 from tests.report.recorded import LAYERS, write_demo
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="the browser test needs selenium")
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.common.by import By  # noqa: E402
-from selenium.webdriver.common.keys import Keys  # noqa: E402
-from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+from selenium.webdriver.chrome.service import Service  # noqa: E402 - after the check
+from selenium.webdriver.common.by import By  # noqa: E402 - after the check
+from selenium.webdriver.common.keys import Keys  # noqa: E402 - after the check
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402 - after the check
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 pytestmark = pytest.mark.skipif(
