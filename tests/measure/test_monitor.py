@@ -170,7 +170,6 @@ def test_outputs_of_any_structure_have_a_fisher_matrix(kind):
     of = lambda *pair: make(pair, statistics=("fisher",))(0, PARAMS, BATCH)
     found, expected = of(model, mean), of(plain, head)
     name = "hgeo/fisher_max_abs/first/kernel"
-    name = name if name in expected else "hgeo/fisher_r_med/first/kernel"
     np.testing.assert_allclose(found[name], expected[name], rtol=1e-5)
 
 
