@@ -104,7 +104,7 @@ MUTANTS = (
         "hgeo/measure/monitor_placement.py",
         "x.copy() if isinstance(x, np.ndarray) else x",
         "x",
-        ("tests/measure/test_monitor.py",),
+        ("tests/measure/test_monitor_inputs.py",),
     ),
     Mutant(
         "writers_at_once",
