@@ -12,9 +12,9 @@ from experiments.paper.ranks import rank_correlation
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import is_whole
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table
-from hgeo.workloads.workload import is_whole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,8 @@ from experiments.paper.pairing import Probed, paired
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.run_set import LARGE_SCALES
 from experiments.paper.training import ReproductionContext, Trained, train
+from hgeo.records.layer_numbers import is_whole
 from hgeo.report.tables import At
-from hgeo.workloads.workload import is_whole
 
 Moment = tuple[int, int]
 

@@ -14,7 +14,7 @@ import orbax.checkpoint as ocp
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.run_configs import config_hash, load_config
 from experiments.paper.runs import RUN_SETS
-from hgeo.workloads.workload import is_whole
+from hgeo.records.layer_numbers import is_whole
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -18,9 +18,9 @@ from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from experiments.paper.verdict_measures import WITHIN
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import PARTS
 from hgeo.report.figures import COLORS, MARKERS
 from hgeo.report.tables import Table, format_number
-from hgeo.workloads.workload import PARTS
 
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
 FUSED, BETWEEN = "fused", "between"

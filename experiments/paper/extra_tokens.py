@@ -15,9 +15,9 @@ from experiments.paper.pairing import Probed, columns, error_bars
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import is_whole
 from hgeo.report.figures import COLORS, MARKERS, STYLE
 from hgeo.report.tables import Table, format_number
-from hgeo.workloads.workload import is_whole
 
 SIDES = (Side("lm_tokens", "sgdm"), Side("lm_tokens", "adam"))
 STATISTICS = ("r_med", "median_abs")

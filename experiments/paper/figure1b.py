@@ -4,8 +4,8 @@ from experiments.paper.comparison import Side
 from experiments.paper.over_time import panels_over_time, table_rows, values_over_time
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext
+from hgeo.records.layer_numbers import is_whole
 from hgeo.report.tables import Table
-from hgeo.workloads.workload import is_whole
 
 LAYERS = (3, 5, 7, 9, 12, 15, 18, 21, 24, 28)  # those of table 2
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))

@@ -13,10 +13,10 @@ from experiments.paper.pairing import Probed, by_repeat
 from experiments.paper.training import ReproductionContext, train
 from hgeo.experiment.same_loss import first_step_at, smoothed_losses
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import is_whole
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS, MARKERS
 from hgeo.report.tables import Table, format_number
-from hgeo.workloads.workload import is_whole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from experiments.paper.verdict_rules import HALF
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import is_whole
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import StatisticTable, Table, format_number
-from hgeo.workloads.workload import is_whole
 
 SIDES = (Side("translation", "sgdm"), Side("translation", "adam"))
 KEYS = ("rank", "r_u", "r_v")

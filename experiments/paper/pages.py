@@ -24,8 +24,8 @@ from experiments.paper.runs import RUN_SETS
 from experiments.paper.verdict_rules import LEAST_REPEATS
 from experiments.paper.verdicts import Verdict, covers, judge, read_rows
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import is_whole
 from hgeo.report.tables import format_number
-from hgeo.workloads.workload import is_whole
 
 ROOT = RESULTS.parent.parent
 PAGE = Path("docs/pages/reproduction/results.md")

@@ -11,9 +11,9 @@ from experiments.paper.comparison import Comparison, agreement, moment, rows, wh
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import PARTS
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table, format_number
-from hgeo.workloads.workload import PARTS
 
 # The most that a log axis spans if numbers between its powers of ten are labelled.
 FEW_DECADES = 100.0

@@ -9,7 +9,7 @@ from typing import Any
 from experiments.paper.run_set import LARGE_SCALES, NEW_OPTIMIZERS, STATISTICS, RunSet
 from experiments.paper.translation_runs import TRANSLATION_RUNS
 from hgeo.config import Config
-from hgeo.workloads.workload import ALL
+from hgeo.records.layer_numbers import ALL
 
 # Of one run at `cpu` scale, on 2 cores.
 MINUTES = {"lm": 1.5, "resnet": 5, "translation": 17.5, "bert": 7}

@@ -5,7 +5,7 @@ from typing import Any
 
 from experiments.paper.run_set import NEW_OPTIMIZERS, STATISTICS, RunSet
 from hgeo.config import Config
-from hgeo.workloads.workload import PARTS
+from hgeo.records.layer_numbers import PARTS
 
 TRANSLATION_STATISTICS = (*STATISTICS, "low_rank")
 

@@ -22,7 +22,7 @@ from experiments.paper.effects import (
 from experiments.paper.linear import effects as linear
 from experiments.paper.ranks import bootstrap_of_rank_correlation, rank_correlation
 from experiments.paper.verdict_rules import HALF
-from hgeo.workloads.workload import is_whole
+from hgeo.records.layer_numbers import is_whole
 
 # The parts of a fused in-projection.
 WITHIN = ("Q", "K", "V")

@@ -17,7 +17,8 @@ from hgeo.measure.optimizer_view import CompiledView, OptimizerView
 from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import find_layers
 from hgeo.params.leaf_paths import LeafSlice, LeafSpec, leaves_by_path
-from hgeo.workloads.workload import ALL, Workload
+from hgeo.records.layer_numbers import ALL
+from hgeo.workloads.workload import Workload
 
 PyTree = Any
 

@@ -16,7 +16,8 @@ from hgeo.experiment.resolved import Resolved, Share
 from hgeo.measure.context import ProbeOptions
 from hgeo.measure.named import STATISTICS
 from hgeo.optimizers import make_optimizer
-from hgeo.workloads.workload import ALL, Workload
+from hgeo.records.layer_numbers import ALL
+from hgeo.workloads.workload import Workload
 
 KEEP = ("all", "measured")
 BY = ("training", "probe")

@@ -212,6 +212,7 @@ def svg(figure: Figure) -> bytes:
 
 
 def _draw_losses(axes: Axes, records: Sequence[RunRecords], optimizers: Sequence[str]) -> None:
+    labels = {name: _label(name, records) for name in optimizers}
     for run in records:
         rows = run.loss_rows()
         if not rows:
@@ -219,12 +220,11 @@ def _draw_losses(axes: Axes, records: Sequence[RunRecords], optimizers: Sequence
         name = rows[0].optimizer
         color = COLORS[optimizers.index(name) % len(COLORS)]
         steps, losses = loss_curve(run)
-        shown = _label(name, records) if rows[0].repeat == 0 else None
         axes.plot(steps, losses, color=color, alpha=0.25, linewidth=0.8)
         axes.plot(
             *smooth(steps, losses),
             color=color,
-            label=shown,
+            label=labels.pop(name, None),  # of its first run
             linewidth=STYLE["linewidth"],
             marker="o" if len(losses) == 1 else None,
         )

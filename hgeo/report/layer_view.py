@@ -130,7 +130,9 @@ def _statistic(
     title, has_ratio = TITLES[name]
     rows = [*layers, None]  # None is the median over layers
     at = lambda optimizer, step, layer: (
-        measured.values(optimizer, step, layer) if layer else measured.medians(optimizer, step)
+        measured.medians(optimizer, step)
+        if layer is None
+        else measured.values(optimizer, step, layer)
     )
     values = [
         [[[*at(o, step, n).values()] for o in optimizers] for n in rows] for step in measured.steps

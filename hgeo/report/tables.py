@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from hgeo.optimizers import label
+from hgeo.records.layer_numbers import whole_layers
 from hgeo.records.run_records import RunRecords
 from hgeo.report.text_table import WIDTH, Table
 
@@ -69,10 +70,11 @@ class StatisticTable:
         return {place[1]: self._values[place] for place in places if place in self._values}
 
     def medians(self, optimizer: str, at: At) -> ByRepeat:
-        """The median over the layers that have a value, in every repeat that has one."""
+        """The median over the whole layers that have a value, in every repeat that has one."""
         found = {}
+        whole = whole_layers(self.layers)
         for place in self._places(optimizer, at):
-            values = [self._values.get((*place, number), np.nan) for number in self.layers]
+            values = [self._values.get((*place, number), np.nan) for number in whole]
             if not np.isnan(values).all():
                 found[place[1]] = float(np.nanmedian(values))
         return found
@@ -98,7 +100,8 @@ def compare(
 
     Means over the repeats, with the standard deviation in brackets if there are several; the ratio
     is the mean of each repeat's. A step at which both have the same numbers (the common start) has
-    one column. Columns are divided into tables that are at most `width` wide.
+    one column. Ratios above 1 are counted over whole layers. Columns are divided into tables that
+    are at most `width` wide.
     """
     measured = StatisticTable(records, statistic)
     if not measured.layers:
@@ -235,7 +238,9 @@ def _columns(
     if not with_ratio:
         return columns
     ratios = [ratio_of(a, b) for a, b in zip(first, second, strict=True)]
-    known = [ratio for ratio in ratios if len(ratio)]
+    whole = whole_layers(measured.layers)
+    of_whole = [ratio for n, ratio in zip(measured.layers, ratios, strict=True) if n in whole]
+    known = [ratio for ratio in of_whole if len(ratio)]
     above = f"{sum(ratio.mean() > 1 for ratio in known)} of {len(known)}"
     return [*columns, ["ratio", *map(mean_text, ratios), "", "", above]]
 

@@ -9,18 +9,9 @@ import numpy as np
 
 from hgeo.losses import Loss, Weighted
 from hgeo.params.leaf_paths import LeafSlice, LeafSpec
+from hgeo.records.layer_numbers import PARTS
 
 PyTree = Any
-
-PARTS = 100
-
-# The number of the layer that holds all the model's params.
-ALL = 0
-
-
-def is_whole(number: int) -> bool:
-    """Whether a number is that of one whole matrix: not of a part, nor of all params."""
-    return ALL < number < PARTS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -67,6 +67,12 @@ def test_losses_are_drawn_at_their_own_steps(runs):
     np.testing.assert_array_equal(raw.get_xdata(), [5, 6, 8])
 
 
+def test_the_legend_names_each_optimizer_once_whatever_repeats_there_are(runs):
+    for own in (runs, [run for run in runs if run.geometry[0][0].repeat == 1]):
+        legend = loss_curves(own, OPTIMIZERS).axes[0].get_legend()
+        assert [entry.get_text() for entry in legend.get_texts()] == ["SGD+M", "Adam"]
+
+
 def test_runs_without_any_value_have_figures(runs):
     for run in runs:
         run.geometry, run.losses = {}, {0: LossRow("sgdm", 0, 0, 0.0, np.nan)}

@@ -1,5 +1,6 @@
 """The page of an experiment, without a browser."""
 
+import dataclasses
 import json
 import re
 
@@ -19,6 +20,7 @@ from tests.report.recorded import (
     make_records,
     write_demo,
 )
+from tests.report.test_tables import make_runs
 
 PAIRS = [("sgdm", "adam")]
 
@@ -52,6 +54,13 @@ def test_last_row_is_the_median_over_layers(page):
     last = embedded(page)["statistics"][0]["cells"][-1][-1]
     assert last[0][0] == pytest.approx((120 + 1000) / 2), "of 9.5, 120, 1000 and inf"
     assert last[1][0] == pytest.approx(4.0), "of 3, 4 and 20; NaN left out"
+
+
+def test_all_params_together_have_their_own_row(tmp_path):
+    runs = make_runs(tmp_path, {"sgdm": [{5: 4.0}]}, ["all params", "a"], [0, 1])
+    runs[0].geometry[5][0] = dataclasses.replace(runs[0].geometry[5][0], value=90.0)
+    (r_med,) = layer_view(runs, ("sgdm",), ())["statistics"]
+    assert [row[0][0] for row in r_med["cells"][0]] == [90.0, 4.0, 4.0]
 
 
 def test_names_stay_text_in_every_place(page):

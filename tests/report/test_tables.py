@@ -5,12 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hgeo.records.run_records import EvaluationRow, GeometryRow, IterateRow, LossRow, RunRecords
-from hgeo.report.tables import compare, compare_at_losses, format_number, held_out
+from hgeo.report.tables import StatisticTable, compare, compare_at_losses, format_number, held_out
 from hgeo.report.text_table import SHORTENED, WIDTH, Table
 
 
-def make_runs(tmp_path, values, layers=("block0/linear1/kernel",)):
-    """Runs with R_med `values[optimizer][repeat][step]` in every layer."""
+def make_runs(tmp_path, values, layers=("block0/linear1/kernel",), numbers=None):
+    """Runs with R_med `values[optimizer][repeat][step]` in every layer, numbered from 1 on."""
+    numbers = numbers or range(1, 1 + len(layers))
     runs = []
     for optimizer, repeats in values.items():
         for repeat, steps in enumerate(repeats):
@@ -19,7 +20,7 @@ def make_runs(tmp_path, values, layers=("block0/linear1/kernel",)):
                 run.losses[step] = LossRow(optimizer, repeat, step, 0.0, 1.5)
                 run.geometry[step] = [
                     GeometryRow(optimizer, repeat, step, 0.0, 2.0 + step, n, name, "r_med", value)
-                    for n, name in enumerate(layers, start=1)
+                    for n, name in zip(numbers, layers, strict=True)
                 ]
             runs.append(run)
     return runs
@@ -52,6 +53,24 @@ def test_a_layer_with_equal_numbers_has_no_ratio_above_one(tmp_path):
     runs[0].geometry[5] = [dataclasses.replace(row, loss=1.0) for row in runs[0].geometry[5]]
     (table,) = compare(runs, ("sgdm", "adam"), [5])
     assert (table.rows[0][-1], table.rows[-1][-1]) == ("1.00", "0 of 1")
+
+
+def test_counts_and_medians_are_over_whole_layers(tmp_path):
+    """Q, K, V and the fused matrix share their entries; parts alone are counted as layers."""
+    names, numbers = ["a", "b", "a[q]", "a[k]", "a[v]"], [1, 2, 101, 102, 103]
+    runs = make_runs(tmp_path, {"sgdm": [{5: 4.0}], "adam": [{5: 2.0}]}, names, numbers)
+    for run in runs:
+        run.geometry[5][1] = dataclasses.replace(run.geometry[5][1], value=3.0)
+    (table,) = compare(runs, ("sgdm", "adam"), [5])
+    assert [row[-1] for row in table.rows[:5]] == ["2.00", "1.00", "2.00", "2.00", "2.00"]
+    assert table.rows[-1][-1] == "1 of 2"
+    assert StatisticTable(runs).medians("sgdm", 5) == {0: 3.5}
+
+    for run in runs:
+        run.geometry[5] = run.geometry[5][2:]
+    (table,) = compare(runs, ("sgdm", "adam"), [5])
+    assert table.rows[-1][-1] == "3 of 3"
+    assert StatisticTable(runs).medians("sgdm", 5) == {0: 4.0}
 
 
 def test_same_loss_compares_each_repeats_own_steps(tmp_path):
