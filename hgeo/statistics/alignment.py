@@ -78,7 +78,8 @@ def _spearman(first: jax.Array, second: jax.Array) -> jax.Array:
     ranks = [_ranks(array) for array in (first, second)]
     # By a power of two, which is exact, since the sums below overflow for millions of ranks.
     scale = 0.5 ** int(np.ceil(np.log2(first.size)))
-    centred = [scale * (rank - jnp.mean(rank)) for rank in ranks]
+    # Ties keep the mean rank; a computed one rounds, and gives a constant array a ρ.
+    centred = [scale * (rank - first.size / 2) for rank in ranks]
     lengths = jnp.sqrt(jnp.sum(centred[0] ** 2) * jnp.sum(centred[1] ** 2))
     known = ~jnp.any(jnp.isnan(first) | jnp.isnan(second))
     return jnp.where(known, jnp.sum(centred[0] * centred[1]) / lengths, jnp.nan)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.statistics.entry_counts import checked
+from hgeo.statistics.quantiles import quantile
 
 
 class RDiag(NamedTuple):
@@ -52,4 +53,4 @@ def r_diag(rows: Any) -> Any:
     if isinstance(rows, Mapping):
         return OrderedDict((name, r_diag(values)) for name, values in rows.items())
     values = checked("r_diag", rows)
-    return RDiag(jnp.mean(values, axis=-1), jnp.median(values, axis=-1))
+    return RDiag(jnp.mean(values, axis=-1), quantile(values, 0.5))

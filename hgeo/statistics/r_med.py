@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from hgeo.arguments import check_key
 from hgeo.statistics.entry_counts import checked
+from hgeo.statistics.quantiles import quantile
 
 
 @overload
@@ -59,7 +60,7 @@ def r_med(diagonal, eps=0.0):
 def max_over_median(entries: jax.Array, eps: float = 0.0) -> jax.Array:
     """`r_med` of entries that are already checked; not one of them needs to be finite."""
     magnitude = jnp.abs(entries)
-    return jnp.max(magnitude, axis=-1) / (jnp.median(magnitude, axis=-1) + eps)
+    return jnp.max(magnitude, axis=-1) / (quantile(magnitude, 0.5) + eps)
 
 
 def q95_over_median(diagonal: Any, eps: float = 0.0) -> Any:
@@ -92,10 +93,7 @@ def q95_over_median(diagonal: Any, eps: float = 0.0) -> Any:
     if eps < 0:
         raise ValueError(f"eps must not be negative, but is {eps}")
     magnitude = jnp.abs(checked("q95_over_median", diagonal))
-    if not jnp.issubdtype(magnitude.dtype, jnp.floating):
-        magnitude = magnitude.astype(jnp.float32)
-    high = jnp.quantile(magnitude, 0.95, axis=-1)
-    return high / (jnp.median(magnitude, axis=-1) + eps)
+    return quantile(magnitude, 0.95) / (quantile(magnitude, 0.5) + eps)
 
 
 class Spread(NamedTuple):
@@ -168,5 +166,5 @@ def r_med_spread(
         return r_med(entries[jax.random.permutation(key, size)[:num]], eps)
 
     draws = jax.lax.map(draw, jax.random.split(key, num_draws))
-    low, median, high = jnp.quantile(draws, jnp.array([0.05, 0.5, 0.95], draws.dtype))
+    low, median, high = (quantile(draws, level) for level in (0.05, 0.5, 0.95))
     return Spread(median, low, high, draws)

@@ -11,6 +11,7 @@ import numpy as np
 
 from hgeo.arguments import check_key, check_whole
 from hgeo.statistics.entry_counts import checked
+from hgeo.statistics.quantiles import quantile_of_ordered
 
 # The quantile of the magnitudes in the numerator, over their median.
 STATISTICS = {"max_over_median": 1.0, "q95_over_median": 0.95}
@@ -191,14 +192,8 @@ def _log_ratios(magnitudes, upper: float, eps: float) -> np.ndarray:
 
 def _over_median(magnitudes: np.ndarray, upper: float, eps: float) -> np.ndarray:
     ordered = np.sort(magnitudes, axis=-1)  # NaN last
-    found = _quantile(ordered, upper) / (_quantile(ordered, 0.5) + eps)
+    found = quantile_of_ordered(ordered, upper) / (quantile_of_ordered(ordered, 0.5) + eps)
     return np.where(np.isnan(ordered[..., -1]), np.nan, found)
-
-
-def _quantile(ordered: np.ndarray, level: float) -> np.ndarray:
-    low, above = divmod(level * (ordered.shape[-1] - 1), 1.0)
-    found = ordered[..., int(low)]
-    return found + above * (ordered[..., int(low) + 1] - found) if above else found
 
 
 def _enlargement(num: int, level: float) -> float:

@@ -30,6 +30,38 @@ def test_r_med_drops_nothing():
     assert np.isposinf(hgeo.r_med(jnp.array([1.0, np.inf, 2.0])))
 
 
+def test_the_middle_of_two_large_entries_does_not_overflow():
+    assert float(hgeo.r_med(jnp.array([1.0, 6e4, 6e4, 6e4], jnp.float16))) == 1.0
+    assert float(hgeo.r_med(jnp.array([3e38, 3e38], jnp.float32))) == 1.0
+    assert hgeo.r_med(jnp.array([1.0, 2.0], jnp.float16)).dtype == jnp.float16
+
+
+@pytest.mark.parametrize("size", [60, 100, 101, 141])
+def test_quantiles_among_infinite_entries_are_infinite(size):
+    """Interpolated, they are inf - inf; exactly at an entry, 0 times its infinite neighbour."""
+    magnitude = np.arange(1.0, 1.0 + size)
+    for num in range(1, size // 3):
+        entries = np.where(np.arange(size) < size - num, magnitude, np.inf)
+        found = float(hgeo.q95_over_median(jnp.asarray(entries, jnp.float32)))
+        last = round(0.95 * (size - 1), 9)
+        if np.ceil(last) < size - num:
+            expected = np.quantile(magnitude, 0.95) / np.median(magnitude)
+            np.testing.assert_allclose(found, expected, rtol=1e-6)
+        else:
+            assert np.isposinf(found)
+        drawn = hgeo.r_med_ratio(
+            entries[None], magnitude[None], jax.random.key(0), statistic="q95_over_median"
+        )
+        assert (drawn.num_infinite, drawn.num_nan) == (int(np.isinf(found)), 0)
+
+
+@pytest.mark.parametrize("num_draws", [100, 101, 201])
+def test_the_spread_of_infinite_draws_is_infinite(num_draws):
+    entries = jnp.ones(40).at[0].set(jnp.inf)
+    spread = hgeo.r_med_spread(entries, jax.random.key(0), num=20, num_draws=num_draws)
+    assert np.isposinf(spread.high)
+
+
 def test_the_spread_is_that_of_random_subsets():
     entries = jnp.asarray(RNG.pareto(2.0, size=60).astype(np.float32))
     found = hgeo.r_med_spread(entries, jax.random.key(0), num=20, num_draws=4000)
@@ -70,6 +102,13 @@ def test_alignment_in_half_precision_ranks_in_full(dtype):
     found = hgeo.alignment(entries, entries, -entries[::-1])
     np.testing.assert_allclose(found.rho_gradient, 1.0, rtol=1e-5)
     np.testing.assert_allclose(found.rho_adaptive, -1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [2, 3, 200, 1000, 100_001])
+def test_alignment_with_a_constant_is_nan(size):
+    found = hgeo.alignment(jnp.arange(size * 1.0), jnp.ones(size), jnp.arange(size * 1.0))
+    assert np.isnan(found.rho_gradient)
+    np.testing.assert_allclose(found.rho_adaptive, 1.0, rtol=1e-5)
 
 
 def test_alignment_of_a_nan_is_nan():
