@@ -53,7 +53,7 @@ class Multi30k(_FromFiles, skip_registration=True):
             source, target = read_pair(str(folder.parent), split)
         else:
             urls = {k: MULTI30K.format(SPLITS[split], k) for k in ("de", "en")}
-            paths = dl_manager.download_and_extract(urls)
+            paths = dl_manager.download(urls)
             source, target = (read_lines(Path(paths[k])) for k in ("de", "en"))
             if len(source) != len(target):
                 raise InputError(f"{urls} have {len(source)} and {len(target)} lines")

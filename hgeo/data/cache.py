@@ -15,7 +15,7 @@ import numpy as np
 
 from hgeo.data.files import digest
 
-FORMAT = 2
+FORMAT = 3
 DIGEST = "sha256"
 
 
@@ -64,7 +64,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         with os.fdopen(handle, "wb") as file:
             whole = {**arrays, DIGEST: np.array(_digest(arrays))}
-            np.savez_compressed(file, allow_pickle=False, **whole)
+            np.savez_compressed(file, **whole)
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)

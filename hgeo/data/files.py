@@ -9,6 +9,8 @@ from pathlib import Path
 
 from hgeo.errors import InputError
 
+_GZIP = b"\x1f\x8b"  # no UTF-8 text begins so
+
 
 def given_root(data_dir: str) -> str:
     """`data_dir`, or else the variable HGEO_DATA_DIR; empty where neither is given."""
@@ -38,14 +40,14 @@ def data_root(data_dir: str, what: str, example: str) -> Path:
 
 
 def read_lines(path: Path) -> list[str]:
-    r"""The lines of a UTF-8 text, gzipped if its name ends in `.gz`; only \n ends a line.
+    r"""The lines of a UTF-8 text, gzipped or not; only \n ends a line.
 
     Raises:
       InputError: no such file, a damaged or truncated gzip, bytes that are not UTF-8, no lines.
     """
     try:
         content = path.read_bytes()
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or content.startswith(_GZIP):
             content = gzip.decompress(content)
     except FileNotFoundError as error:
         raise InputError(f"no file {path}") from error

@@ -35,6 +35,7 @@ class Pairs(NamedTuple):
       target_vocabulary: the words by id.
       sha256: digest of the split's two files and of the training files that give the vocabulary.
       num_longer: pairs that were longer than allowed, and so dropped or cut.
+      is_cut: bool, (N,): the pairs that were cut.
     """
 
     source: np.ndarray
@@ -44,6 +45,7 @@ class Pairs(NamedTuple):
     target_vocabulary: tuple[str, ...]
     sha256: str
     num_longer: int
+    is_cut: np.ndarray
 
 
 def read_multi30k(
@@ -92,17 +94,22 @@ def read_multi30k(
         vocabularies = [
             build_vocabulary(side, min_frequency, vocabulary_size) for side in words["train"]
         ]
-        source, target, count = encode_pairs(words[split], vocabularies, max_length, longer)
+        source, target, is_longer = encode_pairs(words[split], vocabularies, max_length, longer)
         names = ("source_vocabulary", "target_vocabulary")
         arrays = {name: np.array(v) for name, v in zip(names, vocabularies, strict=True)}
-        return arrays | {"source": source, "target": target, "num_longer": np.array(count)}
+        return arrays | {"source": source, "target": target, "is_longer": is_longer}
 
     arrays = cached_arrays(cache_dir, "multi30k", settings, make)
     vocabulary = tuple(arrays["target_vocabulary"].tolist())
     labels = arrays["target"][:, 1:]
     if random_seed is not None:
         labels = random_targets(
-            labels, len(vocabulary), random_seed, lowest=len(SPECIALS), pad_id=PAD
+            labels,
+            len(vocabulary),
+            random_seed,
+            lowest=len(SPECIALS),
+            pad_id=PAD,
+            first=0 if split == "train" else len(texts["train"][0]),
         )
     return Pairs(
         arrays["source"],
@@ -111,7 +118,8 @@ def read_multi30k(
         tuple(arrays["source_vocabulary"].tolist()),
         vocabulary,
         sha256,
-        int(arrays["num_longer"]),
+        int(arrays["is_longer"].sum()),
+        arrays["is_longer"] if longer == "cut" else np.zeros(len(labels), bool),
     )
 
 
@@ -167,8 +175,8 @@ def encode_pairs(
     vocabularies: Sequence[Sequence[str]],
     max_length: int,
     longer: str,
-) -> tuple[np.ndarray, np.ndarray, int]:
-    """Ids of both sides, each (N, max_length) int32, and how many pairs were too long.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids of both sides, each (N, max_length) int32, and which of all pairs were too long.
 
     Raises:
       InputError: a pair is too long and `longer` is `"error"`, or none is left.
@@ -193,7 +201,7 @@ def encode_pairs(
             tokens = [ids.get(word, UNKNOWN) for word in sentence[: max_length - 2]]
             row[: len(tokens) + 2] = [BOS, *tokens, EOS]
         sides.append(rows)
-    return sides[0], sides[1], len(too_long)
+    return sides[0], sides[1], np.array(lengths) > max_length
 
 
 def _tokenized(tokenizers: Sequence[Tokenizer], sides: Sequence[list[str]]):

@@ -6,7 +6,13 @@ from hgeo.errors import InputError
 
 
 def random_targets(
-    targets_NxT: np.ndarray, size: int, seed: int, *, lowest: int = 0, pad_id: int | None = None
+    targets_NxT: np.ndarray,
+    size: int,
+    seed: int,
+    *,
+    lowest: int = 0,
+    pad_id: int | None = None,
+    first: int = 0,
 ) -> np.ndarray:
     """Integers drawn once for each example, uniform in [lowest, size), padding left in its place.
 
@@ -18,6 +24,7 @@ def random_targets(
       seed: 0 or more.
       lowest: the smallest integer drawn (above the special tokens, where there are some).
       pad_id: the target that is padding, or `None`.
+      first: the number of the first example; held-out examples follow those of training.
 
     Returns:
       int32, (N, T).
@@ -32,7 +39,7 @@ def random_targets(
     length = targets_NxT.shape[1]
     rows = [
         np.random.default_rng((seed, n)).integers(lowest, size, length, dtype=np.int32)
-        for n in range(len(targets_NxT))
+        for n in range(first, first + len(targets_NxT))
     ]
     drawn = np.array(rows, np.int32).reshape(targets_NxT.shape)
     if pad_id is None:

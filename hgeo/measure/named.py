@@ -15,6 +15,8 @@ from hgeo.curvature.fisher import fisher
 from hgeo.curvature.gauss_newton import gauss_newton
 from hgeo.measure import spectra
 from hgeo.measure.context import Context, Statistic
+from hgeo.params.leaf_paths import path_of
+from hgeo.params.matrices import output_by_input
 from hgeo.probes.full_diagonal import full_diagonal
 from hgeo.probes.row_dominance import row_dominance
 from hgeo.sharding import mesh_context, whole_array
@@ -129,8 +131,7 @@ def _low_rank(context: Context) -> Statistic:
 
     def of_layer(layer, variables):
         (kernel,) = map(whole_array, layer.leaves(variables))
-        # A convolution's kernel is the matrix that maps a patch to the output channels.
-        result = decompose(kernel.reshape(-1, kernel.shape[-1]).T)
+        result = decompose(output_by_input(path_of(layer.parts[0]), kernel))
         return {
             "rank": result.rank,
             "r_u": result.r_u,

@@ -37,7 +37,7 @@ def language_model(config: Config) -> Workload:
         other = make_sequences(
             text, data.sequence_length, data.tokenizer, vocabulary=train.vocabulary
         )
-        held_out = _arrays(other, data.random_targets_seed, size)
+        held_out = _arrays(other, data.random_targets_seed, size, first=len(train.tokens))
         digests.append(other.sha256)
 
     def logits(variables, batch):
@@ -72,8 +72,10 @@ def language_model(config: Config) -> Workload:
     )
 
 
-def _arrays(sequences: Sequences, random_seed: int | None, size: int) -> dict[str, np.ndarray]:
+def _arrays(
+    sequences: Sequences, random_seed: int | None, size: int, first: int = 0
+) -> dict[str, np.ndarray]:
     inputs, labels = sequences.tokens[:, :-1], sequences.tokens[:, 1:]
     if random_seed is not None:
-        labels = random_targets(labels, size, random_seed)
+        labels = random_targets(labels, size, random_seed, first=first)
     return {"inputs": inputs, "labels": labels}

@@ -22,8 +22,10 @@ LANGUAGES = ("de", "en")
 def translation(config: Config) -> Workload:
     """The workload `translation`: `Seq2Seq`; its loss is the mean over target tokens, not padding.
 
-    All sentences are padded to `data.max_length`; there are no length buckets. BLEU of the held-out
-    pairs is of a beam search with the settings of `evaluation`.
+    All sentences are padded to `data.max_length`; there are no length buckets. The held-out loss is
+    of the pairs within it, as training is by default. BLEU is of all held-out pairs and of a beam
+    search with the settings of `evaluation`; an unknown word that is produced, `<unk>`, is three
+    tokens there.
     """
     data, evaluation = config.data, config.evaluation
     check_heads(config.model.width, config.model.num_heads)
@@ -70,7 +72,10 @@ def translation(config: Config) -> Workload:
         return {"bleu": _bleu(config, model, variables, held_out)}
 
     did = "left out" if data.longer == "drop" else "cut"
-    longer = f"{train.num_longer} training pairs longer than {data.max_length} tokens were {did}"
+    notes = [(train, f"training pairs longer than {data.max_length} tokens were {did}")]
+    if held_out is not None:
+        left_out = f"held-out pairs longer than {data.max_length} tokens are not in the loss"
+        notes.append((held_out, left_out))
     return Workload(
         init=init,
         outputs=logits,
@@ -81,15 +86,21 @@ def translation(config: Config) -> Workload:
         layer_paths=model.layer_order(),
         parts=in_projection_parts(model.layer_order(), model.width),
         examples=_arrays(train),
-        held_out={} if held_out is None else _arrays(held_out),
+        held_out={} if held_out is None else _without_cut_pairs(held_out),
         dropout=config.model.dropout > 0,
         sha256=" ".join(pairs.sha256 for pairs in (train, held_out) if pairs is not None),
-        notes=(longer,) if train.num_longer else (),
+        notes=tuple(f"{pairs.num_longer} {note}" for pairs, note in notes if pairs.num_longer),
     )
 
 
 def _arrays(pairs: Pairs) -> dict[str, np.ndarray]:
     return {"source": pairs.source, "target": pairs.target[:, :-1], "labels": pairs.labels}
+
+
+def _without_cut_pairs(pairs: Pairs) -> dict[str, np.ndarray]:
+    """The arrays with padding as the labels of cut pairs, whose last `<eos>` is not the text's."""
+    arrays = _arrays(pairs)
+    return arrays | {"labels": np.where(pairs.is_cut[:, None], np.int32(PAD), arrays["labels"])}
 
 
 def _bleu(config: Config, model: Seq2Seq, variables, pairs: Pairs) -> float:

@@ -98,6 +98,8 @@ def test_random_targets_depend_on_seed_and_example_alone():
     assert drawn[targets != 1].min() >= 4
     np.testing.assert_array_equal(random_targets(targets[:2], 50, 7, lowest=4, pad_id=1), drawn[:2])
     assert (random_targets(targets, 50, 8, lowest=4, pad_id=1) != drawn).any()
+    rest = random_targets(targets[2:], 50, 7, lowest=4, pad_id=1, first=2)
+    np.testing.assert_array_equal(rest, drawn[2:])
 
 
 def test_random_targets_are_uniform():

@@ -48,6 +48,8 @@ def test_longer_sentences(folder):
     cut = read_multi30k(str(folder), "train", max_length=4, longer="cut")
     assert cut.source[0].tolist() == [BOS, 5, 7, EOS]
     assert dropped.num_longer == cut.num_longer == 1
+    assert cut.is_cut.tolist() == [True, False, False]
+    assert dropped.is_cut.tolist() == [False, False]
     with pytest.raises(InputError, match=r"1 pairs are longer.*line 1 with 6 tokens"):
         read_multi30k(str(folder), "train", max_length=4, longer="error")
     with pytest.raises(InputError, match=r"no pair is as short as data.max_length=3"):

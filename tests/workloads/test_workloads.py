@@ -39,6 +39,34 @@ def test_random_targets(small_data, name):
     np.testing.assert_array_equal(drawn[0]["labels"][~kept], true["labels"][~kept])
 
 
+@pytest.mark.parametrize("name", ["lm", "translation"])
+def test_random_targets_of_held_out_examples_are_no_copy_of_training(small_data, name):
+    workload = make_workload(config_of(name, small_data, data__random_targets_seed=0))
+    train, held_out = (arrays["labels"] for arrays in (workload.examples, workload.held_out))
+    num = min(len(train), len(held_out))
+    both = (train[:num] != PAD) & (held_out[:num] != PAD)
+    assert both.sum() >= 8
+    assert np.mean((train[:num] == held_out[:num])[both]) < 0.3
+
+
+def test_pairs_that_are_cut_are_not_in_the_held_out_loss(small_data):
+    config = config_of("translation", small_data)
+    whole = make_workload(config)
+    length = int((whole.held_out["source"] != PAD).sum(1).max())
+    with config.unlocked():
+        config.data.max_length = length - 1
+        config.data.longer = "cut"
+    cut = make_workload(config)
+    counted = (cut.held_out["labels"] != PAD).any(1)
+    lengths = [
+        (whole.held_out[side] != PAD).sum(1) + more for side, more in (("source", 0), ("labels", 1))
+    ]
+    np.testing.assert_array_equal(counted, np.max(lengths, axis=0) < length)
+    assert 0 < counted.sum() < len(counted)
+    num = (~counted).sum()
+    assert f"{num} held-out pairs longer than {length - 1} tokens are not in the loss" in cut.notes
+
+
 @pytest.mark.slow
 def test_parts_of_fused_projections_are_probed_beside_them(small_data):
     names = [

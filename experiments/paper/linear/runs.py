@@ -136,7 +136,7 @@ def trained(
         start = time.monotonic()
         arrays = train_seeds(run.setup, config.seed, run.num_seeds)
         content = io.BytesIO()
-        np.savez(content, allow_pickle=False, description=_description(config, run), **arrays)
+        np.savez(content, description=_description(config, run), **arrays)
         partial = folder / f".{run.name}.partial"
         partial.write_bytes(content.getvalue())
         partial.replace(folder / f"{run.name}.npz")
