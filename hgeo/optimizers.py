@@ -156,7 +156,7 @@ def make_optimizer(
 
     Raises:
       InputError: an unknown name, an unknown argument, a rate that isn't positive, another argument
-        out of its range.
+        out of its range, or an optimizer of Optax that cannot be built or updated with a schedule.
     """
     check_name(name)
     block = block or name
@@ -175,7 +175,7 @@ def make_optimizer(
     clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
     schedule = lambda step: rate * factor(step)
     if ours is None:
-        return optax.chain(clip, function(learning_rate=schedule, **chosen))
+        return optax.chain(clip, _built(function, schedule, chosen, block))
     for key in ("momentum", "b1", "b2", "decay", "eps", "weight_decay"):
         value = arguments.get(key, 0.0)
         share = key not in ("eps", "weight_decay")
@@ -202,11 +202,40 @@ def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[st
     return {key: values[key] for key in ("eps", "eps_root", "b2") if key in values}
 
 
+def _built(
+    function: Callable[..., Direction],
+    schedule: Callable[[jax.Array], Any],
+    arguments: Mapping[str, Any],
+    block: str,
+) -> Direction:
+    """An optimizer of Optax, after an update of it is traced with what training gives it."""
+    params = {"w": jnp.ones((2, 2))}
+    loss = lambda params: jnp.sum(params["w"])
+    more = {"value": loss(params), "grad": params, "value_fn": loss, "obj_fn": loss}
+
+    def update():
+        state = optimizer.init(params)
+        return optax.with_extra_args_support(optimizer).update(params, state, params, **more)
+
+    try:
+        optimizer = function(learning_rate=schedule, **arguments)
+        with jax.numpy_dtype_promotion("standard"):
+            jax.eval_shape(update)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"config.{block}: optax's {function.__name__} with arguments {dict(arguments)} "
+            f"makes no updates from a gradient and a schedule of rates: {error}"
+        ) from error
+    return optimizer
+
+
 def _from_optax(name: str) -> Callable[..., optax.GradientTransformation] | None:
     """Optax's function of that name, if it is an optimizer with a learning rate."""
     import optax.contrib
 
-    for module in (optax, optax.contrib):
+    if name.startswith(("_", "scale_by_")):
+        return None
+    for module in (optax.contrib, optax):  # what moved there is deprecated in `optax`
         function = getattr(module, name, None)
         if (
             inspect.isfunction(function)

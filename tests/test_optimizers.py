@@ -176,6 +176,10 @@ def test_learning_rate_schedules(changes, expected):
     [
         ("adamm", {}, "unknown optimizer 'adamm'; known are sgd, sgdm, adam"),
         ("chain", {}, "unknown optimizer 'chain'"),
+        ("scale_by_learning_rate", {}, "unknown optimizer 'scale_by_learning_rate'"),
+        ("sm3", {}, "config.sm3: optax's sm3 .* makes no updates from a gradient and a sched"),
+        ("lbfgs", {}, "config.lbfgs: optax's lbfgs .* makes no updates"),
+        ("dpsgd", {}, "optax's dpsgd .* missing 3 required positional arguments"),
         ("adam", {"beta": 1}, r"config\.adam has \['beta'\], but takes only .*'b1', 'b2', 'eps'"),
         ("lion", {"momentum": 1}, r"config\.lion has \['momentum'\], but takes only"),
         ("sgd", {"learning_rate": 0.0}, r"learning_rate must be a positive number, not 0\.0"),
@@ -185,3 +189,8 @@ def test_learning_rate_schedules(changes, expected):
 def test_bad_arguments(name, arguments, message):
     with pytest.raises(InputError, match=message):
         make_optimizer(name, {"learning_rate": 0.1, **arguments})
+
+
+@pytest.mark.parametrize("name", ["sophia", "momo_adam", "prodigy", "muon"])
+def test_optimizers_that_take_more_than_a_gradient_are_known(name):
+    make_optimizer(name, {"learning_rate": 0.1})

@@ -4,9 +4,10 @@ A set is trained by hgeo's own `run_experiment`, in a folder that its config's h
 asks for the same set again, for another table, finds it there.
 """
 
+import dataclasses
 from typing import Any
 
-from experiments.paper.run_set import LARGE_SCALES, NEW_OPTIMIZERS, STATISTICS, RunSet
+from experiments.paper.run_set import LARGE_SCALES, STATISTICS, RunSet, new_optimizers
 from experiments.paper.translation_runs import TRANSLATION_RUNS
 from hgeo.config import Config
 from hgeo.records.layer_numbers import ALL
@@ -146,8 +147,9 @@ RUN_SETS = {
         moments=((0, 40), (20, 40), (40, 40)),
         probes_of="lm_adam",
     ),
-    "lm_new": _lm(
-        "xavier_uniform", 1.0, "language model under AdamW, Lion and Muon", **NEW_OPTIMIZERS
+    "lm_new": dataclasses.replace(
+        _lm("xavier_uniform", 1.0, "language model under AdamW, Lion and Muon"),
+        derived=new_optimizers,
     ),
     "lm_rates": RunSet(
         "lm",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.paper.run_set import NEW_OPTIMIZERS, STATISTICS, RunSet
+from experiments.paper.run_set import STATISTICS, RunSet, new_optimizers
 from hgeo.config import Config
 from hgeo.records.layer_numbers import PARTS
 
@@ -148,9 +148,10 @@ TRANSLATION_RUNS = {
     "translation_new": RunSet(
         "translation",
         "translation under AdamW, Lion and Muon",
-        _TRANSLATION | NEW_OPTIMIZERS,
+        _TRANSLATION,
         _translation_at(),
         moments=((30, 60), (55, 60)),
+        derived=new_optimizers,
         repeats=_THREE,
     ),
 }

@@ -85,7 +85,7 @@ def loss_and_r_med(
     if layer_number is not None and layer_number not in measured.layers:
         known = ", ".join(map(str, measured.layers))
         raise ValueError(f"layer_number is {layer_number}; R_med was recorded of layers {known}")
-    number = layer_number or _least_uniform(measured, optimizers)
+    number = _least_uniform(measured, optimizers) if layer_number is None else layer_number
     figure = Figure(figsize=(7.2, 6.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
     _draw_losses(above, records, optimizers)
@@ -106,7 +106,7 @@ def loss_and_r_med(
     handles, labels = above.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=min(4, len(labels)) or 1)
     below.locator_params(axis="x", integer=True, min_n_ticks=1)
-    keys = [("-", "full", "median over the layers")]
+    keys = [("-", "full", "median over the layers (NaN left out)")]
     if number is not None:
         name = shorten(measured.layers[number].removesuffix("/kernel"), 44)
         keys.append(("--", "none", f"layer {number}: {name}"))

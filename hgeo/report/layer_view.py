@@ -17,7 +17,7 @@ from hgeo.report.figures import COLORS, MARKERS, loss_curve, smooth
 from hgeo.report.html import breakable, embedded_json
 from hgeo.report.tables import STATISTIC, TITLES, StatisticTable, format_number, mean_text, ratio_of
 
-MEDIAN = "median over the layers"
+MEDIAN = "median over the layers (NaN left out)"
 
 # The most points of a loss curve: what a screen can show.
 POINTS = 200

@@ -70,7 +70,7 @@ class StatisticTable:
         return {place[1]: self._values[place] for place in places if place in self._values}
 
     def medians(self, optimizer: str, at: At) -> ByRepeat:
-        """The median over the whole layers that have a value, in every repeat that has one."""
+        """The median over the whole layers whose value is no NaN, in every repeat that has one."""
         found = {}
         whole = whole_layers(self.layers)
         for place in self._places(optimizer, at):
@@ -232,7 +232,7 @@ def _columns(
         [*(mean_text([*values.values()]) for values in (*own, loss)), step, ""]
         for own, loss, step in zip((first, second), losses, steps, strict=True)
     ]
-    if at[0] == at[1] and losses[0] == losses[1] and first == second:
+    if any(first) and at[0] == at[1] and losses[0] == losses[1] and first == second:
         return [[f"step {heading}", *texts[0]]]
     columns = [[f"{heading}:{label(pair[0])}", *texts[0]], [label(pair[1]), *texts[1]]]
     if not with_ratio:

@@ -46,7 +46,7 @@ def test_loss_and_r_med_share_the_axis_of_steps(runs):
     np.testing.assert_array_equal(lines["-", "#0072B2"], [[0, 2.0]], "inf is no point of the line")
     np.testing.assert_array_equal(lines["None", "#0072B2"], [[10, 1.0]], "it is at the top edge")
     text = [entry.get_text() for entry in below.get_legend().get_texts()]
-    assert text == ["median over the layers", "layer 3: c"]
+    assert text == ["median over the layers (NaN left out)", "layer 3: c"]
     assert below.get_xlabel().endswith(
         "bars: range over the repeats; hollow at the top edge: not finite (2)"
     )
@@ -57,6 +57,12 @@ def test_one_layer_can_be_chosen(runs):
     np.testing.assert_array_equal(drawn(below)["--", "#D55E00"], [[0, 2.0], [10, 6.0]])
     with pytest.raises(ValueError, match="layer_number is 9; R_med was recorded of layers 1, 2, 3"):
         loss_and_r_med(runs, OPTIMIZERS, layer_number=9)
+
+
+def test_all_params_together_can_be_chosen(tmp_path):
+    runs = make_runs(tmp_path, {"sgdm": [{0: 2.0}]}, ["all params", "a"], [0, 1])
+    legend = loss_and_r_med(runs, OPTIMIZERS, layer_number=0).axes[1].get_legend()
+    assert legend.get_texts()[1].get_text() == "layer 0: all params"
 
 
 def test_losses_are_drawn_at_their_own_steps(runs):

@@ -94,6 +94,16 @@ def test_same_loss_compares_each_repeats_own_steps(tmp_path):
     assert len(table.notes) == 3
 
 
+def test_a_loss_that_neither_reaches_has_columns_of_dashes(tmp_path):
+    runs = make_runs(tmp_path, {"sgdm": [{10: 8.0}], "adam": [{4: 2.0}]})
+    for run, name in zip(runs, ("sgdm", "adam"), strict=True):
+        run.iterates["same_loss", 0.5] = IterateRow(name, 0, "same_loss", 0.5, -1, 1.2)
+    (table,) = compare_at_losses(runs, ("sgdm", "adam"), (0.5,))
+    assert table.header == ["#", "layer", "0.5:SGD+M", "Adam", "ratio"]
+    assert table.rows[0][2:] == ["–", "–", "–"]
+    assert len(table.notes) == 2
+
+
 def test_what_is_missing_is_a_dash_and_divergence_a_note(tmp_path):
     runs = make_runs(tmp_path, {"sgdm": [{0: 3.0}], "adam": [{0: 3.0, 5: 8.0}]})
     runs[0].losses[4] = LossRow("sgdm", 0, 4, 0.0, float("nan"))
