@@ -63,7 +63,7 @@ def _write(path: Path, arrays: dict[str, np.ndarray]) -> None:
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            whole = {**arrays, DIGEST: np.array(_digest(arrays))}
+            whole: dict[str, Any] = {**arrays, DIGEST: np.array(_digest(arrays))}
             np.savez_compressed(file, **whole)
         os.replace(temporary, path)
     except BaseException:

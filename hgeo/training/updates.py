@@ -57,9 +57,11 @@ def update_on_device(
         optimizer = optax.with_extra_args_support(optimizer_of(rate))
         batch = jax.tree.map(lambda array: array[indices], examples)
         if workload.dropout:
-            device = jax.lax.axis_index(AXIS)
-            dropout_key = jax.random.fold_in(jax.random.fold_in(key, state.step), device)
-            batch = {**batch, "dropout_key": dropout_key}
+            # By the place in the whole batch, so that no mask depends on the number of devices.
+            places = jax.lax.axis_index(AXIS) * indices.size + jnp.arange(indices.size)
+            of_update = jax.random.fold_in(key, state.step)
+            of_examples = jax.vmap(jax.random.fold_in, (None, 0))(of_update, places)
+            batch = {**batch, "dropout_key": of_examples}
         params = state.variables["params"]
         loss_of = lambda params, batch: workload.training_loss(
             {**state.variables, "params": params}, batch

@@ -24,7 +24,7 @@ class Workload:
     Attributes:
       init: key -> variables.
       outputs: `(variables, batch) -> outputs` of the model that is probed; a batch with a
-        `dropout_key` is for training.
+        `dropout_key`, of all or of each example, is for training.
       head: `(outputs, batch) -> loss` of these.
       training_loss: `(variables, batch) -> (loss, the other collections after this batch)`.
       metrics: `(variables, batch) -> {name: Weighted}` with a total and a weight for each example
@@ -113,7 +113,18 @@ def head_parts(path: str, num_classes: int) -> dict[str, dict[str, LeafSlice]]:
 
 
 def apply_model(model: Any, variables: PyTree, batch: PyTree, *inputs: Any) -> Any:
-    """A Flax model's outputs, with dropout where the batch has a `dropout_key`."""
+    """A Flax model's outputs, with dropout where the batch has a `dropout_key`.
+
+    That is one key of all masks, or a key for each example.
+    """
     key = batch.get("dropout_key")
-    rngs = {} if key is None else {"dropout": key}
-    return model.apply(variables, *inputs, deterministic=key is None, rngs=rngs)
+    if key is None:
+        return model.apply(variables, *inputs, deterministic=True)
+
+    def outputs(key, *inputs):
+        return model.apply(variables, *inputs, deterministic=False, rngs={"dropout": key})
+
+    if key.ndim == 0:
+        return outputs(key, *inputs)
+    alone = jax.tree.map(lambda array: array[:, None], inputs)
+    return jax.tree.map(lambda array: array[:, 0], jax.vmap(outputs)(key, *alone))

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -134,7 +135,7 @@ def trained(
 
     def train(run: Run) -> None:
         start = time.monotonic()
-        arrays = train_seeds(run.setup, config.seed, run.num_seeds)
+        arrays: dict[str, Any] = train_seeds(run.setup, config.seed, run.num_seeds)
         content = io.BytesIO()
         np.savez(content, description=_description(config, run), **arrays)
         partial = folder / f".{run.name}.partial"

@@ -52,7 +52,7 @@ def workload():
 
 
 def test_an_update_under_pmap(workload):
-    """The per-device function is what `pmap` takes; dropout differs from device to device."""
+    """The per-device function is what `pmap` takes; each example has its own dropout."""
     with jax.numpy_dtype_promotion("standard"):
         rate = np.float32(1e-2)
         # Adam would divide the rounding of a zero gradient (a key's bias) by its own size.
@@ -77,6 +77,29 @@ def test_an_update_under_pmap(workload):
         assert many.shape == (8, *one.shape)
         np.testing.assert_allclose(many[0], one, rtol=1e-4, atol=1e-6)
         np.testing.assert_array_equal(many[0], many[7])
+
+
+def test_dropout_is_that_of_the_examples_on_any_number_of_devices(workload):
+    """Of one example everywhere, the masks of the batch's places differ from each other."""
+    optimizer_of = lambda rate: make_optimizer("sgd", {"learning_rate": 1.0}, rate=rate)
+    variables = workload.init(jax.random.key(0))
+    examples = jax.tree.map(jnp.asarray, workload.examples)
+
+    def loss(number, indices, step=3):
+        state = TrainState(
+            jax.tree.map(jnp.copy, variables), optimizer_of(1.0).init({}), jnp.int32(step)
+        )
+        mesh = make_mesh(jax.devices()[:number])
+        updates = Updates(workload, optimizer_of, jax.random.key(1), mesh)
+        return float(updates.alone(state, examples, indices, np.float32(0.1))[1].loss)
+
+    batch = np.arange(16, dtype=np.int32)
+    for number in (2, 8):
+        np.testing.assert_allclose(loss(number, batch), loss(1, batch), rtol=1e-6)
+    assert abs(loss(1, batch, step=4) - loss(1, batch)) > 1e-4
+    same = np.zeros(16, np.int32)
+    halves = [loss(1, same[:8]), loss(1, same)]
+    assert abs(halves[0] - halves[1]) > 1e-5, "the second eight have masks of their own"
 
 
 def test_a_probe_under_pmap(workload):
