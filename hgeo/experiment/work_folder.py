@@ -51,7 +51,8 @@ class WorkFolder:
         """Opens or creates the folder.
 
         Raises:
-          InputError: the folder can't be made or written to.
+          InputError: the folder can't be made or written to, or its file system needs a package
+            that isn't installed.
         """
         self.path = epath.Path(path)
         try:
@@ -60,7 +61,7 @@ class WorkFolder:
             probe = self.path / f".writable_{uuid.uuid4().hex}"
             probe.write_text("")
             probe.unlink()
-        except OSError as error:
+        except (OSError, ImportError) as error:
             raise InputError(f"the work folder {self.path} can't be written to: {error}") from error
 
     def run_folder(self, optimizer: str, repeat: int) -> epath.Path:

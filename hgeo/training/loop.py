@@ -102,7 +102,7 @@ def _update_until(
         for step, batch in enumerate(batches, start=first + 1):
             packed, info = in_turn(updates(packed, first_run.examples, batch, rates))
             infos.append(info)
-            if stopping := step < stop and first_run.preemption.requested(step):
+            if stopping := step < stop and first_run.preemption.requested():
                 break
         if unrecorded is not None:
             _record(runs, states, *unrecorded)

@@ -32,6 +32,7 @@ class Preemption:
         """Starts without a request to stop."""
         self._signal: int | None = None
         self._before = {}
+        self._asked = 0
 
     def __enter__(self):
         """Listens."""
@@ -45,13 +46,15 @@ class Preemption:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def requested(self, step: int) -> bool:
-        """Whether to stop after this step, the same answer in every process."""
+    def requested(self) -> bool:
+        """Whether to stop now; the same answer in every process, as each asks equally often."""
         if jax.process_count() == 1:
             return self._signal is not None
         from jax.experimental import multihost_utils
 
-        return multihost_utils.reached_preemption_sync_point(step)
+        # JAX stops at the number that follows the one at which the signal came, and at no other.
+        self._asked += 1
+        return multihost_utils.reached_preemption_sync_point(self._asked)
 
     def stopped(self) -> Preempted:
         """What to raise once the state is saved."""

@@ -203,7 +203,7 @@ class Run:
                 f"{where} of {self.timeline.steps}: {line}; {kind} of {seconds:.1f} s, "
                 f"{progress.estimate()}"
             )
-        if self.preemption.requested(step):
+        if self.preemption.requested():
             raise self.preemption.stopped()
 
     def _place(self, step: int) -> tuple[str, int, int, float]:

@@ -1,8 +1,10 @@
 """Each bad input is one clear error before any training."""
 
 import pathlib
+import sys
 
 import pytest
+from etils import epath
 
 from hgeo.errors import InputError
 from tests.experiments import load_config, run
@@ -86,3 +88,9 @@ def test_work_folder_not_writable(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="can't be written to"):
         run(load_config("quickstart", "smoke"), pathlib.Path(tmp_path / "file" / "work"))
+
+
+def test_work_folder_whose_file_system_needs_a_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(InputError, match=r"folder gs://bucket/work can't be written to: .*gcsfs"):
+        run(load_config("quickstart", "smoke"), epath.Path("gs://bucket/work"))
