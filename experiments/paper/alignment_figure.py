@@ -130,16 +130,25 @@ def _draw(panels, entries: np.ndarray, gradient: np.ndarray, adaptive: np.ndarra
         (panels[1], adaptive, COLORS[0], "|u|"),
     ):
         x = np.arange(len(values))
-        positive = values > 0
-        axes.plot(x[positive], values[positive], ".", color=color, label=text)
+        axes.plot(x, _on_log_scale(values), ".", color=color, label=text)
         curvature = axes.twinx()
-        curvature.plot(x, np.maximum(entries, 1e-30), color="gray", linewidth=1, label="|H_ii|")
+        curvature.plot(x, _on_log_scale(entries), color="gray", linewidth=1, label="|H_ii|")
         curvature.set_yscale("log")
         curvature.tick_params(which="both", labelsize=7, colors="gray")
-        curvature.set_ylabel("|H_ii| (log scale)", fontsize=8, color="gray")
+        curvature.set_ylabel(f"|H_ii| (log scale{_zeros(entries)})", fontsize=8, color="gray")
         axes.set_yscale("log")
-        axes.set_ylabel(f"{text} (log scale)", fontsize=9)
+        axes.set_ylabel(f"{text} (log scale{_zeros(values)})", fontsize=9)
         axes.tick_params(which="both", labelsize=8)
         axes.grid(alpha=0.3)
         axes.set_zorder(curvature.get_zorder() + 1)
         axes.patch.set_visible(False)
+
+
+def _on_log_scale(values: np.ndarray) -> np.ndarray:
+    return np.where(values > 0, values, np.nan)
+
+
+def _zeros(values: np.ndarray) -> str:
+    """How many values a log scale cannot show, for the axis's label."""
+    number = int((values == 0).sum())
+    return f"; {number} zeros not shown" if number else ""
