@@ -9,6 +9,7 @@ from typing import Any
 
 from experiments.paper.run_set import LARGE_SCALES, STATISTICS, RunSet, new_optimizers
 from experiments.paper.translation_runs import TRANSLATION_RUNS
+from experiments.paper.verdict_rules import LEAST_REPEATS
 from hgeo.config import Config
 from hgeo.records.layer_numbers import ALL
 
@@ -31,6 +32,7 @@ def _lm(initializer: str, gain: float, shows: str, **changes: Any) -> RunSet:
             **{key.replace("__", "."): value for key, value in changes.items()},
         },
         moments=((0, 40), (1, 40), (20, 40), (40, 40)),
+        repeats={"cpu": LEAST_REPEATS},
     )
 
 
@@ -145,6 +147,7 @@ RUN_SETS = {
         {"probe.statistics": ("r_med",), "probe.layers": (9, 901, 902, 903, 904)},
         {"cpu": {"probe.num_coordinates": 200}, "smoke": {"probe.layers": (9, 901, 902)}},
         moments=((0, 40), (20, 40), (40, 40)),
+        repeats={"cpu": LEAST_REPEATS},
         probes_of="lm_adam",
     ),
     "lm_new": dataclasses.replace(
