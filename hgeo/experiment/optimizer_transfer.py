@@ -3,6 +3,7 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from hgeo.errors import InputError
@@ -12,12 +13,14 @@ PyTree = Any
 
 
 def carried_state(old: PyTree, new: PyTree, plan: RunPlan) -> PyTree:
-    """`new` with each part replaced by the part of `old` of the same Optax type.
+    """`new` with each part replaced by the part of `old` of the same Optax type and structure.
 
-    Momentum goes from SGD+M to RMSprop, and both moments from Adam to AdamW.
+    Momentum goes from SGD+M to RMSprop, and both moments from Adam to AdamW. Parts within Optax's
+    wrappers are found as well, such as both optimizers of Muon.
 
     Raises:
-      InputError: no part has the same type.
+      InputError: no part has the same type and structure, or the two states have different numbers
+        of parts of a type.
     """
     kinds, wanted = _by_kind(old), _by_kind(new)
     for kind in kinds.keys() & wanted.keys():
@@ -52,20 +55,35 @@ def at_step(state: PyTree, step: jax.Array) -> PyTree:
     """`state` with the schedule of the learning rate at the run's step, not at 0."""
 
     def move(part):
-        return part._replace(count=step) if isinstance(part, optax.ScaleByScheduleState) else part
+        # A copy for each schedule: the train loop donates their buffers.
+        return part._replace(count=jnp.copy(step)) if _is_schedule(part) else part
 
-    return jax.tree.map(move, state, is_leaf=_is_state)
+    # The schedules may lie within other states, such as that of schedule-free AdamW.
+    return jax.tree.map(move, state, is_leaf=_is_schedule)
+
+
+def _is_schedule(node: Any) -> bool:
+    return isinstance(node, optax.ScaleByScheduleState)
 
 
 def _is_state(node: Any) -> bool:
-    """Whether a node is one of Optax's states: a named tuple with arrays in it."""
-    return isinstance(node, tuple) and hasattr(node, "_fields") and bool(jax.tree.leaves(node))
+    """Whether a node is one of Optax's states: a named tuple with arrays of its own.
+
+    A wrapper, such as Muon's `PartitionState`, has all its arrays in the states that it holds.
+    """
+    if not _is_named_tuple(node):
+        return False
+    return not all(map(_is_named_tuple, jax.tree.leaves(tuple(node), is_leaf=_is_named_tuple)))
+
+
+def _is_named_tuple(node: Any) -> bool:
+    return isinstance(node, tuple) and hasattr(node, "_fields")
 
 
 def _by_kind(state: PyTree) -> dict[type, list[Any]]:
     """The states within a state by type, in order, without the schedule's."""
     found: dict[type, list[Any]] = {}
     for part in jax.tree.leaves(state, is_leaf=_is_state):
-        if _is_state(part) and not isinstance(part, optax.ScaleByScheduleState):
+        if _is_state(part) and not _is_schedule(part):
             found.setdefault(type(part), []).append(part)
     return found

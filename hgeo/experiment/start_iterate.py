@@ -2,8 +2,6 @@
 
 import math
 
-import jax.numpy as jnp
-
 from hgeo.experiment.optimizer_transfer import at_step, carried_state
 from hgeo.experiment.plan import RunPlan
 from hgeo.experiment.resolved import SameLossSettings
@@ -54,5 +52,4 @@ def start_state(plan: RunPlan, parent: TrainState, fresh: TrainState) -> TrainSt
     optimizer = fresh.optimizer
     if plan.optimizer_state == "carried":
         optimizer = carried_state(parent.optimizer, optimizer, plan)
-    optimizer = at_step(optimizer, jnp.copy(parent.step))
-    return TrainState(parent.variables, optimizer, parent.step)
+    return TrainState(parent.variables, at_step(optimizer, parent.step), parent.step)
