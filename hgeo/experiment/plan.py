@@ -1,6 +1,7 @@
 """The plan of a config: the runs that it names, and where each starts."""
 
 import dataclasses
+import math
 import types
 from collections.abc import Mapping
 from typing import Any
@@ -36,7 +37,8 @@ class RunPlan:
       arguments: of the optimizer.
       start_run: the run at whose iterate it starts; empty for none.
       start_step: the step of that iterate; `None` where `start_loss` gives it.
-      start_loss: it starts at the first step whose smoothed training loss is no larger.
+      start_loss: it starts at the first step of the other run whose loss is no larger; the loss is
+        of the kind that `same_loss.by` names.
       optimizer_state: `"fresh"`, or `"carried"`: those parts that both optimizers have.
     """
 
@@ -69,13 +71,22 @@ def make_plans(config: Config) -> list[RunPlan]:
     """The runs of a config, in its order.
 
     Raises:
-      InputError: a run has no block, or `start_run` is no earlier run, or has no such iterate.
+      InputError: a run has no block, `start_run` is no earlier run or has no such iterate, or a key
+        of a start is given without `start_run`.
     """
     if not config.optimizers:
         raise InputError("config.optimizers names no optimizer")
     if len(set(config.optimizers)) < len(config.optimizers):
         raise InputError(f"config.optimizers names an optimizer twice: {tuple(config.optimizers)}")
-    return [_plan(config, name) for name in config.optimizers]
+    plans: dict[str, RunPlan] = {}
+    for name in config.optimizers:
+        plan = _plan(config, name)
+        if plan.start_run:
+            _check_start(plan, plans, config.steps)
+        else:
+            _check_no_start(plan)
+        plans[name] = plan
+    return list(plans.values())
 
 
 def _plan(config: Config, name: str) -> RunPlan:
@@ -93,22 +104,57 @@ def _plan(config: Config, name: str) -> RunPlan:
             f"config.{name}.optimizer_state must be one of {OPTIMIZER_STATES}, "
             f"not {plan.optimizer_state!r}"
         )
-    if not plan.start_run:
-        return plan
-    earlier = config.optimizers[: list(config.optimizers).index(name)]
+    return plan
+
+
+def _check_no_start(plan: RunPlan) -> None:
+    """Checks that a run at the common initial weights has no key of a start elsewhere."""
+    for key in ("start_step", "start_loss", "optimizer_state"):
+        value, default = getattr(plan, key), getattr(RunPlan, key)
+        if value != default:
+            raise InputError(
+                f"config.{plan.name}.{key}={value!r} needs config.{plan.name}.start_run, which "
+                f"names the run to start from; without one, {key} must be {default!r} or absent"
+            )
+
+
+def _check_start(plan: RunPlan, earlier: Mapping[str, RunPlan], num_steps: int) -> None:
+    """Checks where a run starts that starts at the iterate of one of the runs before it."""
+    block = f"config.{plan.name}"
     if plan.start_run not in earlier:
         raise InputError(
-            f"config.{name}.start_run must be one of the runs before it in config.optimizers, "
+            f"{block}.start_run must be one of the runs before it in config.optimizers, "
             f"{tuple(earlier)}, not {plan.start_run!r}"
         )
-    if (plan.start_step is None) == (plan.start_loss is None):
+    step, loss = plan.start_step, plan.start_loss
+    if (step is None) == (loss is None):
         raise InputError(
-            f"config.{name} must give one of start_step and start_loss, not "
-            f"{plan.start_step} and {plan.start_loss}"
+            f"{block} must give one of start_step and start_loss, not {step!r} and {loss!r}"
         )
-    if plan.start_step is not None and not 0 < plan.start_step < config.steps:
+    if loss is not None:
+        if not _is_a(loss, (int, float)) or not math.isfinite(loss):
+            raise InputError(f"{block}.start_loss must be a finite number, not {loss!r}")
+        return
+    if not _is_a(step, int) or not 0 < step < num_steps:
         raise InputError(
-            f"config.{name}.start_step must lie between 0 and steps={config.steps}, "
-            f"not {plan.start_step}"
+            f"{block}.start_step must be a whole number between 0 and steps={num_steps}, "
+            f"not {step!r}"
         )
-    return plan
+    first = _first_step(earlier[plan.start_run], earlier)
+    if step < first:
+        raise InputError(
+            f"{block}.start_step must be at least {first}, since its start_run "
+            f"{plan.start_run!r} has no step before, not {step}"
+        )
+
+
+def _first_step(plan: RunPlan, plans: Mapping[str, RunPlan]) -> int:
+    """The first step of a run, or a lower bound of it where a loss gives the step."""
+    while plan.start_run and plan.start_step is None:
+        plan = plans[plan.start_run]
+    return plan.start_step or 0
+
+
+def _is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a value is a number of a kind; `True` and `False` are none."""
+    return isinstance(value, kind) and not isinstance(value, bool)

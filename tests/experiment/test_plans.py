@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from hgeo.errors import InputError
+from hgeo.experiment.plan import make_plans
 from hgeo.experiment.tuning import with_tuned_rates
 from hgeo.tune import tune
 from tests.experiments import rows, run
@@ -39,9 +40,16 @@ def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):
         run(smoke(adam__learning_rate_from=str(tmp_path / "tuning.json")), tmp_path / "work")
 
 
+AT_LOSS = {key: value for key, value in SWITCH.items() if key != "start_step"}
+
 BAD = [
     ({"adam_after": SWITCH | {"start_run": "adam"}}, r"start_run must be one of the runs before"),
-    ({"adam_after": SWITCH | {"start_step": 6}}, r"start_step must lie between 0 and steps=6"),
+    ({"adam_after": SWITCH | {"start_step": 6}}, r"start_step must be .* 0 and steps=6, not 6"),
+    ({"adam_after": SWITCH | {"start_step": "50%"}}, r"start_step must be a whole .* not '50%'"),
+    ({"adam_after": SWITCH | {"start_step": 4.0}}, r"start_step must be a whole .* not 4\.0"),
+    ({"adam_after": SWITCH | {"start_step": True}}, r"start_step must be a whole .* not True"),
+    ({"adam_after": AT_LOSS | {"start_loss": "low"}}, r"start_loss must be a finite .* not 'low'"),
+    ({"adam_after": AT_LOSS | {"start_loss": float("nan")}}, r"start_loss must be .* not nan"),
     ({"adam_after": SWITCH | {"start_loss": 3.0}}, r"must give one of start_step and start_loss"),
     ({"adam_after": SWITCH | {"optimizer_state": "kept"}}, r"optimizer_state must be one of"),
     ({"adam_after": SWITCH | {"optimizer": "adamm"}}, r"unknown optimizer 'adamm'"),
@@ -66,6 +74,31 @@ BAD = [
 def test_bad_plans(tmp_path, changes, message):
     with pytest.raises(InputError, match=message):
         run(smoke(**changes, optimizers=("sgdm", "adam_after"), compare=()), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("start_step", 4), ("start_loss", 3.0), ("optimizer_state", "carried")]
+)
+def test_keys_of_a_start_need_a_run_to_start_from(key, value):
+    block = {"optimizer": "adam", "learning_rate": 1e-3, key: value}
+    with pytest.raises(InputError, match=rf"config\.b\.{key}={value!r} needs config\.b\.start_run"):
+        make_plans(smoke(b=block, optimizers=("sgdm", "b"), compare=()))
+
+
+def test_a_block_may_spell_out_that_a_run_has_no_start():
+    block = {"optimizer": "adam", "learning_rate": 1e-3, "start_run": "", "start_step": None}
+    block |= {"start_loss": None, "optimizer_state": "fresh"}
+    plans = make_plans(smoke(b=block, optimizers=("sgdm", "b"), compare=()))
+    assert [plan.start_run for plan in plans] == ["", ""]
+
+
+@pytest.mark.parametrize("between", [None, AT_LOSS | {"start_run": "b", "start_loss": 3.0}])
+def test_a_run_cannot_start_before_the_run_that_it_starts_from(between):
+    blocks = {"b": SWITCH} | ({} if between is None else {"m": between})
+    blocks["c"] = SWITCH | {"start_run": list(blocks)[-1], "start_step": 3}
+    config = smoke(**blocks, optimizers=("sgdm", *blocks), compare=())
+    with pytest.raises(InputError, match=r"config\.c\.start_step must be at least 4, .* not 3"):
+        make_plans(config)
 
 
 @pytest.mark.parametrize("rates", [[0.1], [0.1, 0.1]])
