@@ -30,15 +30,19 @@ def find_start(
         return row, f"{where}, since {plan.start_run} was not"
     if plan.start_loss is not None:
         row = iterate_row(settings, parent, "start", target, plan.name, repeat)
+        reason = f"never reached that start (the lowest loss is {row.loss:.4g})"
     else:
-        end, step = parent.diverged_at, int(target)
-        is_reached = end is None or step < end
-        loss = parent.losses[step].loss if is_reached else math.nan
-        row = IterateRow(plan.name, repeat, "start", target, step if is_reached else -1, loss)
-    if row.step >= 0:
-        return row, ""
-    reason = f"since {plan.start_run} never reached that start"
-    return row, f"{where}, {reason} (the lowest loss is {row.loss:.4g})"
+        row = _row_at(int(target), plan, repeat, parent)
+        reason = f"has no step {int(target)}: it starts later, or diverged before"
+    return row, "" if row.step >= 0 else f"{where}, since {plan.start_run} {reason}"
+
+
+def _row_at(step: int, plan: RunPlan, repeat: int, parent: RunRecords) -> IterateRow:
+    """The row of a start at a given step, which has step −1 if the other run lacks that step."""
+    end, row = parent.diverged_at, parent.losses.get(step)
+    if row is None or (end is not None and step >= end):
+        return IterateRow(plan.name, repeat, "start", plan.start_target, -1, math.nan)
+    return IterateRow(plan.name, repeat, "start", plan.start_target, step, row.loss)
 
 
 def start_state(plan: RunPlan, parent: TrainState, fresh: TrainState) -> TrainState:
