@@ -1,5 +1,6 @@
 """The optimizer's state of a run that starts at another run's iterate."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import optax
 
 from hgeo.errors import InputError
 from hgeo.experiment.plan import RunPlan
+from hgeo.optimizers import make_optimizer
 
 PyTree = Any
 
@@ -49,6 +51,25 @@ def carried_state(old: PyTree, new: PyTree, plan: RunPlan) -> PyTree:
             f"{plan.start_run} has no part that {plan.optimizer} has"
         )
     return result
+
+
+def check_carried(plans: Iterable[RunPlan]) -> None:
+    """Checks, before any training, that each run that carries a state has a part to carry.
+
+    Raises:
+      InputError: the two optimizers' states have no such part, as `carried_state` says.
+    """
+    by_name = {plan.name: plan for plan in plans}
+    for plan in by_name.values():
+        if plan.optimizer_state == "carried":
+            carried_state(_shapes_of(by_name[plan.start_run]), _shapes_of(plan), plan)
+
+
+def _shapes_of(plan: RunPlan) -> PyTree:
+    """The shapes of an optimizer's state of a few weights, which need no model and no data."""
+    weights = {"matrix": jnp.zeros((2, 2)), "vector": jnp.zeros(2)}  # Muon treats the two apart
+    optimizer = make_optimizer(plan.optimizer, plan.arguments, block=plan.name)
+    return jax.eval_shape(optimizer.init, weights)
 
 
 def at_step(state: PyTree, step: jax.Array) -> PyTree:

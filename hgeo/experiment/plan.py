@@ -132,10 +132,10 @@ def _check_start(plan: RunPlan, earlier: Mapping[str, RunPlan], num_steps: int) 
             f"{block} must give one of start_step and start_loss, not {step!r} and {loss!r}"
         )
     if loss is not None:
-        if not _is_a(loss, (int, float)) or not math.isfinite(loss):
+        if isinstance(loss, bool) or not isinstance(loss, (int, float)) or not math.isfinite(loss):
             raise InputError(f"{block}.start_loss must be a finite number, not {loss!r}")
         return
-    if not _is_a(step, int) or not 0 < step < num_steps:
+    if isinstance(step, bool) or not isinstance(step, int) or not 0 < step < num_steps:
         raise InputError(
             f"{block}.start_step must be a whole number between 0 and steps={num_steps}, "
             f"not {step!r}"
@@ -153,8 +153,3 @@ def _first_step(plan: RunPlan, plans: Mapping[str, RunPlan]) -> int:
     while plan.start_run and plan.start_step is None:
         plan = plans[plan.start_run]
     return plan.start_step or 0
-
-
-def _is_a(value: Any, kind: type | tuple[type, ...]) -> bool:
-    """Whether a value is a number of a kind; `True` and `False` are none."""
-    return isinstance(value, kind) and not isinstance(value, bool)

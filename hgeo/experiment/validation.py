@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from jax.sharding import Mesh
 from hgeo.config import Config
 from hgeo.devices import check_divides
 from hgeo.errors import InputError
+from hgeo.experiment.optimizer_transfer import check_carried
 from hgeo.experiment.plan import RunPlan
 from hgeo.experiment.resolved import Resolved, Share
 from hgeo.measure.context import ProbeOptions
@@ -46,14 +47,16 @@ def check_numbers(config: Config) -> None:
         )
 
 
-def check_optimizers(plans: Iterable[RunPlan]) -> None:
-    """Checks every optimizer by making it.
+def check_optimizers(plans: Sequence[RunPlan]) -> None:
+    """Checks every optimizer by making it, and the states that runs carry.
 
     Raises:
-      InputError: an optimizer is unknown, or does not take an argument of its block.
+      InputError: an optimizer is unknown, does not take an argument of its block, or has no part of
+        the state that it is to carry.
     """
     for plan in plans:
         make_optimizer(plan.optimizer, plan.arguments, block=plan.name)
+    check_carried(plans)
 
 
 def check_choices(config: Config, steps: Mapping[str, Sequence[int | str]]) -> None:

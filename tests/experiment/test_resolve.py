@@ -10,7 +10,7 @@ from hgeo.experiment.resolve import resolve
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.workloads.registry import make_workload
 from tests.experiments import run
-from tests.trajectories import smoke
+from tests.trajectories import SWITCH, smoke
 
 
 def test_what_is_resolved_does_not_follow_the_config():
@@ -60,6 +60,15 @@ def test_data_are_read_once_and_only_where_no_folder_knows_their_number(tmp_path
     again = resolve(config, WorkFolder(tmp_path))
     assert len(read) == 1
     assert (again.probe, again.settings) == (resolved.probe, resolved.settings)
+
+
+def test_a_state_that_cannot_be_carried_is_refused_without_the_data(monkeypatch):
+    monkeypatch.setattr(door, "make_workload", None)
+    config = smoke(
+        after=SWITCH | {"optimizer_state": "carried"}, optimizers=("sgdm", "after"), compare=()
+    )
+    with pytest.raises(InputError, match=r"after.* state of sgdm has no part that adam has"):
+        resolve(config)
 
 
 def test_losses_are_watched_where_they_are_compared():
