@@ -22,11 +22,12 @@ def smoothed_losses(records: RunRecords, window: int) -> tuple[np.ndarray, np.nd
     end = next((n for n, row in enumerate(rows) if not math.isfinite(row.loss)), len(rows))
     steps = np.array([row.step for row in rows[:end]], int)
     losses = np.array([row.loss for row in rows[:end]], float)
-    sums = np.concatenate([[0.0], np.cumsum(losses)])
     place = np.arange(len(losses))
     first = np.maximum(place - window // 2, 0)
     last = np.minimum(place + (window + 1) // 2, len(losses))
-    return steps, (sums[last] - sums[first]) / np.maximum(last - first, 1)
+    # Each window has its own sum: one spike would leave no digits in differences of running sums.
+    ends = np.stack([first, last], axis=1).ravel()
+    return steps, np.add.reduceat(np.append(losses, 0.0), ends)[::2] / (last - first)
 
 
 def targets(resolved: Resolved, folder: WorkFolder) -> tuple[float, ...]:
