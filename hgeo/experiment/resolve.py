@@ -2,11 +2,12 @@
 
 import functools
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from hgeo.config import Config
 from hgeo.experiment.learning_rate_schedule import LearningRateSchedule, make_factor
-from hgeo.experiment.plan import make_plans
+from hgeo.experiment.plan import RunPlan, make_plans
 from hgeo.experiment.resolved import (
     EvaluationSettings,
     ProbeSettings,
@@ -86,7 +87,7 @@ def resolve(config: Config, folder: WorkFolder | None = None) -> Resolved:
         probe=_probe(config, steps["probe"]),
         probe_only=config.probe_only,
         evaluation=EvaluationSettings(steps["evaluation"], config.evaluation.batch_size),
-        same_loss=_same_loss(config),
+        same_loss=_same_loss(config, plans),
         settings_json=json.dumps(_settings(config, steps)),
     )
 
@@ -114,9 +115,10 @@ def _probe(config: Config, steps: tuple[int, ...]) -> ProbeSettings:
     )
 
 
-def _same_loss(config: Config) -> SameLossSettings:
+def _same_loss(config: Config, plans: Sequence[RunPlan]) -> SameLossSettings:
     block = config.same_loss
-    is_watched = block.by == "probe" and (block.losses or block.of)
+    starts_at_loss = any(plan.start_loss is not None for plan in plans)
+    is_watched = block.by == "probe" and (block.losses or block.of or starts_at_loss)
     return SameLossSettings(
         losses=tuple(map(as_recorded, block.losses)),
         reference=block.of,

@@ -47,10 +47,10 @@ class EvaluationSettings:
 
 @dataclasses.dataclass(frozen=True)
 class SameLossSettings:
-    """The losses at which iterates are searched for.
+    """The losses at which iterates are searched for, and how.
 
     Attributes:
-      losses: the given losses.
+      losses: the given losses, without those at which runs start.
       reference: the run that gives the losses in their place; empty for none.
       by: `"training"`, the smoothed training loss, or `"probe"`, that of the probe's batch.
       window: the number of steps that a smoothed loss is the mean of.

@@ -76,3 +76,11 @@ def test_losses_are_watched_where_they_are_compared():
     assert resolve(watching).same_loss.watched_steps == (0, 4)
     assert resolve(smoke(same_loss__by="probe")).same_loss.watched_steps == ()
     assert resolve(smoke(same_loss__losses=(3.0,))).same_loss.watched_steps == ()
+
+
+@pytest.mark.parametrize(("by", "watched"), [("probe", (0, 3, 6)), ("training", ())])
+def test_losses_are_watched_where_a_run_starts_at_one(by, watched):
+    block = {"optimizer": "adam", "start_run": "sgdm", "start_loss": 3.0, "learning_rate": 1e-3}
+    runs = {"after": block, "optimizers": ("sgdm", "after"), "compare": ()}
+    resolved = resolve(smoke(**runs, same_loss__by=by, same_loss__every=3))
+    assert resolved.same_loss.watched_steps == watched

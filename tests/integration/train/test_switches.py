@@ -105,6 +105,25 @@ def test_branches_at_a_loss_and_says_where_there_is_none(tmp_path):
     assert records(tmp_path) == before
 
 
+def test_branches_at_a_loss_of_the_probe_batch(tmp_path):
+    branch = {"optimizer": "adam", "start_run": "sgdm", "start_loss": 4.55, "learning_rate": 0.1}
+    config = smoke(
+        branch=branch,
+        optimizers=("sgdm", "branch"),
+        compare=(),
+        same_loss__by="probe",
+        same_loss__every=2,
+    )
+    run(config, tmp_path)
+    watched = {
+        int(r["step"]): float(r["loss"])
+        for r in rows(tmp_path, "probe_losses")
+        if r["optimizer"] == "sgdm"
+    }
+    start = min(step for step, loss in watched.items() if loss <= 4.55)
+    assert min(losses_of(tmp_path, "branch")) == start > 0
+
+
 def test_nothing_to_carry(tmp_path):
     block = SWITCH | {"optimizer_state": "carried"}
     with pytest.raises(InputError, match=r"state of sgdm has no part that adam has"):
