@@ -34,7 +34,7 @@ def left_of_run(
     due = due_steps(resolved)
     due["probe"] = (*due["probe"], *(row.step for row in searched if row.step >= 0))
     left = what_is_left(
-        run_timeline(resolved, plan, repeat=0, start=start),
+        run_timeline(resolved, plan, 0, start, records.same_loss_steps),
         due,
         records,
         saved_steps(records.folder / "checkpoints"),

@@ -19,7 +19,7 @@ from hgeo.experiment.shared_resources import (
     make_updates,
     optimizer_view,
 )
-from hgeo.experiment.start_iterate import find_start, start_state
+from hgeo.experiment.start_iterate import find_start, known_starts, start_state
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.records.run_records import RunRecords, remove_partial
 from hgeo.training.checkpoints import Checkpoints
@@ -101,9 +101,8 @@ class Runner:
             self._say_all(trained.repairs)
             records.losses, records.iterates = trained.losses, trained.iterates
             run = self._open(plan, repeat, records=records)
-            for row in records.iterates.values():
-                if row.purpose == "same_loss" and row.step >= 0:
-                    run = run.measured_at("probe", row.step)
+            for step in records.same_loss_steps:
+                run = run.measured_at("probe", step)
             run.measure_saved("probe", self._progress)
             records.write()
 
@@ -154,6 +153,9 @@ class Runner:
             self._progress.say(line)
             return None
 
+        # Another branch may train the other run again, which keeps this start's checkpoint.
+        parent = self._runs[plan.start_run, repeat] = parent.with_event(row.step)
+
         def initial() -> TrainState:
             before = state_at(parent, row.step, self._progress)
             return start_state(plan, before, initial_state(self._resources, plan))
@@ -177,7 +179,7 @@ class Runner:
                     self._progress.say(f"{where} was never reached; the lowest is {row.loss:.4g}")
                 else:
                     self._progress.say(f"{where} at step {row.step} ({row.loss:.4g})")
-                    run = run.measured_at("probe", row.step)
+                    run = self._runs[run.name, repeat] = run.measured_at("probe", row.step)
                     train([run], self._progress)
 
     def _open(
@@ -196,9 +198,11 @@ class Runner:
         if records.repairs:
             self._say_all(records.repairs)
             records.write()
+        starts = known_starts(self._resolved, self._folder, plan, repeat)
+        iterates = (*records.same_loss_steps, *starts)
         run = Run(
             name=plan.name,
-            timeline=run_timeline(self._resolved, plan, repeat, start),
+            timeline=run_timeline(self._resolved, plan, repeat, start, iterates),
             updates=self._updates[plan.family],
             rate=plan.rate,
             initial=initial or fresh,

@@ -4,8 +4,9 @@ import math
 
 from hgeo.experiment.optimizer_transfer import at_step, carried_state
 from hgeo.experiment.plan import RunPlan
-from hgeo.experiment.resolved import SameLossSettings
+from hgeo.experiment.resolved import Resolved, SameLossSettings
 from hgeo.experiment.same_loss import iterate_row
+from hgeo.experiment.work_folder import WorkFolder
 from hgeo.records.run_records import IterateRow, RunRecords
 from hgeo.training.updates import TrainState
 
@@ -43,6 +44,16 @@ def _row_at(step: int, plan: RunPlan, repeat: int, parent: RunRecords) -> Iterat
     if row is None or (end is not None and step >= end):
         return IterateRow(plan.name, repeat, "start", plan.start_target, -1, math.nan)
     return IterateRow(plan.name, repeat, "start", plan.start_target, step, row.loss)
+
+
+def known_starts(resolved: Resolved, folder: WorkFolder, plan: RunPlan, repeat: int) -> list[int]:
+    """The steps of a run at which other runs started, according to the records of those."""
+    starts = []
+    for other in resolved.plans:
+        if other.start_run == plan.name:
+            records = RunRecords(folder.run_folder(other.name, repeat))
+            starts.append(records.iterates.get(("start", other.start_target)))
+    return [row.step for row in starts if row is not None and row.step >= 0]
 
 
 def start_state(plan: RunPlan, parent: TrainState, fresh: TrainState) -> TrainState:

@@ -105,6 +105,12 @@ class RunRecords:
         """Whether training and all Hessian entries are finite."""
         return self.diverged_at is None and not self.not_finite_entries
 
+    @property
+    def same_loss_steps(self) -> list[int]:
+        """The steps of its iterates at the compared losses, as far as they were reached."""
+        rows = self.iterates.values()
+        return [row.step for row in rows if row.purpose == "same_loss" and row.step >= 0]
+
     def measured(self, kind: str) -> dict[int, list[Any]]:
         """The rows of a kind of measurement by step: `"probe"`, `"evaluation"` or `"loss"`."""
         by_kind: dict[str, dict[int, list[Any]]] = {

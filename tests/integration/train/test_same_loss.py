@@ -28,6 +28,37 @@ def test_equal_losses_are_found_and_probed_from_a_replay(tmp_path):
         assert ours == theirs
 
 
+def saved(folder):
+    checkpoints = folder / "runs/sgdm/repeat_0/checkpoints"
+    return {int(path.name) for path in checkpoints.glob("[0-9]*")}
+
+
+def with_branches(*losses, **changes):
+    """SGD+M, which passes a compared loss, and branches of it at later losses."""
+    blocks = {
+        f"at_{n}": {"optimizer": "sgd", "start_run": "sgdm", "start_loss": x, "learning_rate": 0.1}
+        for n, x in enumerate(losses)
+    }
+    config = {"optimizers": ("sgdm", *blocks), "compare": (), "probe__num_coordinates": 2}
+    config |= {"same_loss__window": 1, "probe__steps": (0, 6)}
+    return smoke(**blocks, **(config | changes))
+
+
+def test_training_again_keeps_the_checkpoints_at_equal_losses_and_starts(tmp_path):
+    run(smoke(optimizers=("sgdm",), compare=(), probe__steps=()), tmp_path / "curve")
+    curve = losses_of(tmp_path / "curve", "sgdm")
+    lowest = [step for step in range(1, 6) if curve[step] < min(curve[n] for n in range(step))]
+    first, second, third = lowest[:3]
+    # The records have nine digits of a loss.
+    compared, *starts = (curve[step] + 1e-6 for step in (first, second, third))
+    run(with_branches(*starts, same_loss__losses=(compared,)), tmp_path / "work")
+    assert saved(tmp_path / "work") == {0, first, second, third, 6}
+
+    later = with_branches(*starts, same_loss__losses=(compared,), probe__steps=(0, 5, 6))
+    run(later, tmp_path / "work")
+    assert saved(tmp_path / "work") == {0, first, second, third, 5, 6}
+
+
 @pytest.mark.parametrize("keep", [pytest.param("all", marks=pytest.mark.slow), "measured"])
 def test_equal_losses_of_the_probe_batch(tmp_path, keep):
     config = smoke(
