@@ -1,4 +1,4 @@
-"""What is left to do of a planned run, read from its folder without opening the run."""
+"""What is left to do of a planned run, read from its folders without opening the run."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,3 +49,20 @@ def left_of_run(
         searches=searches,
         is_trained=left.is_trained and is_begun and not records.repairs,
     )
+
+
+def is_probed(resolved: Resolved, trained: RunRecords, probed: RunRecords) -> bool:
+    """Whether the saved checkpoints of a run have been probed on their own.
+
+    Args:
+      resolved: the experiment.
+      trained: the run's records.
+      probed: those of the probes, which repeat the run's losses and iterates.
+    """
+    due = {*resolved.probe.steps, *trained.same_loss_steps}
+    lacking = (due & saved_steps(trained.folder / "checkpoints")) - probed.geometry.keys()
+    is_copied = (probed.losses.keys(), probed.iterates.keys()) == (
+        trained.losses.keys(),
+        trained.iterates.keys(),
+    )
+    return is_copied and not lacking and not probed.repairs

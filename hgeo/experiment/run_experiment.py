@@ -9,7 +9,7 @@ from rich.console import Console
 from hgeo.config import Config
 from hgeo.errors import InputError
 from hgeo.experiment.accelerators import unused_accelerator
-from hgeo.experiment.left_of_run import left_of_run
+from hgeo.experiment.left_of_run import is_probed, left_of_run
 from hgeo.experiment.order_of_runs import PlannedRun, runs_of_share
 from hgeo.experiment.resolve import resolve
 from hgeo.experiment.resolved import Resolved
@@ -29,8 +29,8 @@ def run_experiment(
     """Trains and measures what a work folder lacks of a config, then writes the report.
 
     With a share of the work it does the share's runs, and writes the report if all other shares are
-    done. With `config.probe_only` nothing is trained: the folder's checkpoints are probed as
-    `config.probe` says, and records and report go to `probes/NAME` in the folder.
+    done. With `config.probe_only` nothing is trained: the checkpoints of the share's runs are
+    probed as `config.probe` says, and records and report go to `probes/NAME` in the folder.
 
     Args:
       config: a locked config, such as those in `configs/`.
@@ -62,6 +62,7 @@ def run_resolved(
             )
         target = folder.standalone_probes(resolved.probe_only)
         target.check(resolved.settings)
+        folder.check_data(resolved.read_workload())
         _run(resolved, folder, target, console, lambda runner: runner.probe_saved(target))
     elif _unfinished(resolved, folder, runs_of_share(resolved)):
         _run(resolved, folder, target, console, Runner.train)
@@ -69,10 +70,13 @@ def run_resolved(
     records = target.records(resolved.optimizers, resolved.repeats)
     for line in (line for run in records for line in run.repairs):
         console.print(line, highlight=False, soft_wrap=True)
-    unfinished = [] if resolved.probe_only else _unfinished(resolved, folder, resolved.runs)
-    if unfinished:
+    if resolved.probe_only:
+        left = _not_probed(resolved, folder, target)
+    else:
+        left = _unfinished(resolved, folder, resolved.runs)
+    if left:
         who = "these runs" if resolved.share.count == 1 else "other shares"
-        console.print(f"no report yet; {who} have not finished: {', '.join(unfinished)}")
+        console.print(f"no report yet; {who} have not finished: {', '.join(left)}")
     elif jax.process_index() == 0:
         losses = targets(resolved, folder)
         write_report(resolved.summary, records, target.path, console, losses, command)
@@ -94,6 +98,24 @@ def unfinished(
 def _unfinished(resolved: Resolved, folder: WorkFolder, planned: Iterable[PlannedRun]) -> list[str]:
     """The unfinished runs by name and repeat."""
     return [f"{plan.name} {repeat}" for plan, repeat in unfinished(resolved, folder, planned)]
+
+
+def _not_probed(resolved: Resolved, folder: WorkFolder, target: WorkFolder) -> list[str]:
+    """The runs of other shares whose checkpoints have not been probed, by name and repeat.
+
+    This process's own have been: what they still lack are damaged checkpoints.
+    """
+    own = {(plan.name, repeat) for plan, repeat in runs_of_share(resolved)}
+    others = [(p.name, repeat) for p, repeat in resolved.runs if (p.name, repeat) not in own]
+    return [
+        f"{name} {repeat}"
+        for name, repeat in others
+        if not is_probed(
+            resolved,
+            RunRecords(folder.run_folder(name, repeat)),
+            RunRecords(target.run_folder(name, repeat)),
+        )
+    ]
 
 
 def _run(

@@ -90,16 +90,18 @@ class Runner:
             self._search_same_losses(runs)
 
     def probe_saved(self, folder: WorkFolder) -> None:
-        """Probes the checkpoints of all runs; the records go to another folder.
+        """Probes the checkpoints of this process's share; the records go to another folder.
 
         Raises:
+          InputError: another process works on a run of the share.
           Preempted: a signal asked to stop.
         """
-        for plan, repeat in self._resolved.runs:
+        for plan, repeat in runs_of_share(self._resolved):
             trained = RunRecords(self._folder.run_folder(plan.name, repeat))
             records = RunRecords(folder.run_folder(plan.name, repeat))
             self._say_all(trained.repairs)
-            records.losses, records.iterates = trained.losses, trained.iterates
+            records.losses, records.not_finite = trained.losses, trained.not_finite
+            records.iterates = trained.iterates
             run = self._open(plan, repeat, records=records)
             for step in records.same_loss_steps:
                 run = run.measured_at("probe", step)

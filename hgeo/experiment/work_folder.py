@@ -103,6 +103,15 @@ class WorkFolder:
         """The number of training examples of the folder's runs; `None` without runs."""
         return self._stored().get("data", {}).get("num_examples")
 
+    def check_data(self, workload: Workload) -> None:
+        """Checks that the folder's runs, if it has any, had these data.
+
+        Raises:
+          InputError: they had other data; the message has both digests.
+        """
+        stored = self._stored().get("data", {})
+        self._compare(flat_keys({"data": _data(workload)}), flat_keys({"data": stored}))
+
     def take(self, settings: Mapping[str, Any], workload: Workload, dtypes: Sequence[str]) -> None:
         """Writes `config.json`: the settings, the data's digest, libraries and devices.
 
@@ -117,9 +126,8 @@ class WorkFolder:
           InputError: earlier runs in the folder had other data.
         """
         settings = _jsonable(settings)
-        data = {"sha256": workload.sha256, "num_examples": workload.num_examples}
+        self.check_data(workload)
         before = self._stored()
-        self._compare(flat_keys({"data": data}), flat_keys({"data": before.get("data", {})}))
         environment = _environment(settings["probe"]["precision"], dtypes)
         earlier = before.get("earlier_environments", [])
         if before.get("environment", environment) not in (environment, *earlier):
@@ -127,7 +135,7 @@ class WorkFolder:
         content = {
             "config": settings,
             "config_sha256": _sha256(settings),
-            "data": data,
+            "data": _data(workload),
             "environment": environment,
             "earlier_environments": earlier,
         }
@@ -159,6 +167,10 @@ class WorkFolder:
                 f"{self.path} holds another experiment's runs; use another work folder. "
                 "These keys differ:\n" + "\n".join(lines)
             )
+
+
+def _data(workload: Workload) -> dict[str, Any]:
+    return {"sha256": workload.sha256, "num_examples": workload.num_examples}
 
 
 def _jsonable(settings: Mapping[str, Any]) -> dict[str, Any]:
