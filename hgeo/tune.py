@@ -6,7 +6,8 @@
 Trains a run for each rate from the config's initial weights. The best rate has the lowest mean
 training loss over the last `--last` of the steps; diverged runs are marked. The command writes
 `tuning.json`, which `--config.sgdm.learning_rate_from=DIR/tuning.json` reads, the curve
-(`figures/tuning.png`, and in `report.html`) and the runs into DIR.
+(`figures/tuning.png`, and in `report.html`) and the runs into DIR. With `--config.share` the last
+share to finish writes the result.
 """
 
 import json
@@ -42,21 +43,27 @@ def tune(
     console: Console,
     command: str = "",
 ) -> None:
-    """Trains the grid and writes the result; the report shows `command`.
+    """Trains the grid, and writes the result unless other shares have runs left.
+
+    The report shows `command`.
 
     Raises:
       InputError: bad settings, or every rate diverged.
     """
     # After the flags: they take seconds.
     from hgeo.experiment.resolve import resolve
-    from hgeo.experiment.run_experiment import run_resolved
+    from hgeo.experiment.run_experiment import run_resolved, unfinished
 
     grid, folder = tuning_config(config, optimizer, rates), WorkFolder(workdir)
     resolved = resolve(grid, folder)
     run_resolved(resolved, folder, console, command)
+    if unfinished(resolved, folder, resolved.runs):
+        console.print("no tuning.json yet; the last share to finish writes it")
+        return
     window = max(1, round(last * resolved.steps))
+    steps = range(resolved.steps - window, resolved.steps)
     losses = [
-        final_loss(folder.records([run_name(optimizer, rate)], resolved.repeats), window)
+        final_loss(folder.records([run_name(optimizer, rate)], resolved.repeats), steps)
         for rate in rates
     ]
     finite = [(loss, rate) for loss, rate in zip(losses, rates, strict=True) if loss == loss]

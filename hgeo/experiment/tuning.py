@@ -45,11 +45,21 @@ def run_name(optimizer: str, rate: float) -> str:
     return f"{optimizer}_{rate:g}".replace(".", "_").replace("-", "m")
 
 
-def final_loss(records: list[RunRecords], last: int) -> float:
-    """The mean training loss of the last steps, over the repeats; NaN where one diverged."""
+def final_loss(records: list[RunRecords], window: range) -> float:
+    """The mean training loss of a window of steps, over the repeats; NaN where one diverged.
+
+    Raises:
+      ValueError: a run that did not diverge lacks a loss of the window.
+    """
     if any(run.diverged_at is not None for run in records):
         return math.nan
-    return float(np.mean([[row.loss for row in run.loss_rows()[-last:]] for run in records]))
+    lacking = [str(run.folder) for run in records if not set(window) <= run.losses.keys()]
+    if lacking:
+        raise ValueError(
+            f"{', '.join(lacking)} must have the losses of steps {window.start} to "
+            f"{window.stop - 1}, and have not"
+        )
+    return float(np.mean([[run.losses[step].loss for step in window] for run in records]))
 
 
 def with_tuned_rates(config: Config) -> Config:

@@ -10,10 +10,12 @@ from rich.console import Console
 
 from hgeo.errors import InputError
 from hgeo.experiment.plan import make_plans
-from hgeo.experiment.tuning import with_tuned_rates
+from hgeo.experiment.tuning import final_loss, with_tuned_rates
+from hgeo.records.rows import LossRow
+from hgeo.records.run_records import RunRecords
 from hgeo.tune import tune
 from tests.experiments import rows, run
-from tests.trajectories import SWITCH, smoke
+from tests.trajectories import SWITCH, least, losses_of, smoke
 
 
 @pytest.mark.slow
@@ -38,6 +40,30 @@ def test_tuning_finds_the_best_rate_and_a_config_takes_it(tmp_path):
     assert with_tuned_rates(config).adam.learning_rate == config.adam.learning_rate
     with pytest.raises(InputError, match=r"adam\.learning_rate_from=.* is the tuning of 'sgdm'"):
         run(smoke(adam__learning_rate_from=str(tmp_path / "tuning.json")), tmp_path / "work")
+
+
+def test_the_last_share_writes_the_tuning(tmp_path):
+    rates, told = [0.01, 0.2], []
+    for share in ("2/2", "1/2"):
+        assert not (tmp_path / "tuning.json").exists()
+        console = Console(file=io.StringIO(), width=200)
+        with jax.numpy_dtype_promotion("standard"):
+            tune(least(share=share), "sgdm", rates, 0.2, tmp_path, console)
+        told.append(console.file.getvalue())
+    assert "other shares have not finished: sgdm_0_01 0" in told[0]
+    assert "diverged" not in told[0] + told[1]
+    assert "no tuning.json yet" in told[0]
+    curve = json.loads((tmp_path / "tuning.json").read_text())["curve"]
+    for point, run_of_rate in zip(curve, ("sgdm_0_01", "sgdm_0_2"), strict=True):
+        np.testing.assert_allclose(point["loss"], losses_of(tmp_path, run_of_rate)[5], rtol=1e-6)
+
+
+def test_a_final_loss_is_of_the_last_steps_alone(tmp_path):
+    records = RunRecords(tmp_path)
+    records.losses = {step: LossRow("sgdm", 0, step, 0.0, 9.0 - step) for step in range(4)}
+    assert final_loss([records], range(2, 4)) == 6.5
+    with pytest.raises(ValueError, match="must have the losses of steps 3 to 5, and have not"):
+        final_loss([records], range(3, 6))
 
 
 AT_LOSS = {key: value for key, value in SWITCH.items() if key != "start_step"}
