@@ -1,6 +1,7 @@
 """Validation: what a config must satisfy before any work starts."""
 
 import dataclasses
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +19,7 @@ from hgeo.measure.context import ProbeOptions
 from hgeo.measure.named import STATISTICS
 from hgeo.optimizers import make_optimizer
 from hgeo.records.layer_numbers import ALL
+from hgeo.records.run_records import as_recorded
 from hgeo.workloads.workload import Workload
 
 KEEP = ("all", "measured")
@@ -41,7 +43,7 @@ def check_numbers(config: Config) -> None:
         )
     for key in ("checkpoint_every", "seed"):
         _at_least(config, key, 0)
-    if config.max_gradient_norm < 0:
+    if not config.max_gradient_norm >= 0:  # nor NaN
         raise InputError(
             f"max_gradient_norm must be 0 (none) or more, not {config.max_gradient_norm}"
         )
@@ -87,8 +89,7 @@ def check_choices(config: Config, steps: Mapping[str, Sequence[int | str]]) -> N
     check_steps(config.steps, steps)
     if steps["evaluation"] and not config.data.held_out_split:
         raise InputError("evaluation.steps is given, but data.held_out_split names no split")
-    if not config.probe.layers:
-        raise InputError("probe.layers names no layer")
+    _check_layers(config)
     _check_statistics(config)
 
 
@@ -132,6 +133,32 @@ def _check_same_loss(config: Config) -> None:
             f"same_loss.losses={tuple(same_loss.losses)} and same_loss.of={same_loss.of!r}: "
             "give one of them"
         )
+    if same_loss.of and to_share(config.share).count > 1 and not config.probe_only:
+        raise InputError(
+            f"share={config.share!r} and same_loss.of={same_loss.of!r}: a share does not know the "
+            "losses of a run of another share. Train the shares without same_loss.of, and give it "
+            "to one start without share, which searches and probes"
+        )
+    _check_losses(tuple(same_loss.losses))
+
+
+def _check_losses(losses: tuple[Any, ...]) -> None:
+    is_number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not all(is_number(loss) and math.isfinite(loss) for loss in losses):
+        raise InputError(f"same_loss.losses must be finite numbers, not {losses}")
+    if len(set(map(as_recorded, losses))) < len(losses):
+        raise InputError(
+            f"same_loss.losses must be numbers that differ in their first nine digits, not {losses}"
+        )
+
+
+def _check_layers(config: Config) -> None:
+    layers = tuple(config.probe.layers)
+    if not layers:
+        raise InputError("probe.layers names no layer")
+    is_number = lambda value: isinstance(value, int) and not isinstance(value, bool)
+    if not all(map(is_number, layers)) or len(set(layers)) < len(layers):
+        raise InputError(f"probe.layers must be layers' numbers, each once, not {layers}")
 
 
 def _check_statistics(config: Config) -> None:
@@ -143,6 +170,8 @@ def _check_statistics(config: Config) -> None:
         raise InputError(
             f"probe.statistics must name some of {tuple(STATISTICS)}, not {tuple(probe.statistics)}"
         )
+    if len(set(probe.statistics)) < len(probe.statistics):
+        raise InputError(f"probe.statistics must name each once, not {tuple(probe.statistics)}")
     try:
         probe_options(probe).check()
     except ValueError as error:

@@ -61,7 +61,7 @@ class ProbeOptions:
         check_remat(self.remat)
         with matmul_precision(self.precision):
             pass
-        if self.eps < 0:
+        if not self.eps >= 0:  # nor NaN
             raise ValueError(f"eps must be 0 or more, not {self.eps}")
         if not 0 < self.low_rank_share <= 1:
             raise ValueError(f"low_rank_share must lie in (0, 1], not {self.low_rank_share}")

@@ -32,6 +32,7 @@ from hgeo.training.checkpoints import Checkpoints
 from hgeo.workloads.registry import make_workload
 from tests.experiments import load_config
 
+NAN = float("nan")
 CONFIGS = [
     ({"steps": 0}, r"steps must be a whole number of at least 1, not 0"),
     ({"steps": 2.5}, r"steps must be a whole number of at least 1, not 2\.5"),
@@ -40,6 +41,7 @@ CONFIGS = [
     ({"runs_together": 0}, r"runs_together must be a whole number of at least 1, not 0"),
     ({"checkpoint_every": -1}, r"checkpoint_every must be a whole number of at least 0, not -1"),
     ({"max_gradient_norm": -1.0}, r"max_gradient_norm must be 0 \(none\) or more, not -1\.0"),
+    ({"max_gradient_norm": NAN}, r"max_gradient_norm must be 0 \(none\) or more, not nan"),
     ({"keep_checkpoints": "some"}, r"must be one of \('all', 'measured'\), not 'some'"),
     ({"seed": -1}, r"seed must be a whole number of at least 0, not -1"),
     ({"probe__precision": "hihgest"}, r"precision must be None, 'highest'.*not 'hihgest'"),
@@ -63,10 +65,14 @@ CONFIGS = [
     ({"probe__steps": (0, 7)}, r"probe\.steps must lie in 0 to steps=6; outside: \[7\]"),
     ({"evaluation__steps": (6,)}, r"data\.held_out_split names no split"),
     ({"probe__layers": ()}, r"probe\.layers names no layer"),
+    ({"probe__layers": (1, 1)}, r"probe\.layers must be .*, each once, not \(1, 1\)"),
+    ({"probe__layers": (1, "2")}, r"probe\.layers must be layers' numbers.*not \(1, '2'\)"),
     ({"probe__num_coordinates": 0}, r"probe\.num_coordinates must be a whole .*1, not 0"),
     ({"probe__batch_size": 0}, r"probe\.batch_size must be a whole number of at least 1, not 0"),
     ({"probe__statistics": ("r_max",)}, r"must name some of \('r_med',.*not \('r_max',\)"),
     ({"probe__statistics": ()}, r"must name some of .*not \(\)"),
+    ({"probe__statistics": ("r_med", "r_med")}, r"must name each once, not \('r_med', 'r_med'\)"),
+    ({"probe__eps": NAN}, r"probe\.eps must be 0 or more, not nan"),
     ({"probe__eps": -1e-3}, r"probe\.eps must be 0 or more, not -0\.001"),
     ({"probe__dropout": 1}, r"probe\.dropout must be True or False, not 1"),
     ({"probe__low_rank_share": 1.5}, r"low_rank_share must lie in \(0, 1\], not 1\.5"),
@@ -77,11 +83,20 @@ CONFIGS = [
     ({"same_loss__of": "sgd"}, r"same_loss\.of must be one of .*'sgdm', 'adam'.*not 'sgd'"),
     ({"same_loss__of": "adam"}, r"'adam' must be the first of config\.optimizers"),
     ({"same_loss__of": "sgdm", "same_loss__losses": (1.0,)}, r"give one of them"),
+    ({"same_loss__of": "sgdm", "share": "2/2"}, r"share='2/2' and same_loss\.of='sgdm': a share"),
+    ({"same_loss__losses": ("abc",)}, r"same_loss\.losses must be finite .*not \('abc',\)"),
+    ({"same_loss__losses": (2.0, NAN)}, r"same_loss\.losses must be finite .*not \(2\.0, nan\)"),
+    ({"same_loss__losses": (True,)}, r"same_loss\.losses must be finite numbers, not \(True,\)"),
+    (
+        {"same_loss__losses": (2.00000000001, 2.0)},
+        r"same_loss\.losses must .* nine digits, not \(2\.00000000001, 2\.0\)",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("changes", "message"), CONFIGS, ids=[str(c[0]) for c in CONFIGS])
-def test_configs(changes, message):
+def test_configs(monkeypatch, changes, message):
+    monkeypatch.setattr("hgeo.experiment.resolve.make_workload", None)  # seen without the data
     with pytest.raises(InputError, match=message):
         resolve(load_config("quickstart", "smoke", **changes))
 
