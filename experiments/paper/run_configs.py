@@ -30,8 +30,11 @@ Overrides = tuple[tuple[str, Any], ...]
 def parse_overrides(texts: Iterable[str]) -> Overrides:
     """Keys and values of `key=value`; a value that is no Python literal is text.
 
+    A list becomes a tuple, which can be hashed.
+
     Raises:
-      InputError: a text without `=`, a key twice, or a key that cannot be overridden.
+      InputError: a text without `=`, a key twice, a key that cannot be overridden, or a value that
+        is a dict or a set.
     """
     found: dict[str, Any] = {}
     for text in texts:
@@ -43,10 +46,26 @@ def parse_overrides(texts: Iterable[str]) -> Overrides:
         if key in found:
             raise InputError(f"--override {key} is given twice")
         try:
-            found[key] = ast.literal_eval(value)
+            found[key] = _hashable(ast.literal_eval(value))
         except (ValueError, SyntaxError):
             found[key] = value
+        except TypeError as error:
+            raise InputError(
+                f"--override {text}: a value must be a number, a text, a list or a tuple"
+            ) from error
     return tuple(found.items())
+
+
+def _hashable(value: Any) -> Any:
+    """The value with tuples for lists.
+
+    Raises:
+      TypeError: it holds a dict or a set.
+    """
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_hashable, value))
+    hash(value)
+    return value
 
 
 def load_config(
@@ -101,7 +120,7 @@ def _override(config: Config, name: str, overrides: Overrides) -> None:
                 f"it has {', '.join(near)}"
             )
         try:
-            _set(config, key, tuple(value) if isinstance(value, list) else value)
+            _set(config, key, value)
         except TypeError as error:
             raise InputError(
                 f"--override {key}={value!r}: the value must be of the type of {known[key]!r}"

@@ -115,12 +115,22 @@ def test_overrides_replace_values_and_change_the_hash():
         ("probe.steps=(0,3)", "change steps"),
         ("adam.learning_rat=1", r"'lm_adam' lacks this key; it has adam\.learning_rate"),
         ("probes=1", "'lm_adam' lacks this key"),
+        ("adam={'b1': 0.8}", "adam=.*: a value must be a number, a text, a list or a tuple"),
+        ("probe.layers=[1, {2}]", "a value must be a number, a text, a list or a tuple"),
         ("steps=many", "steps='many': the value must be of the type of 6"),
     ],
 )
 def test_bad_overrides(text, message):
     with pytest.raises(InputError, match=message):
         load_config("lm_adam", "smoke", overrides=parse_overrides([text]))
+
+
+def test_an_override_in_brackets_is_a_tuple():
+    # Contexts with overrides are keys of a cache.
+    overrides = parse_overrides(["probe.layers=[1,2]", "compare=[['sgdm','adam']]"])
+    assert dict(overrides) == {"probe.layers": (1, 2), "compare": (("sgdm", "adam"),)}
+    assert hash(overrides)
+    assert load_config("lm_adam", "smoke", overrides=overrides).probe.layers == (1, 2)
 
 
 def test_an_override_twice():
