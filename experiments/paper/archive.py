@@ -44,7 +44,9 @@ def write_archive(runs: epath.Path, path: epath.Path) -> None:
 
 
 def _files(runs: epath.Path) -> Iterator[epath.Path]:
-    for folder in (runs, *sorted((runs / "probes").glob("*"))):
+    # Probes that were stopped before their first measurement have no config and no records.
+    probes = [path.parent for path in (runs / "probes").glob("*/config.json")]
+    for folder in (runs, *sorted(probes)):
         yield folder / "config.json"
         for run in sorted((folder / "runs").glob("*/repeat_*")):
             yield from sorted(run.glob("*.csv"))

@@ -70,6 +70,17 @@ def test_equal_runs_give_equal_bytes(tmp_path):
     assert contents[0] == contents[1]
 
 
+def test_probes_without_a_config_are_left_out(tmp_path):
+    folder = write_runs(epath.Path(tmp_path / "runs"))
+    for name in ("whole", "stopped"):
+        (folder / "probes" / name).mkdir(parents=True)
+    (folder / "probes" / "whole" / "config.json").write_text("{}")
+    write_archive(folder, epath.Path(tmp_path / "a.zip"))
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        found = {name for name in archive.namelist() if name.startswith("probes/")}
+    assert found == {"probes/whole/config.json"}
+
+
 @pytest.mark.parametrize("name", ["../outside", "runs/../../outside", "/etc/outside", "other/a"])
 def test_another_file_in_an_archive_is_refused(tmp_path, name):
     with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
