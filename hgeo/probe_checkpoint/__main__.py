@@ -16,6 +16,7 @@ DIR. The exit code is 2 for bad input and 3 if the loss or a Hessian entry is no
 """
 
 import argparse
+import fnmatch
 import json
 import math
 import sys
@@ -45,7 +46,7 @@ from hgeo.probe_checkpoint.shards import (
 )
 from hgeo.probe_checkpoint.target import Target, load_target
 from hgeo.records.rows import GeometryRow, entries_not_finite
-from hgeo.records.run_records import read_rows, write_bytes, write_text
+from hgeo.records.run_records import read_rows, remove_partial, write_bytes, write_text
 from hgeo.report.figures import png, r_med_of_layers
 from hgeo.report.layer_table import layer_table
 from hgeo.report.text_table import WIDTH, shorten
@@ -55,6 +56,8 @@ from hgeo.training.checkpoints import digest
 
 GEOMETRY, TABLE, FIGURE, RESTORED = "geometry.csv", "table.md", "r_med.png", "restored.json"
 FILES = (GEOMETRY, TABLE, FIGURE, RESTORED)
+# Half-written ones of a process that was killed.
+PARTIAL = tuple(f".{name}.*.partial" for name in FILES)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,7 +114,9 @@ def probe_checkpoint(options: argparse.Namespace) -> bool:
     where, shardings = _where(options, target)
     params = restore(saved, target.template, options.subtree, shardings)
     chunk = options.chunk_size
-    (out / GEOMETRY).unlink(missing_ok=True)  # of an earlier start of the same probe
+    # Of an earlier start of the same probe.
+    (out / GEOMETRY).unlink(missing_ok=True)
+    remove_partial(out)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -181,7 +186,7 @@ def _statistics(given: str) -> tuple[str, ...]:
 
 
 def _take(options: argparse.Namespace) -> epath.Path:
-    """The folder for the results; it may hold only results of the same checkpoint.
+    """The folder for the results; it may hold only results of the same checkpoint, or parts.
 
     Raises:
       InputError: the folder holds something else.
@@ -191,7 +196,8 @@ def _take(options: argparse.Namespace) -> epath.Path:
         return out
     if not out.is_dir():
         raise InputError(f"--out={out} is a file")
-    others = sorted(path.name for path in out.iterdir() if path.name not in FILES)
+    names = sorted(path.name for path in out.iterdir())
+    others = [n for n in names if not any(fnmatch.fnmatchcase(n, k) for k in (*FILES, *PARTIAL))]
     if others:
         raise InputError(
             f"--out={out} holds {', '.join(others[:3])}{', ...' if len(others) > 3 else ''}: "

@@ -253,6 +253,17 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_half_written_files_of_a_killed_process_do_not_stop_the_next(tmp_path, capsys):
+    for name in ("geometry.csv", "restored.json"):
+        (tmp_path / f".{name}.0123456789abcdef.partial").write_text("half")
+    assert run(tmp_path, "--num_coordinates=2") == 0
+    assert not list(tmp_path.glob(".*"))
+    (tmp_path / ".thesis.tex.partial").write_text("mine")
+    capsys.readouterr()
+    assert run(tmp_path, "--num_coordinates=2") == 2
+    assert "holds .thesis.tex.partial: give a new or an empty" in capsys.readouterr().err
+
+
 def test_what_is_not_finite_is_marked_and_the_exit_code_3(tmp_path, capsys):
     assert run(tmp_path / "out", target="their_model:infinite") == 3
     said = capsys.readouterr()
