@@ -6,7 +6,7 @@ TESTS = ("tests/statistics",)
 UNIFORMITY, ALIGNMENT = "hgeo/statistics/r_med.py", "hgeo/statistics/alignment.py"
 LOW_RANK = "hgeo/statistics/low_rank.py"
 RATIO = "hgeo/statistics/r_med_ratio.py"
-R_MED = "return jnp.max(magnitude, axis=-1) / (jnp.median(magnitude, axis=-1) + eps)"
+R_MED = "return jnp.max(magnitude, axis=-1) / (quantile(magnitude, 0.5) + eps)"
 
 MUTANTS = (
     Mutant(
@@ -14,7 +14,7 @@ MUTANTS = (
         "R_med divides by the median of signed entries",
         UNIFORMITY,
         R_MED,
-        R_MED.replace("jnp.median(magnitude", "jnp.median(entries"),
+        R_MED.replace("quantile(magnitude", "quantile(entries"),
         TESTS,
     ),
     Mutant(
@@ -23,7 +23,7 @@ MUTANTS = (
         UNIFORMITY,
         R_MED,
         R_MED.replace(
-            "jnp.median(magnitude, axis=-1)",
+            "quantile(magnitude, 0.5)",
             'jnp.quantile(magnitude, 0.5, axis=-1, method="lower")',
         ),
         TESTS,
@@ -33,8 +33,7 @@ MUTANTS = (
         "R_med adds eps to the ratio and not to the median",
         UNIFORMITY,
         R_MED,
-        R_MED.replace("(jnp.median(magnitude, axis=-1) + eps)", "jnp.median(magnitude, axis=-1)")
-        + " + eps",
+        R_MED.replace("(quantile(magnitude, 0.5) + eps)", "quantile(magnitude, 0.5) + eps"),
         TESTS,
     ),
     Mutant(
@@ -89,17 +88,33 @@ MUTANTS = (
         "mean_and_median_swapped",
         "the mean of R_diag is its median and the other way round",
         "hgeo/statistics/r_diag.py",
-        "return RDiag(jnp.mean(values, axis=-1), jnp.median(values, axis=-1))",
-        "return RDiag(jnp.median(values, axis=-1), jnp.mean(values, axis=-1))",
+        "return RDiag(jnp.mean(values, axis=-1), quantile(values, 0.5))",
+        "return RDiag(quantile(values, 0.5), jnp.mean(values, axis=-1))",
         TESTS,
     ),
     Mutant(
         "highest_over_median",
         "q95_over_median is the maximum over the median",
         UNIFORMITY,
-        "high = jnp.quantile(magnitude, 0.95, axis=-1)",
-        "high = jnp.max(magnitude, axis=-1)",
+        "return quantile(magnitude, 0.95) / ",
+        "return jnp.max(magnitude, axis=-1) / ",
         TESTS,
+    ),
+    Mutant(
+        "quantile_by_difference",
+        "a quantile between infinite entries is interpolated by their difference",
+        "hgeo/statistics/quantiles.py",
+        "return (1 - above) * first + above * ordered[..., int(low) + 1] if above else first",
+        "return first + above * (ordered[..., int(low) + 1] - first) if above else first",
+        TESTS,
+    ),
+    Mutant(
+        "weights_taken_as_kernels",
+        "Equinox's (out, in) weights are taken as (in, out) in the statistic low_rank",
+        "hgeo/params/matrices.py",
+        'if path.rpartition("/")[2] == "weight":',
+        'if path.rpartition("/")[2] == "weights":',
+        ("tests/params/test_matrices.py",),
     ),
     Mutant(
         "mean_of_ratios",
