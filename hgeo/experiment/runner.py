@@ -169,7 +169,9 @@ class Runner:
     def _search_same_losses(self, runs: Sequence[Run]) -> None:
         """Finds the iterates at the compared losses and probes them."""
         settings = self._resolved.same_loss
-        losses = targets(self._resolved, self._folder)
+        reference = self._runs.get((settings.reference, 0))
+        records = None if reference is None else reference.records
+        losses = targets(self._resolved, self._folder, records)
         for run in runs:
             for loss in losses:
                 repeat = run.timeline.repeat

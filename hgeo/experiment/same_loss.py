@@ -10,7 +10,7 @@ import numpy as np
 
 from hgeo.experiment.resolved import Resolved, SameLossSettings
 from hgeo.experiment.work_folder import WorkFolder
-from hgeo.records.run_records import IterateRow, RunRecords
+from hgeo.records.run_records import IterateRow, RunRecords, as_recorded
 
 
 def smoothed_losses(records: RunRecords, window: int) -> tuple[np.ndarray, np.ndarray]:
@@ -30,18 +30,27 @@ def smoothed_losses(records: RunRecords, window: int) -> tuple[np.ndarray, np.nd
     return steps, np.add.reduceat(np.append(losses, 0.0), ends)[::2] / (last - first)
 
 
-def targets(resolved: Resolved, folder: WorkFolder) -> tuple[float, ...]:
+def targets(
+    resolved: Resolved, folder: WorkFolder, reference: RunRecords | None = None
+) -> tuple[float, ...]:
     """The losses to find, from the highest: the given ones, or those of a reference run.
 
     A reference run gives the losses of the probe's batch at the probe's steps of its first repeat,
-    as far as its file has them.
+    as far as its records have them.
+
+    Args:
+      resolved: the experiment.
+      folder: its folder.
+      reference: the records of the reference run's first repeat where this process has them open;
+        `None` reads them. Another process may still be writing the file.
     """
     settings = resolved.same_loss
     if not settings.reference:
         return settings.losses
-    geometry = RunRecords(folder.run_folder(settings.reference, 0)).geometry
-    steps = [step for step in resolved.probe.steps if geometry.get(step)]
-    return tuple(sorted({geometry[step][0].loss for step in steps}, reverse=True))
+    if reference is None:
+        reference = RunRecords(folder.run_folder(settings.reference, 0))
+    rows = [reference.geometry.get(step) for step in resolved.probe.steps]
+    return tuple(sorted({as_recorded(row[0].loss) for row in rows if row}, reverse=True))
 
 
 def find_iterate(

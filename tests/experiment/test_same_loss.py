@@ -5,8 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from hgeo.experiment.same_loss import first_step_at, smoothed_losses
-from hgeo.records.run_records import IterateRow, LossRow, RunRecords
+from hgeo.experiment.resolve import resolve
+from hgeo.experiment.same_loss import first_step_at, smoothed_losses, targets
+from hgeo.experiment.work_folder import WorkFolder
+from hgeo.records.run_records import GeometryRow, IterateRow, LossRow, RunRecords
+from tests.trajectories import smoke
 
 
 def test_smoothing(tmp_path):
@@ -40,3 +43,17 @@ def test_iterate_rows_survive(tmp_path):
     run_records.iterates["same_loss", 2.5] = row
     run_records.write()
     assert RunRecords(tmp_path).iterates == {("same_loss", 2.5): row}
+
+
+def test_losses_of_an_open_run_are_those_that_its_file_will_have(tmp_path):
+    """A process that does not write must not depend on when the file appears."""
+    config = smoke(same_loss__by="probe", same_loss__of="sgdm", probe__steps=(0, 6))
+    resolved, folder = resolve(config), WorkFolder(tmp_path)
+    records = RunRecords(folder.run_folder("sgdm", 0))
+    for step, loss in ((0, 4.0 + 1 / 3e7), (6, 2.0 / 3)):
+        row = GeometryRow("sgdm", 0, step, 0.0, loss, 1, "a", "r_med", 2.0)
+        records.geometry[step] = [row]
+    assert targets(resolved, folder) == ()
+    before = targets(resolved, folder, records)
+    records.write()
+    assert before == targets(resolved, folder) == (4.00000003, 0.666666667)
