@@ -173,6 +173,15 @@ def without_momenta(opt_state: PyTree) -> PyTree:
     return jax.tree.map(stilled, opt_state, is_leaf=_is_known)
 
 
+def number_of_updates(opt_state: PyTree) -> jax.Array | None:
+    """The updates of an optimizer that accumulates gradients; `None` for any other."""
+    is_multi_steps = lambda node: _is_state(node) and _name(node) == "MultiStepsState"
+    for node in jax.tree.leaves(opt_state, is_leaf=is_multi_steps):
+        if is_multi_steps(node):
+            return node.gradient_step
+    return None
+
+
 def _kind_of(name: str, kind: str | None) -> str:
     return kind if kind is not None and kind in OF_STATES[name] else OF_STATES[name][0]
 

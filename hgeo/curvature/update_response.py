@@ -7,12 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hgeo.curvature.second_moments import without_momenta
+from hgeo.curvature.second_moments import number_of_updates, without_momenta
 from hgeo.params.leaf_paths import leaves_by_path
 
 PyTree = Any
 
 _LARGEST, _DECADES = 1e-2, 2.0
+
+# An optimizer may skip gradients for ever.
+_MOST_MINI_STEPS = 10_000
 
 
 def differences(
@@ -36,7 +39,11 @@ def differences(
     def respond(params):
         first, second = _gradients(params, 0.755, 0.3), _gradients(params, 0.618, 0.0)
         more = {"value": jnp.float32(1.0), "value_fn": lambda params: jnp.float32(1.0)}
-        step = lambda g, state: update(g, state, params, grad=g, obj_fn=more["value_fn"], **more)
+
+        def mini_step(g, state):
+            return update(g, state, params, grad=g, obj_fn=more["value_fn"], **more)
+
+        step = _whole_step(mini_step)
         _, state = step(first, optimizer.init(params))
         state = without_momenta(state)
         forward, after = step(second, state)
@@ -48,7 +55,7 @@ def differences(
         moved, gradient, diagonal = jax.jit(respond)(params)
     moved, gradient = leaves_by_path(moved), leaves_by_path(gradient)
     still = {path for path, own in moved.items() if not np.any(own)}
-    if len(still) == len(moved):  # a learning rate of zero at first, or accumulated gradients
+    if len(still) == len(moved):  # a learning rate of zero at first
         return {}
     wrong = {}
     for path, own in leaves_by_path(diagonal).items():
@@ -66,6 +73,23 @@ def differences(
                 "kind=, eps= and eps_root="
             )
     return wrong
+
+
+def _whole_step(mini_step: Callable[[PyTree, PyTree], Any]) -> Callable[[PyTree, PyTree], Any]:
+    """A step with one gradient until an update of it: `optax.MultiSteps` accumulates several."""
+
+    def step(gradient, state):
+        before = number_of_updates(state)
+        first = mini_step(gradient, state)
+        if before is None:
+            return first
+        again = lambda carry: (carry[0] + 1, mini_step(gradient, carry[1][1]))
+        is_open = lambda carry: (
+            (number_of_updates(carry[1][1]) == before) & (carry[0] < _MOST_MINI_STEPS)
+        )
+        return jax.lax.while_loop(is_open, again, (1, first))[1]
+
+    return step
 
 
 def _gradients(params: PyTree, step: float, start: float) -> PyTree:

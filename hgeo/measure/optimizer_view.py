@@ -67,13 +67,15 @@ class OptimizerDirections(NamedTuple):
 class CompiledView:
     """What statistics use of an optimizer, compiled for the loss and the layers of a context.
 
-    The first call warns of the layers that have no preconditioner, with the reason.
+    The first call warns of the layers that have no preconditioner, with the reason. Each call warns
+    of the others whose P is not defined yet.
     """
 
     def __init__(self, context: Context, view: OptimizerView):
         """Compiles nothing yet."""
         self._context, self._view = context, view
         self._directions: Any = None
+        self._without_p: set[str] = set()
         self._at_coordinates = context.compiled(self._entries)
         self._spectra = {
             name: context.compiled(functools.partial(self._spectrum, name))
@@ -86,10 +88,12 @@ class CompiledView:
         """The directions of the next update, at each layer's coordinates."""
         self._prepare(variables, state)
         results = self._at_coordinates(variables, state, batch)
-        return {
+        found = {
             name: AtCoordinates(*(np.asarray(entries[name]) for entries in results))
             for name in self._context.coordinates
         }
+        _warn_undefined({n: at for n, at in found.items() if n not in self._without_p})
+        return found
 
     def preconditioned_spectra(
         self, variables: PyTree, state: optax.OptState, batch: PyTree
@@ -101,7 +105,7 @@ class CompiledView:
     def _prepare(self, variables, state):
         if self._directions is None:
             missing = missing_preconditioners(self._view, state, self._view.params(variables))
-            _warn(self._context, self._view, missing)
+            self._without_p = _warn(self._context, self._view, missing)
             self._directions = directions_on_device(self._context, self._view, frozenset(missing))
 
     def _entries(self, variables, state, batch):
@@ -196,8 +200,8 @@ def directions_on_device(
     return directions
 
 
-def _warn(context: Context, view: OptimizerView, missing: Mapping[str, str]) -> None:
-    """Warns of the layers without P."""
+def _warn(context: Context, view: OptimizerView, missing: Mapping[str, str]) -> set[str]:
+    """Warns of the layers without P; returns their names."""
     below = "" if view.collection is None else f"{view.collection}/"
     by_reason: dict[str, list[str]] = {}
     for name, layer in context.layers.items():
@@ -207,3 +211,19 @@ def _warn(context: Context, view: OptimizerView, missing: Mapping[str, str]) -> 
     if by_reason:
         lines = (f"{', '.join(names)} ({reason})" for reason, names in by_reason.items())
         warnings.warn(f"no preconditioner, so P is NaN: {'; '.join(lines)}", stacklevel=2)
+    return {name for names in by_reason.values() for name in names}
+
+
+def _warn_undefined(found: Mapping[str, AtCoordinates]) -> None:
+    """Warns of layers whose every P is NaN, though the optimizer has one."""
+    names = [
+        name
+        for name, at in found.items()
+        if np.isnan(at.preconditioner).all() and not np.isnan(at.gradient).all()
+    ]
+    if names:
+        warnings.warn(
+            f"P is NaN in {', '.join(names)}: the second moment is NaN, or the next step is no "
+            "update of it (optax.MultiSteps before its first update)",
+            stacklevel=2,
+        )

@@ -135,6 +135,9 @@ WRAPPED = {
     ),
     "inject": optax.inject_hyperparams(optax.adam)(learning_rate=0.1, eps=0.0),
     "multi_steps": optax.MultiSteps(optax.adam(0.1, eps=0.0), 1).gradient_transformation(),
+    "multi_steps_of_a_chain": optax.chain(
+        optax.clip(9.0), optax.MultiSteps(optax.adamw(0.1, eps=0.0), 1).gradient_transformation()
+    ),
     "apply_if_finite": optax.apply_if_finite(optax.adam(0.1, eps=0.0), 3),
     "named_chain": optax.named_chain(("adam", optax.adam(0.1, eps=0.0))),
     "schedule": optax.adamw(optax.linear_schedule(0.0, 1.0, 10), eps=0.0),
@@ -148,6 +151,21 @@ def test_wrappers_are_looked_into(name):
     found = hgeo.preconditioner(state, **ADAM, optimizer=optimizer, params=TREE)
     plain = hgeo.preconditioner(state_of(optax.adam(0.1), TREE, gradients), **ADAM)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, plain)
+
+
+@pytest.mark.parametrize("mean", [True, False])
+def test_accumulated_gradients_are_one_update(mean):
+    """P is that of the update which ends the mini-steps."""
+    multi = optax.MultiSteps(optax.adam(0.1, eps=0.0), 3, use_grad_mean=mean)
+    optimizer, gradients = multi.gradient_transformation(), np.repeat(0.1 * GRADIENTS, 3, axis=0)
+    state = state_of(optimizer, TREE, gradients)
+    found = hgeo.preconditioner(state, **ADAM, optimizer=optimizer, params=TREE)
+    plain = hgeo.preconditioner(state_of(optax.adam(0.1), TREE, 0.1 * GRADIENTS), **ADAM)
+    size = 1.0 if mean else 3.0
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, size * b, rtol=1e-5), found, plain)
+    wrong = optax.MultiSteps(optax.radam(0.1, eps=0.0), 3).gradient_transformation()
+    with pytest.raises(ValueError, match="does not divide by the P"):
+        hgeo.preconditioner(wrong.init(TREE), eps=0.0, optimizer=wrong, params=TREE)
 
 
 GROUPS = {"slow": optax.adam(0.01, eps=0.0), "fast": optax.adam(0.1, b2=0.999, eps=0.0)}

@@ -277,7 +277,7 @@ def monitored(optimizer, constants, **more):
             warnings.simplefilter("always")
             values = [monitor(step, PARAMS, BATCH, optimizer_state=state) for step in range(2)][1]
     said = [str(warning.message) for warning in caught if warning.category is UserWarning]
-    return values, [text for text in said if "no preconditioner" in text]
+    return values, [text for text in said if "P is NaN" in text]
 
 
 @pytest.mark.parametrize(
@@ -308,3 +308,12 @@ def test_a_layer_that_is_not_trained_has_no_preconditioner_and_the_other_has():
     assert np.isnan(values["hgeo/preconditioned_r_med/first/kernel"])
     assert np.isfinite(values["hgeo/preconditioned_r_med/last/kernel"])
     assert monitored(optax.adam(0.1), {"b2": 0.999})[1] == []
+
+
+def test_no_preconditioner_before_the_first_update_of_the_moments_is_said():
+    optimizer = optax.MultiSteps(optax.adam(0.1), 2).gradient_transformation()
+    values, said = monitored(optimizer, {"b2": 0.999})
+    assert np.isnan(values["hgeo/preconditioned_r_med/last/kernel"])
+    assert [text.partition(":")[0] for text in said] == 2 * [
+        "P is NaN in first/kernel, last/kernel"
+    ]
