@@ -219,7 +219,9 @@ def _warn_undefined(found: Mapping[str, AtCoordinates]) -> None:
     names = [
         name
         for name, at in found.items()
-        if np.isnan(at.preconditioner).all() and not np.isnan(at.gradient).all()
+        if at.preconditioner is not None
+        and np.isnan(at.preconditioner).all()
+        and not np.isnan(at.gradient).all()
     ]
     if names:
         warnings.warn(
