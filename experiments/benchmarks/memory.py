@@ -36,7 +36,8 @@ def main(arguments: Sequence[str]) -> None:
     rows = []
     for layers, modes in (("first layer", MODES), ("all layers", MODES[:1])):
         for mode in modes:
-            sizes = {c: probe_bytes(case, mode, c, layers) / gradient for c in options.chunks}
+            chunks = sorted({1, *options.chunks})
+            sizes = {c: probe_bytes(case, mode, c, layers) / gradient for c in chunks}
             rows += [
                 {
                     "layers": layers,

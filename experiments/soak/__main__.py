@@ -125,13 +125,20 @@ def _killed(process, folder: pathlib.Path, delay: float) -> bool:
 
 
 def _damage(folder: pathlib.Path, draw: random.Random) -> int:
-    """Damages an unfinished run's newest checkpoint or cuts a record's end off; 1 if possible."""
+    """Damages an unfinished run's newest checkpoint or cuts a record's end off; 1 if possible.
+
+    Raises:
+      RuntimeError: the checkpoint has no file of arrays where Orbax puts them.
+    """
     run = draw.choice(sorted((folder / "runs").glob("*/repeat_0")))
     steps = sorted((int(p.name), p) for p in (run / "checkpoints").glob("*") if p.name.isdigit())
     going = steps and steps[-1][0] < STEPS  # a finished run reads no checkpoint
     losses = run / "losses.csv"
     if draw.random() < 0.5 and going and len(steps) > 1:
-        for path in steps[-1][1].rglob("d/*"):
+        files = [path for path in steps[-1][1].rglob("d/*") if path.stat().st_size]
+        if not files:
+            raise RuntimeError(f"no arrays to damage in {steps[-1][1]}")
+        for path in files:
             content = bytearray(path.read_bytes())
             for place in (0.2, 0.5, 0.8):
                 content[int(place * len(content))] ^= 1 << draw.randrange(8)

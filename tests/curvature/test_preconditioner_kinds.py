@@ -100,8 +100,8 @@ def aliases():
                 continue
             if {"learning_rate", "max_learning_rate"} & set(inspect.signature(function).parameters):
                 found[name] = function
-    del found["dpsgd"]  # takes gradients of examples
-    del found["optimistic_adam"]  # deprecated
+    found.pop("dpsgd", None)  # takes gradients of examples
+    found.pop("optimistic_adam", None)  # deprecated
     return found
 
 
