@@ -178,7 +178,6 @@ def test_learning_rate_schedules(changes, expected):
         ("chain", {}, "unknown optimizer 'chain'"),
         ("scale_by_learning_rate", {}, "unknown optimizer 'scale_by_learning_rate'"),
         ("sm3", {}, "config.sm3: optax's sm3 .* makes no updates from a gradient and a sched"),
-        ("lbfgs", {}, "config.lbfgs: optax's lbfgs .* makes no updates"),
         ("dpsgd", {}, "optax's dpsgd .* missing 3 required positional arguments"),
         ("adam", {"beta": 1}, r"config\.adam has \['beta'\], but takes only .*'b1', 'b2', 'eps'"),
         ("lion", {"momentum": 1}, r"config\.lion has \['momentum'\], but takes only"),

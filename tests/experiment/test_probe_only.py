@@ -61,6 +61,7 @@ def test_shares_probe_their_own_runs_and_the_last_one_reports(folder):
     assert records(shared) == records(folder / "probes" / "whole")
 
 
+@pytest.mark.slow
 def test_a_share_that_has_not_begun_is_not_finished(folder):
     _, said = run(least(**PROBES, probe_only="shared", share="2/2"), folder)
     assert "no report yet; other shares have not finished: sgdm 0\n" in said

@@ -36,11 +36,11 @@ def test_the_middle_of_two_large_entries_does_not_overflow():
     assert hgeo.r_med(jnp.array([1.0, 2.0], jnp.float16)).dtype == jnp.float16
 
 
-@pytest.mark.parametrize("size", [60, 100, 101, 141])
+@pytest.mark.parametrize("size", [60, 101, 141])
 def test_quantiles_among_infinite_entries_are_infinite(size):
     """Interpolated, they are inf - inf; exactly at an entry, 0 times its infinite neighbour."""
     magnitude = np.arange(1.0, 1.0 + size)
-    for num in range(1, size // 3):
+    for num in range(1, 12):
         entries = np.where(np.arange(size) < size - num, magnitude, np.inf)
         found = float(hgeo.q95_over_median(jnp.asarray(entries, jnp.float32)))
         last = round(0.95 * (size - 1), 9)
@@ -49,10 +49,11 @@ def test_quantiles_among_infinite_entries_are_infinite(size):
             np.testing.assert_allclose(found, expected, rtol=1e-6)
         else:
             assert np.isposinf(found)
-        drawn = hgeo.r_med_ratio(
-            entries[None], magnitude[None], jax.random.key(0), statistic="q95_over_median"
-        )
-        assert (drawn.num_infinite, drawn.num_nan) == (int(np.isinf(found)), 0)
+        if num in (1, 11):
+            drawn = hgeo.r_med_ratio(
+                entries[None], magnitude[None], jax.random.key(0), statistic="q95_over_median"
+            )
+            assert (drawn.num_infinite, drawn.num_nan) == (int(np.isinf(found)), 0)
 
 
 @pytest.mark.parametrize("num_draws", [100, 101, 201])
