@@ -170,12 +170,15 @@ def make_optimizer(
     given = arguments.get("learning_rate")
     if not isinstance(given, (int, float)) or not 0 < given < math.inf:
         raise InputError(f"config.{block}.learning_rate must be a positive number, not {given!r}")
-    rate = jnp.asarray(given) if rate is None else rate  # weakly typed, so float64 keeps its digits
+    is_first = rate is None
+    rate = jnp.asarray(given) if is_first else rate  # weakly typed, so float64 keeps its digits
     chosen = {key: value for key, value in arguments.items() if key in specific}
     clip = optax.clip_by_global_norm(max_gradient_norm) if max_gradient_norm else optax.identity()
     schedule = lambda step: rate * factor(step)
     if ours is None:
-        return optax.chain(clip, _built(function, schedule, chosen, block))
+        if is_first:  # the updates of training are traced anyway
+            _try(function, schedule, chosen, block)
+        return optax.chain(clip, function(learning_rate=schedule, **chosen))
     for key in ("momentum", "b1", "b2", "decay", "eps", "weight_decay"):
         value = arguments.get(key, 0.0)
         share = key not in ("eps", "weight_decay")
@@ -202,31 +205,28 @@ def preconditioner_constants(name: str, arguments: Mapping[str, Any]) -> dict[st
     return {key: values[key] for key in ("eps", "eps_root", "b2") if key in values}
 
 
-def _built(
+def _try(
     function: Callable[..., Direction],
     schedule: Callable[[jax.Array], Any],
     arguments: Mapping[str, Any],
     block: str,
-) -> Direction:
-    """An optimizer of Optax, after an update of it is traced with what training gives it."""
-    params = {"w": jnp.ones((2, 2))}
+) -> None:
+    """Builds an optimizer of Optax and traces an update of it with what training gives it."""
     loss = lambda params: jnp.sum(params["w"])
-    more = {"value": loss(params), "grad": params, "value_fn": loss, "obj_fn": loss}
 
-    def update():
-        state = optimizer.init(params)
-        return optax.with_extra_args_support(optimizer).update(params, state, params, **more)
+    def update(params):
+        optimizer = optax.with_extra_args_support(function(learning_rate=schedule, **arguments))
+        more = {"value": loss(params), "grad": params, "value_fn": loss, "obj_fn": loss}
+        return optimizer.update(params, optimizer.init(params), params, **more)
 
     try:
-        optimizer = function(learning_rate=schedule, **arguments)
         with jax.numpy_dtype_promotion("standard"):
-            jax.eval_shape(update)
+            jax.eval_shape(update, {"w": jnp.ones((2, 2))})
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(
             f"config.{block}: optax's {function.__name__} with arguments {dict(arguments)} "
             f"makes no updates from a gradient and a schedule of rates: {error}"
         ) from error
-    return optimizer
 
 
 def _from_optax(name: str) -> Callable[..., optax.GradientTransformation] | None:

@@ -182,7 +182,8 @@ def encode_pairs(
       InputError: a pair is too long and `longer` is `"error"`, or none is left.
     """
     lengths = [max(len(a), len(b)) + 2 for a, b in zip(*words, strict=True)]
-    too_long = [n for n, length in enumerate(lengths) if length > max_length]
+    is_longer = np.array(lengths) > max_length
+    too_long = np.flatnonzero(is_longer).tolist()
     if too_long and longer == "error":
         n = too_long[0]
         raise InputError(
@@ -201,7 +202,7 @@ def encode_pairs(
             tokens = [ids.get(word, UNKNOWN) for word in sentence[: max_length - 2]]
             row[: len(tokens) + 2] = [BOS, *tokens, EOS]
         sides.append(rows)
-    return sides[0], sides[1], np.array(lengths) > max_length
+    return sides[0], sides[1], is_longer
 
 
 def _tokenized(tokenizers: Sequence[Tokenizer], sides: Sequence[list[str]]):

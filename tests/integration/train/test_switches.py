@@ -35,21 +35,6 @@ def test_a_switch_keeps_its_place_in_the_schedule_of_the_learning_rate(tmp_path)
     same(stored(tmp_path, "again", 6)["variables"], stored(tmp_path, "sgd", 6)["variables"])
 
 
-def test_a_switch_of_muon_keeps_the_place_of_both_its_schedules(tmp_path):
-    muon = {"optimizer": "muon", "learning_rate": 0.02}
-    config = smoke(
-        muon=muon,
-        again=muon | {"start_run": "muon", "start_step": 3, "optimizer_state": "carried"},
-        optimizers=("muon", "again"),
-        compare=(),
-        learning_rate_schedule__kind="linear",
-    )
-    run(config, tmp_path)
-    whole, again = losses_of(tmp_path, "muon"), losses_of(tmp_path, "again")
-    assert {step: whole[step] for step in again} == again
-    same(stored(tmp_path, "again", 6)["variables"], stored(tmp_path, "muon", 6)["variables"])
-
-
 def test_a_switch_begins_at_the_others_iterate_with_a_fresh_state(tmp_path):
     config = smoke(adam_after=SWITCH, optimizers=("sgdm", "adam_after"), compare=())
     finite, _ = run(config, tmp_path)
