@@ -86,10 +86,14 @@ def fisher(
 
         def squares(batch):
             part = lambda outputs: to_weighted(head(outputs, batch), num)
-            grads = jax.grad(lambda outputs: jnp.asarray(part(outputs).total))(fixed)
+            of_outputs = lambda outputs: jnp.asarray(part(outputs).total)
+            grads = jax.grad(of_outputs, allow_int=True)(fixed)
             slopes = sum(
-                jnp.sum(jax.lax.stop_gradient(g) * (z - start), range(example_axes, z.ndim))
+                jnp.sum(
+                    jnp.real(jax.lax.stop_gradient(g) * (z - start)), range(example_axes, z.ndim)
+                )
                 for g, z, start in zip(*map(jax.tree.leaves, (grads, outputs, fixed)), strict=True)
+                if g.dtype != jax.dtypes.float0  # an integer is a constant
             )
             return 0.5 * jnp.sum(slopes**2), part(fixed).weight
 

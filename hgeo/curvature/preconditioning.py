@@ -63,7 +63,8 @@ def preconditioner(
     Raises:
       ValueError: no leaf has a second moment of a known form (SGD, Lion, Adafactor, SM3), or a leaf
         has two; `kind` is unknown or does not match the state; `b2` is given for a moment without
-        bias correction, or before the first update; the optimizer's updates contradict P.
+        bias correction, or before the first update; the optimizer's updates contradict P, or its
+        moments are not of the params' structure (`optax.flatten`).
 
     Example:
       >>> import optax

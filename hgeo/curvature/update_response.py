@@ -57,8 +57,12 @@ def differences(
     still = {path for path, own in moved.items() if not np.any(own)}
     if len(still) == len(moved):  # a learning rate of zero at first
         return {}
+    by_path = leaves_by_path(diagonal)
+    if not by_path.keys() <= gradient.keys():
+        reason = "the moments of the optimizer's state are not of the params' structure"
+        return dict.fromkeys(gradient, reason)
     wrong = {}
-    for path, own in leaves_by_path(diagonal).items():
+    for path, own in by_path.items():
         if path in still:
             wrong[path] = "the optimizer does not train it"
         if path in still or not np.any(gradient[path]):

@@ -127,6 +127,26 @@ def test_empirical_fisher_is_the_mean_square_of_the_examples_gradients(head, axe
         assert error(found[span, span], expected[span, span]) < 1e-12
 
 
+@pytest.mark.parametrize("kind", ["complex", "beside an integer"])
+def test_fisher_of_outputs_that_are_not_all_real(kind):
+    params, x = {"w": jnp.arange(6.0).reshape(3, 2) / 5}, jnp.arange(12.0).reshape(4, 3) / 7
+    model, head = {
+        "complex": (
+            lambda p, x: jnp.exp(1j * (x @ p["w"]).astype(complex)),
+            lambda z: jnp.abs(z - 1) ** 4,
+        ),
+        "beside an integer": (
+            lambda p, x: {"z": x @ p["w"], "n": jnp.arange(len(x))},
+            lambda out: out["z"] ** 2 * out["n"][:, None].astype(float),
+        ),
+    }[kind]
+    of_example = lambda p, one: jnp.sum(head(model(p, x))[one])
+    slopes = [jax.grad(of_example)(params, one)["w"].ravel() for one in range(4)]
+    loss = hgeo.fisher(model, lambda out, batch: jnp.sum(head(out)) / 4)
+    found = dense_hessian(loss, params, x, hgeo.find_layers(params)["w"])
+    assert error(found, sum(jnp.outer(g, g) for g in slopes) / 4) < 1e-12
+
+
 def test_sampled_fisher_of_cross_entropy_tends_to_gauss_newton():
     params, batch = case(0, 6)
     draw = lambda key, outputs, batch: batch | {"y": jax.random.categorical(key, outputs)}

@@ -234,6 +234,14 @@ def test_a_wrong_kind_or_eps_is_seen_in_the_updates():
             hgeo.preconditioner(state, **constants, optimizer=optimizer, params=W)
 
 
+def test_moments_of_joined_leaves_are_refused():
+    params = {"a": W, "b": 2 * W}
+    optimizer = optax.flatten(optax.adam(1.0))
+    _, state = optimizer.update(params, optimizer.init(params), params)
+    with pytest.raises(ValueError, match=r"leaf 'a': the moments .* not of the params' structure"):
+        hgeo.preconditioner(state, b2=0.999, optimizer=optimizer, params=params)
+
+
 class ScaleByAdamState(optax.ScaleByRssState):
     """A state of another library with the same name and other fields."""
 

@@ -286,6 +286,7 @@ def monitored(optimizer, constants, **more):
         (optax.lion(0.1), {}, r"consists of \['ScaleByLionState'"),
         (optax.adamax(0.1), {"b2": 0.999}, "does not divide by the P that its state gives"),
         (optax.adam(0.1, eps=1e-3), {"b2": 0.999}, "does not divide by the P that its state gives"),
+        (optax.flatten(optax.adam(0.1)), {"b2": 0.999}, "not of the params' structure"),
     ],
 )
 def test_why_there_is_no_preconditioner_is_said_once(optimizer, constants, reason):

@@ -177,6 +177,29 @@ def test_a_matrix_that_enters_more_than_once_is_taken_by_coordinates():
     check({name: _net(mix) for name, mix in REPEATED.items()}, *_drawn())
 
 
+# A real weight behind complex activations, and before them.
+COMPLEX = {
+    "real part": lambda z: jnp.mean(z.real**2),
+    "modulus": lambda z: jnp.mean(jnp.abs(z) ** 4),
+}
+
+
+@pytest.mark.parametrize("name", COMPLEX)
+def test_complex_activations(name):
+    x = jax.random.normal(jax.random.key(0), (2, 6))
+    params = {"w": jax.random.normal(jax.random.key(1), (4, 3))}
+    layers = hgeo.find_layers(params)
+    behind = lambda params, x: COMPLEX[name](jnp.fft.rfft(x) @ params["w"].astype(complex))
+    before = lambda params, x: COMPLEX[name](jnp.fft.rfft(x[:, :4] @ params["w"]))
+    with pytest.raises(ValueError, match="layer 'w': its product is complex"):
+        hgeo.full_diagonal(behind, params, x, layers, method="units")
+    check({"behind": behind}, params, x, layers)
+    check({"before": before}, params, x, layers, method="units")
+    dense = jnp.diagonal(dense_hessian(behind, params, x, layers["w"]))
+    found = hgeo.stochastic_diagonal(behind, params, x, layers, jax.random.key(2), 1000)["w"]
+    assert np.all(np.abs(found.mean - dense) < 5 * found.standard_error + 1e-12)
+
+
 @pytest.mark.parametrize("name", slow(MIXING, [*MIXING][6:]))
 def test_examples_that_mix_are_not_taken_for_independent(name):
     cost = hgeo.full_diagonal_cost(*_case(MIXING[name]), method="units")["w"]

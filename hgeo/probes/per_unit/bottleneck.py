@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from hgeo.probes.per_unit.independence import places
-from hgeo.probes.per_unit.unit_product import UnitProduct
+from hgeo.probes.per_unit.unit_product import UnitProduct, is_real
 from hgeo.second_order.chunking import mapped
 from hgeo.second_order.jaxpr import Program, active, reaching
 
@@ -56,7 +56,7 @@ def find_bottleneck(program: Program, product: UnitProduct) -> Bottleneck | None
         return None
     for variable in _candidates(program, product.z):
         where = {axis: kept[axis].get(variable) for axis in in_z}
-        if None in where.values():
+        if None in where.values() or not is_real(program.avals[variable]):
             continue
         pick = lambda axes, where=where: tuple(where[a] for a in axes if a in where)
         examples, positions = pick(product.independent), pick(product.positions)

@@ -161,6 +161,8 @@ def find_unit_product(program: Program, leaf: int) -> UnitProduct | str:
         variable = equation.outputs[0]
         shapes.append(tuple(equation.avals[0].shape))
 
+    if not is_real(equation.avals[0]):
+        return "its product is complex"
     x = 1 - place
     shape = tuple(program.avals[equation.inputs[x]].shape)
     z_shape = tuple(equation.avals[0].shape)
@@ -172,6 +174,11 @@ def find_unit_product(program: Program, leaf: int) -> UnitProduct | str:
         independent=tuple(axis for axis in places if mixed[axis] is None),
         positions=tuple(axis for axis in places if mixed[axis] is not None),
     )
+
+
+def is_real(aval: Any) -> bool:
+    """Whether an array is real: the curvature in a complex array is no complex matrix."""
+    return jnp.issubdtype(aval.dtype, jnp.floating)
 
 
 def _passes(equation: Equation, place: int, shape: tuple[int, ...], moved: set[int]) -> bool:

@@ -23,7 +23,12 @@ def plan(builder: PlanBuilder, equation: Equation, free: tuple[int, ...]) -> Non
     root, whole = builder.views[source]
     indices = builder.context.values[equation.inputs[1]]
     labels = indices[..., 0]
-    pick = lambda array: equation.apply(array, indices)[0]
+    inside = (labels >= 0) & (labels < builder.rules.avals[source].shape[-1])
+
+    def pick(array):
+        # Out of range the entry is NaN, and its derivative 0.
+        return jnp.where(inside, equation.apply(array, indices)[0], 0.0)
+
     summands = builder.roots[root].summands or {root: None}
     products = {
         summand: product
