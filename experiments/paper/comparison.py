@@ -16,6 +16,9 @@ from hgeo.report.tables import At
 
 Moment = tuple[int, int]
 
+# Our checkpoint where the runs' config has fewer equal losses.
+_NONE = "none"
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -37,11 +40,12 @@ class Comparison:
     """A comparison with a table of the paper.
 
     Attributes:
-      table: the paper's, as in `tables.csv`.
+      table: the paper's, as in `tables.csv`; empty beyond the paper.
       first: the optimizer above the fraction line.
       second: that below it.
       checkpoints: the paper's checkpoints, each with its share of training (numerator,
-        denominator), or with its place (from 0) in `same_loss.losses` of the runs.
+        denominator), or with its place (from 0) in `same_loss.losses` of the runs. Beyond the paper
+        a row has the name of our checkpoint.
       matches: the scales at which the layers are the paper's, by number.
       setting: distinguishes it from other comparisons of the same table.
       statistic: the compared statistic.
@@ -75,9 +79,12 @@ def rows(comparison: Comparison, context: ReproductionContext) -> list[dict[str,
         Probed(runs.of(side.optimizer), comparison.statistic, runs.config.probe.options.eps)
         for runs, side in zip(trained, sides, strict=True)
     ]
-    paper = paper_numbers.of_table(comparison.table)
+    paper = paper_numbers.of_table(comparison.table) if comparison.table else {}
     found = []
     for checkpoint, moment in comparison.checkpoints.items():
+        ours = _ours_of(moment, trained[0])
+        if not comparison.table and ours == _NONE:
+            continue
         at = [_steps(moment, *pair) for pair in zip(trained, sides, strict=True)]
         apart = not at[0] == at[1] == 0
         losses = [own.losses(when) for own, when in zip(probed, at, strict=True)]
@@ -90,8 +97,8 @@ def rows(comparison: Comparison, context: ReproductionContext) -> list[dict[str,
             found.append(
                 {
                     "setting": comparison.setting,
-                    "checkpoint": checkpoint,
-                    "our_checkpoint": _ours_of(moment, trained[0]),
+                    "checkpoint": checkpoint if comparison.table else ours,
+                    "our_checkpoint": ours,
                     "step": _text(at[0]),
                     "step_of_second": _text(at[1]),
                     "loss": _mean([losses[0][repeat] for repeat in both]),
@@ -127,7 +134,7 @@ def _ours_of(moment: Moment | int, trained: Trained) -> str:
     if not isinstance(moment, int):
         return f"step {round(config.steps * moment[0] / moment[1])} of {config.steps}"
     losses = config.same_loss.losses
-    return f"loss {losses[moment]:g}" if moment < len(losses) else "none"
+    return f"loss {losses[moment]:g}" if moment < len(losses) else _NONE
 
 
 def moment(row: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Beyond the paper: newer optimizers, what the optimizer sees, size, weight decay."""
+"""Beyond the paper: what the optimizer sees, size, weight decay."""
 
 from experiments.paper.comparison import Side
 from experiments.paper.gaps import Gap, gap_rows, gap_table, number, scatter
@@ -6,11 +6,7 @@ from experiments.paper.result import Result
 from experiments.paper.runs import RUN_SETS
 from experiments.paper.training import ReproductionContext
 from experiments.paper.verdict_measures import WITHOUT_DECAY
-from hgeo.optimizers import label
 
-_NEW = ("adamw", "lion", "muon")
-_LM = [Gap("LM", Side("lm_adam", "sgdm"), Side("lm_new", name)) for name in _NEW]
-_MT = [Gap("translation", Side("translation", "sgdm"), Side("translation_new", n)) for n in _NEW]
 _KNOWN = [
     Gap("LM", Side("lm_adam", "sgdm"), Side("lm_adam", "adam")),
     Gap("translation", Side("translation", "sgdm"), Side("translation", "adam")),
@@ -33,20 +29,6 @@ DECAYS = [
         ("weight decay 0.1", "translation_weight_decay_1"),
     )
 ]
-
-
-def optimizers(context: ReproductionContext) -> Result:
-    """R_med of AdamW, Lion and Muon beside SGD+M and Adam."""
-    rows = gap_rows([*_KNOWN, *_LM, *_MT], context)
-    last = _last(rows)
-    summary = ", ".join(
-        f"{row['setting']} {label(row['second'])} {row['above_1']} of {row['layers']} layers"
-        for row in last
-    )
-    verdict = f"at the last common step SGD+M's R_med is above that of: {summary}"
-    figure = scatter(rows, [label(row["second"]) for row in rows])
-    title = "Newer optimizers: R_med of SGD+M over theirs"
-    return Result(rows, gap_table(title, rows), {"extra_optimizers": figure}, verdict)
 
 
 def preconditioned(context: ReproductionContext) -> Result:

@@ -1,4 +1,4 @@
-"""Tables of R_med: the paper's numbers and ours side by side, a figure of the ratios, a verdict."""
+"""Tables of R_med, the paper's numbers and ours side by side, a figure of the ratios, a verdict."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,20 +36,22 @@ def ratio_table(
     context: ReproductionContext,
     claim: str = "",
 ) -> Result:
-    """The result of a table of the paper.
+    """The result of a table of R_med, of the paper or beyond it.
 
     Args:
       name: the experiment's id.
       title: of the table.
-      comparisons: what it compares.
+      comparisons: what it compares; the table has the paper's columns if one is the paper's.
       context: where it runs.
       claim: what the paper says of the ratios, for the verdict; empty, that most are above 1.
     """
     found = [row for comparison in comparisons for row in rows(comparison, context)]
     settings = list(dict.fromkeys(row["setting"] for row in found))
-    notes = _notes(found, context)
-    table = Table(title, _header(settings), [_cells(row, settings) for row in _shown(found)], notes)
-    lines = [_verdict([row for row in found if row["setting"] == s], s) for s in settings]
+    of_paper = any(comparison.table for comparison in comparisons)
+    header = _header(settings, of_paper)
+    cells = [_cells(row, settings, of_paper) for row in _shown(found)]
+    table = Table(title, header, cells, _notes(found, context))
+    lines = [_verdict([row for row in found if row["setting"] == s], s, of_paper) for s in settings]
     claimed = claim or "the paper claims ratios above 1 but in the first layers"
     verdict = f"{claimed}. " + "; ".join(lines)
     return Result(found, table, {name: _figure(whole_layers(found))}, verdict)
@@ -65,16 +67,14 @@ def _shown(found: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [r for r in found if not of(r) or {r["layer"], r["layer"] // PARTS} & of(r)]
 
 
-def _header(settings: Sequence[str]) -> list[str]:
+def _header(settings: Sequence[str], of_paper: bool) -> list[str]:
     return [
         "#",
         "layer",
         *(["setting"] if len(settings) > 1 else []),
-        "paper at",
+        *(["paper at"] if of_paper else []),
         "ours at",
-        "paper: first",
-        "second",
-        "ratio",
+        *(["paper: first", "second", "ratio"] if of_paper else []),
         "ours: first",
         "second",
         "ratio",
@@ -82,29 +82,33 @@ def _header(settings: Sequence[str]) -> list[str]:
         "mean ratio",
         "q95 ratio",
         "95%",
-        "same side of 1",
+        *(["same side of 1"] if of_paper else []),
     ]
 
 
-def _cells(row: Mapping[str, Any], settings: Sequence[str]) -> list[str]:
+def _cells(row: Mapping[str, Any], settings: Sequence[str], of_paper: bool) -> list[str]:
+    """A line of the table, in the order of the header."""
     steps = dict.fromkeys((row["step"], row["step_of_second"]))
     agreed = agreement([row])
     same = "–" if not agreed["compared"] else "yes" if agreed["agree"] else "no"
+    papers = [
+        *(with_std(row[f"paper_{key}"]) for key in ("first", "second")),
+        with_std(row["paper_ratio"], row["paper_ratio_std"]),
+    ]
     return [
         str(row["layer"]),
         row["name"],
         *([row["setting"]] if len(settings) > 1 else []),
-        row["checkpoint"],
+        *([row["checkpoint"]] if of_paper else []),
         row["our_checkpoint"] + (f" ({', '.join(steps)})" if "loss" in row["checkpoint"] else ""),
-        *(with_std(row[f"paper_{key}"]) for key in ("first", "second")),
-        with_std(row["paper_ratio"], row["paper_ratio_std"]),
+        *(papers if of_paper else []),
         *(with_std(row[f"ours_{k}"], row[f"ours_{k}_std"]) for k in ("first", "second")),
         with_std(row["ours_ratio"]),
         interval(row["ours_ratio_low"], row["ours_ratio_high"]),
         with_std(row["ours_mean_ratio"], row["ours_ratio_std"]),
         with_std(row["q95_ratio"]),
         interval(row["q95_ratio_low"], row["q95_ratio_high"]),
-        same,
+        *([same] if of_paper else []),
     ]
 
 
@@ -159,7 +163,7 @@ def _name(optimizer: str) -> str:
     return label(optimizer).replace("_", " ")
 
 
-def _verdict(found: Sequence[Mapping[str, Any]], setting: str) -> str:
+def _verdict(found: Sequence[Mapping[str, Any]], setting: str, of_paper: bool) -> str:
     agreed = agreement(found)
     counted = (
         f"{agreed['above']} of {agreed['known']} (layer, checkpoint), median {agreed['median']:.2f}"
@@ -175,7 +179,7 @@ def _verdict(found: Sequence[Mapping[str, Any]], setting: str) -> str:
             f"{agreed['first']:.2f} (first's R_med), {agreed['second']:.2f} (second's), "
             f"{agreed['ratio']:.2f} (ratio)"
         )
-    else:
+    elif of_paper:
         parts.append("the model's layers are not the paper's, so that no layer is compared")
     return (f"{setting}: " if setting else "") + ", ".join(parts)
 
@@ -194,7 +198,7 @@ def _figure(found: Sequence[Mapping[str, Any]]) -> Figure:
             drawn = [r for r in found if (r["setting"], r["checkpoint"]) == (group, checkpoint)]
             _panel(axes, drawn)
             first, second = (_name(drawn[0][key]) for key in ("first", "second"))
-            heading = f"{group}: " if group else ""
+            heading = f"{group}: " if group not in ("", second) else ""
             axes.set_title(f"{heading}{first} / {second}, {moment(drawn[0])}", fontsize=8)
         for axes in line[len(own) :]:
             axes.set_visible(False)
@@ -244,6 +248,9 @@ def _panel(axes, drawn: Sequence[Mapping[str, Any]]) -> None:
         bars = np.array([low, high]) if low.any() or high.any() else None
         x = [row["layer"] + shift for row in own]
         axes.errorbar(x, value, bars, label=key, linestyle="none", elinewidth=1, **look)
+    if all(row["ours_ratio"] is None for row in drawn):
+        middle = {"transform": axes.transAxes, "ha": "center", "fontsize": 8}
+        axes.text(0.5, 0.25, "reached by no pair of runs", **middle)
     axes.set_yscale("log")
     axes.tick_params(labelsize=8, which="both")
     axes.grid(alpha=0.3)

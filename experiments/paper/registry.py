@@ -106,7 +106,6 @@ def _runs_of(gaps) -> tuple[str, ...]:
 
 _MT = ("translation",)
 _SECTION31 = tuple(f"section31_{gain}" for gain in section31.GAINS)
-_NEW = ("lm_adam", "lm_new", "translation", "translation_new")
 
 EXPERIMENTS: dict[str, Experiment] = {
     "figure1a": _losses("figure1a"),
@@ -177,7 +176,7 @@ EXPERIMENTS: dict[str, Experiment] = {
         extra_full.run,
         ("lm_uniform", "lm_full"),
     ),
-    "extra_optimizers": Experiment("R_med of AdamW, Lion and Muon", extras.optimizers, _NEW),
+    "extra_optimizers": _table("extra_optimizers"),
     "extra_parts": Experiment(
         "R_med of fused in-projections, within Q, K and V and between them", extra_parts.run, _MT
     ),

@@ -11,18 +11,6 @@ LARGE_SCALES = ("paper", "gpu", "cpu")
 STATISTICS = ("r_med", "r_med_spread", "alignment", "preconditioned")
 
 
-def new_optimizers(config: Config) -> dict[str, Any]:
-    """Changes that train AdamW, Lion and Muon: AdamW at Adam's rate, the others at usual rates."""
-    adam = {"learning_rate": config.adam.learning_rate, "b1": 0.9, "b2": 0.98, "eps": 1e-9}
-    return {
-        "optimizers": ("adamw", "lion", "muon"),
-        "compare": (("adamw", "lion"),),
-        "adamw": {**adam, "weight_decay": 1e-2},
-        "lion": {"learning_rate": 1e-4, "b1": 0.9, "b2": 0.99, "weight_decay": 0.0},
-        "muon": {"learning_rate": 1e-2, "adam_learning_rate": 1e-3},
-    }
-
-
 @dataclasses.dataclass(frozen=True)
 class RunSet:
     """Runs that are trained together.

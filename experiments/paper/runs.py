@@ -4,17 +4,16 @@ A set is trained by hgeo's own `run_experiment`, in a folder that its config's h
 asks for the same set again, for another table, finds it there.
 """
 
-import dataclasses
 from typing import Any
 
-from experiments.paper.run_set import LARGE_SCALES, STATISTICS, RunSet, new_optimizers
+from experiments.paper.run_set import LARGE_SCALES, STATISTICS, RunSet
 from experiments.paper.translation_runs import TRANSLATION_RUNS
 from experiments.paper.verdict_rules import LEAST_REPEATS
 from hgeo.config import Config
 from hgeo.records.layer_numbers import ALL
 
 # Of one run at `cpu` scale, on 2 cores.
-MINUTES = {"lm": 1.5, "resnet": 5, "translation": 17.5, "bert": 7}
+MINUTES = {"lm": 1.5, "lm_optimizers": 1.5, "resnet": 5, "translation": 17.5, "bert": 7}
 
 _PAIR = {"optimizers": ("sgdm", "adam"), "compare": (("sgdm", "adam"),)}
 _SGD_ADAGRAD = {"optimizers": ("sgd", "adagrad"), "compare": (("sgd", "adagrad"),)}
@@ -150,9 +149,10 @@ RUN_SETS = {
         repeats={"cpu": LEAST_REPEATS},
         probes_of="lm_adam",
     ),
-    "lm_new": dataclasses.replace(
-        _lm("xavier_uniform", 1.0, "language model under AdamW, Lion and Muon"),
-        derived=new_optimizers,
+    "lm_optimizers": RunSet(
+        "lm_optimizers",
+        "language model under newer optimizers at tuned rates",
+        repeats={"cpu": LEAST_REPEATS},
     ),
     "lm_rates": RunSet(
         "lm",

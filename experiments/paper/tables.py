@@ -1,7 +1,8 @@
-"""The paper's tables 1 to 10: which runs stand beside which numbers."""
+"""The tables of R_med, the paper's 1 to 10 and ours: which runs stand beside which numbers."""
 
 from experiments.paper.comparison import Comparison, Side, epochs
 from experiments.paper.run_set import LARGE_SCALES
+from hgeo.optimizers import label
 
 _SGDM, _ADAM = "sgdm", "adam"
 _OF_LM = epochs(40, 1, 20, 40)
@@ -14,6 +15,13 @@ def _pair(table: str, runs: str, checkpoints, matches=LARGE_SCALES, setting="") 
 
 def _lm(table: str, runs: str, setting: str) -> Comparison:
     return Comparison(table, Side(runs, "sgd"), Side(runs, "adagrad"), _OF_LM, _ALL, setting)
+
+
+def _newer(name: str) -> Comparison:
+    """SGD+M and another optimizer at each of the config's equal losses, and at the last step."""
+    runs = "lm_optimizers"
+    at = {f"loss {place + 1}": place for place in range(3)} | {"last step": (1, 1)}
+    return Comparison("", Side(runs, _SGDM), Side(runs, name), at, (), label(name))
 
 
 # By id: the title, and what is compared.
@@ -123,9 +131,14 @@ TABLES: dict[str, tuple[str, tuple[Comparison, ...]]] = {
         "Table 10: ResNet on CIFAR-10, R_med of SGD+M and Adam",
         (_pair("10", "resnet", epochs(41, 10, 20, 40), _ALL),),
     ),
+    "extra_optimizers": (
+        "R_med of SGD+M over newer optimizers at tuned rates, at equal training loss",
+        tuple(_newer(name) for name in ("adamw", "lion", "muon")),
+    ),
 }
 
 CLAIMS = {
+    "extra_optimizers": "beyond the paper, SGD+M's R_med over the other's",
     "table8": "the paper claims that the gap closes after the switch",
     "table10": "the paper claims that Adam is not the more uniform one",
 }

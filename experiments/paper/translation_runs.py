@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from experiments.paper.run_set import STATISTICS, RunSet, new_optimizers
+from experiments.paper.run_set import STATISTICS, RunSet
 from hgeo.config import Config
 from hgeo.records.layer_numbers import PARTS
 
@@ -143,15 +143,6 @@ TRANSLATION_RUNS = {
         ),
         moments=((60, 60),),
         derived=_branch,
-        repeats=_THREE,
-    ),
-    "translation_new": RunSet(
-        "translation",
-        "translation under AdamW, Lion and Muon",
-        _TRANSLATION,
-        _translation_at(),
-        moments=((30, 60), (55, 60)),
-        derived=new_optimizers,
         repeats=_THREE,
     ),
 }

@@ -263,10 +263,16 @@ _RULES = (
         _FACTOR,
         "none: whole diagonals are of one repeat",
     ),
-    _gaps(
+    Rule(
         "extra_optimizers",
-        "(beyond the paper) R_med of sgdm is above that of adamw, lion, muon and adam",
-        *("adamw", "lion", "muon", "adam"),
+        "(beyond the paper) R_med of sgdm is above that of each newer optimizer",
+        "ratio",
+        _RATIO,
+        "each equal loss, and the last",
+        "all",
+        _FACTOR,
+        _SWAP,
+        tuple(("sgdm", name) for name in ("adamw", "lion", "muon")),
     ),
     Rule(
         "extra_parts",
