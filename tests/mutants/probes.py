@@ -10,6 +10,22 @@ DEVICES = ("tests/probes/test_composition.py::test_shard_map_gives_single_device
 
 MUTANTS = (
     Mutant(
+        "complex_product_by_units",
+        "a real weight that multiplies complex activations is taken by units",
+        "hgeo/probes/per_unit/unit_product.py",
+        "if not is_real(equation.avals[0]):",
+        "if False:",
+        ("tests/probes/test_full_diagonal.py::test_complex_activations",),
+    ),
+    Mutant(
+        "label_out_of_range_is_nan",
+        "the tangent of a label out of range is NaN, as its entry is",
+        "hgeo/second_order/sweep/labels.py",
+        "return jnp.where(inside, equation.apply(array, indices)[0], 0.0)",
+        "return equation.apply(array, indices)[0]",
+        ("tests/second_order/test_labels.py",),
+    ),
+    Mutant(
         "padding_not_cut",
         "the points that fill up the last chunk stay in the results",
         "hgeo/second_order/chunking.py",
