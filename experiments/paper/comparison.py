@@ -16,9 +16,6 @@ from hgeo.report.tables import At
 
 Moment = tuple[int, int]
 
-# Our checkpoint where the runs' config has fewer equal losses.
-_NONE = "none"
-
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -83,8 +80,6 @@ def rows(comparison: Comparison, context: ReproductionContext) -> list[dict[str,
     found = []
     for checkpoint, moment in comparison.checkpoints.items():
         ours = _ours_of(moment, trained[0])
-        if not comparison.table and ours == _NONE:
-            continue
         at = [_steps(moment, *pair) for pair in zip(trained, sides, strict=True)]
         apart = not at[0] == at[1] == 0
         losses = [own.losses(when) for own, when in zip(probed, at, strict=True)]
@@ -134,7 +129,7 @@ def _ours_of(moment: Moment | int, trained: Trained) -> str:
     if not isinstance(moment, int):
         return f"step {round(config.steps * moment[0] / moment[1])} of {config.steps}"
     losses = config.same_loss.losses
-    return f"loss {losses[moment]:g}" if moment < len(losses) else _NONE
+    return f"loss {losses[moment]:g}" if moment < len(losses) else "none"
 
 
 def moment(row: Mapping[str, Any]) -> str:
