@@ -18,6 +18,7 @@ from hgeo.params.coordinates import sample_coordinates
 from hgeo.params.layers import find_layers
 from hgeo.params.leaf_paths import LeafSlice, LeafSpec, leaves_by_path
 from hgeo.records.layer_numbers import ALL
+from hgeo.training.checkpoints import digest
 from hgeo.workloads.workload import Workload
 
 PyTree = Any
@@ -82,6 +83,7 @@ class GeometryProbe:
         except ValueError as error:
             raise InputError(f"probe: {error}") from error
         self._compiled = functools.cache(functools.partial(CompiledView, self._context))
+        self._diagonals: dict[str, dict[str, np.ndarray]] = {}
 
     @property
     def mode(self) -> str | None:
@@ -111,6 +113,9 @@ class GeometryProbe:
     ) -> tuple[float, list[tuple[int, str, str, float]], dict[str, np.ndarray]]:
         """Measures one iterate.
 
+        All runs begin at the same weights. Weights that were probed before, bit for bit, have their
+        sampled diagonal from there.
+
         Args:
           variables: the model's.
           state: its optimizer's.
@@ -121,11 +126,17 @@ class GeometryProbe:
           and the arrays that statistics were made of, by `layer/name`.
         """
         spectra = lambda: self._compiled(view).preconditioned_spectra(variables, state, self._batch)
-        measured = self._measure(
-            variables, self._batch, lambda: self.directions(variables, state, view), spectra
-        )
+        directions = lambda: self.directions(variables, state, view)
+        sampled = lambda: self._sampled_once(variables)
+        measured = self._measure(variables, self._batch, directions, spectra, sampled)
         rows = [(self._numbers[row[0]], *row) for row in measured.values]
         return measured.loss, rows, measured.arrays
+
+    def _sampled_once(self, variables: PyTree) -> dict[str, np.ndarray]:
+        weights = digest(variables)
+        if weights not in self._diagonals:
+            self._diagonals[weights] = self.sampled(variables)
+        return self._diagonals[weights]
 
 
 def _layer(

@@ -76,6 +76,7 @@ class Measurement:
         batch: PyTree,
         directions: Callable[[], Mapping[str, AtCoordinates]],
         preconditioned_spectra: Callable[[], Mapping[str, Spectrum]],
+        sampled: Callable[[], Mapping[str, np.ndarray]] | None = None,
     ) -> Measured:
         """Measures an iterate.
 
@@ -85,12 +86,14 @@ class Measurement:
           directions: returns gradient, adaptive gradient and preconditioner by layer; called only
             if a statistic needs them.
           preconditioned_spectra: returns the spectrum of P^(-1/2) H P^(-1/2) by layer; the same.
+          sampled: returns the sampled diagonal by layer, where it is known; `None`: it is measured.
         """
         loss = self.loss(variables, batch)
+        sampled = sampled or (lambda: self.sampled(variables, batch))
         probed = Probed(
             variables,
             batch,
-            functools.cache(lambda: self.sampled(variables, batch)),
+            functools.cache(sampled),
             functools.cache(directions),
             preconditioned_spectra,
         )

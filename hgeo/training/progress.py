@@ -1,5 +1,7 @@
 """Progress of a whole experiment on the terminal, with an estimate of the time left."""
 
+import statistics
+from collections import defaultdict, deque
 from collections.abc import Mapping
 
 import rich.progress
@@ -7,7 +9,7 @@ from rich.console import Console
 
 
 class Progress:
-    """A bar over steps, probes and evaluations, weighted by the last measured time of each.
+    """A bar over steps, probes and evaluations, weighted by the median of the last times of each.
 
     Use it as a context manager; it adds a line for every event, and shows the bar below them where
     the output is a terminal.
@@ -16,7 +18,7 @@ class Progress:
     def __init__(self, console: Console):
         """Starts with nothing to do."""
         self._left: dict[str, int] = {}
-        self._seconds: dict[str, float] = {}
+        self._seconds: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=5))
         self._spent = 0.0
         self._console = console
         self._bar = rich.progress.Progress(
@@ -40,7 +42,7 @@ class Progress:
     def done(self, kind: str, number: int, seconds: float, doing: str) -> None:
         """Records that `number` of a kind took so many seconds, and shows what is being done."""
         self._left[kind] = self._left.get(kind, 0) - number
-        self._seconds[kind] = seconds / number
+        self._seconds[kind].append(seconds / number)
         self._spent += seconds
         left = self.seconds_left()
         self._bar.update(
@@ -59,7 +61,7 @@ class Progress:
         wanted = {kind: number for kind, number in self._left.items() if number > 0}
         if any(kind not in self._seconds for kind in wanted):
             return None
-        return sum(number * self._seconds[kind] for kind, number in wanted.items())
+        return sum(n * statistics.median(self._seconds[kind]) for kind, n in wanted.items())
 
     def estimate(self) -> str:
         """The estimate in words."""
