@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from experiments.paper.comparison import Side
 from experiments.paper.over_time import plain_ticks
-from experiments.paper.pairing import Probed, by_repeat
+from experiments.paper.pairing import Probed, by_repeat, error_bars, geometric_mean
+from experiments.paper.ratio_table import interval
 from experiments.paper.training import ReproductionContext, train
 from hgeo.experiment.same_loss import first_step_at, smoothed_losses
 from hgeo.optimizers import label
@@ -73,6 +74,7 @@ def uniformity_gap(
 ) -> dict[str, Any]:
     """Medians over the layers of both statistics and of the ratio of their geometric means.
 
+    The interval of the ratio is Student's over the repeats, of each repeat's median over layers.
     Infinite layers take part in the medians. A layer whose ratio is undefined (NaN, or infinite in
     both) is counted as `undefined`; it may lie on either side, so that it takes no part.
 
@@ -88,6 +90,7 @@ def uniformity_gap(
     ]
     if not repeats:
         nothing = dict.fromkeys(("first_median", "second_median", "ratio_median"), np.nan)
+        nothing |= {"ratio_median_low": None, "ratio_median_high": None}
         counts = {"repeats": 0, "layers": 0, "not_finite": 0, "undefined": len(first), "above_1": 0}
         return counts | nothing | {"ratio_by_repeat": ""}
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,6 +100,7 @@ def uniformity_gap(
         known = ~np.isnan(logs[2])
         medians = [float(np.exp(_median(values[known]))) for values in logs]
         each = [np.exp(_median(column[~np.isnan(column)])) for column in apart.T]
+        _, low, high = geometric_mean(np.array(each))
     return {
         "repeats": len(repeats),
         "layers": int(known.sum()),
@@ -105,6 +109,8 @@ def uniformity_gap(
         "first_median": medians[0],
         "second_median": medians[1],
         "ratio_median": medians[2],
+        "ratio_median_low": low,
+        "ratio_median_high": high,
         "above_1": int((logs[2] > 0).sum()),
         "ratio_by_repeat": by_repeat(each),
     }
@@ -147,10 +153,10 @@ def _mean_loss(records: Sequence[RunRecords], step: int, window: int) -> float |
     return float(np.mean(found)) if found else None
 
 
-def gap_table(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] = ()) -> Table:
+def gap_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     """The rows as a table."""
     header = ["#", "setting", "step", "first: loss", "median over layers", "second: loss"]
-    header += ["median over layers", "median ratio", "layers above 1", "speed ratio"]
+    header += ["median over layers", "median ratio", "95%", "layers above 1", "speed ratio"]
     cells = [
         [
             str(k + 1),
@@ -161,6 +167,7 @@ def gap_table(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] =
             number(row["loss_second"]),
             number(row["second_median"]),
             number(row["ratio_median"]),
+            interval(row["ratio_median_low"], row["ratio_median_high"]),
             f"{row['above_1']} of {row['layers']}"
             + (f" ({row['not_finite']} not finite)" if row["not_finite"] else "")
             + (f", {row['undefined']} undefined" if row["undefined"] else ""),
@@ -168,7 +175,8 @@ def gap_table(title: str, rows: Sequence[dict[str, Any]], notes: Sequence[str] =
         ]
         for k, row in enumerate(rows)
     ]
-    return Table(title, header, cells, list(notes))
+    note = "95%: over the repeats, of each repeat's median over layers."
+    return Table(title, header, cells, [note])
 
 
 def number(value: float | None) -> str:
@@ -183,12 +191,15 @@ def scatter(rows: Sequence[dict[str, Any]], groups: Sequence[str]) -> Figure:
     for k, group in enumerate(dict.fromkeys(groups)):
         own = [row for row, name in zip(rows, groups, strict=True) if name == group]
         own = [row for row in own if row["speed_ratio"] and np.isfinite(row["ratio_median"])]
-        axes.plot(
+        axes.errorbar(
             [row["speed_ratio"] for row in own],
             [row["ratio_median"] for row in own],
+            error_bars(own, "ratio_median"),
             linestyle="none",
             color=COLORS[k % len(COLORS)],
             marker=MARKERS[(k + k // len(COLORS)) % len(MARKERS)],
+            elinewidth=0.8,
+            capsize=2,
             label=group,
         )
     axes.axhline(1, color="black", linewidth=0.8)

@@ -177,8 +177,10 @@ class Image(NamedTuple):
 
 
 def render(figure: Figure) -> Image:
-    """The figure in both formats."""
-    return Image(png(figure), svg(figure), figure.get_figwidth())
+    """The figure in both formats, with one layout."""
+    raster = png(figure)
+    figure.set_layout_engine("none")
+    return Image(raster, svg(figure), figure.get_figwidth())
 
 
 def png(figure: Figure) -> bytes:

@@ -107,6 +107,10 @@ def test_gap_in_uniformity_is_of_the_layers_medians():
     assert found["above_1"] == 3
     assert found["first_median"] == pytest.approx(6.0)  # of 1, 4, 9 and inf
     assert found["ratio_by_repeat"] == "2.44949 1"
+    ends = [found[f"ratio_median_{end}"] for end in ("low", "high")]
+    # Student's t of one degree of freedom times the standard error of log(2.449) and log(1).
+    half = 12.7062 * np.log(2.44949) / 2
+    assert ends == pytest.approx(np.exp(np.log(2.44949) / 2 + np.array([-half, half])), rel=1e-4)
     assert np.isnan(uniformity_gap([{0: 1.0}], [{1: 1.0}])["ratio_median"])
 
 
