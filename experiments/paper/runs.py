@@ -64,7 +64,7 @@ def _size(width: int, depth: int) -> RunSet:
     return RunSet("lm", shows, changes, at, ((20, 40), (40, 40)))
 
 
-_THREE = {"paper": 3, "gpu": 3, "cpu": 3, "smoke": 2}
+_RATE_REPEATS = {"paper": 3, "gpu": 3, "cpu": LEAST_REPEATS, "smoke": 2}
 
 # Up to the best of SGD+M's grid, and to four times the rate that Adam has elsewhere.
 _RATES = {"sgdm": (0.025, 0.05, 0.1), "adam": (5e-4, 1e-3, 2e-3, 4e-3)}
@@ -160,7 +160,7 @@ RUN_SETS = {
         {"probe.statistics": ("r_med",), "model.initializer": "xavier_uniform"},
         moments=((40, 40),),
         derived=_at_rates,
-        repeats=_THREE,
+        repeats=_RATE_REPEATS,
     ),
     "lm_sharpness": RunSet(
         "lm",
@@ -171,7 +171,7 @@ RUN_SETS = {
             "probe.num_matvecs": 20,
             "probe.num_samples": 2,
         },
-        repeats=_THREE,
+        repeats=_RATE_REPEATS,
         probes_of="lm_rates",
     ),
     **{

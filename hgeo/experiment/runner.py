@@ -96,17 +96,12 @@ class Runner:
           InputError: another process works on a run of the share.
           Preempted: a signal asked to stop.
         """
-        for plan, repeat in runs_of_share(self._resolved):
-            trained = RunRecords(self._folder.run_folder(plan.name, repeat))
-            records = RunRecords(folder.run_folder(plan.name, repeat))
-            self._say_all(trained.repairs)
-            records.losses, records.not_finite = trained.losses, trained.not_finite
-            records.iterates = trained.iterates
-            run = self._open(plan, repeat, records=records)
-            for step in records.same_loss_steps:
-                run = run.measured_at("probe", step)
+        planned = runs_of_share(self._resolved)
+        runs = [self._open_saved(plan, repeat, folder) for plan, repeat in planned]
+        self._progress.expect({"probe": sum(len(run.measurable("probe")) for run in runs)})
+        for run in runs:
             run.measure_saved("probe", self._progress)
-            records.write()
+            run.records.write()
 
     def close(self) -> None:
         """Waits for the checkpoints and releases the locks."""
@@ -185,6 +180,18 @@ class Runner:
                     self._progress.say(f"{where} at step {row.step} ({row.loss:.4g})")
                     run = self._runs[run.name, repeat] = run.measured_at("probe", row.step)
                     train([run], self._progress)
+
+    def _open_saved(self, plan: RunPlan, repeat: int, folder: WorkFolder) -> Run:
+        """A trained run, whose probes are recorded in another folder."""
+        trained = RunRecords(self._folder.run_folder(plan.name, repeat))
+        records = RunRecords(folder.run_folder(plan.name, repeat))
+        self._say_all(trained.repairs)
+        records.losses, records.not_finite = trained.losses, trained.not_finite
+        records.iterates = trained.iterates
+        run = self._open(plan, repeat, records=records)
+        for step in records.same_loss_steps:
+            run = run.measured_at("probe", step)
+        return run
 
     def _open(
         self,

@@ -166,16 +166,21 @@ class Run:
                 state = restored
                 self._measure(measurement, restored, step, progress)
 
+    def measurable(self, kind: str) -> list[int]:
+        """Whole checkpoints at which a kind of measurement is due and not yet made."""
+        missing = set(self.due[kind]) - self.records.measured(kind).keys()
+        return sorted(missing.intersection(self.checkpoints.steps()))
+
     def measure_saved(self, kind: str, progress: Progress) -> None:
         """Measures one kind where due at whole checkpoints, and says where there is none.
 
         Raises:
           Preempted: a signal asked to stop.
         """
-        saved = set(self.checkpoints.steps())
+        whole = self.measurable(kind)
         for measurement in (m for m in self.measurements if m.kind == kind):
             for step in sorted(set(measurement.steps) - self.records.measured(kind).keys()):
-                if step not in saved:
+                if step not in whole:
                     progress.say(f"{self.title}: no checkpoint at step {step}")
                     continue
                 try:

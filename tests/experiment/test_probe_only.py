@@ -9,6 +9,7 @@ from hgeo.errors import InputError
 from hgeo.records.rows import NotFiniteRow
 from hgeo.records.run_records import RunRecords
 from hgeo.training.locks import RunLock
+from hgeo.training.progress import Progress
 from hgeo.training.run import Run
 from tests.experiments import records, run
 from tests.interruptions import interrupted
@@ -59,6 +60,13 @@ def test_shares_probe_their_own_runs_and_the_last_one_reports(folder):
     assert "no report yet" not in said
     assert (shared / "report.html").exists()
     assert records(shared) == records(folder / "probes" / "whole")
+
+
+def test_the_time_left_counts_the_probes_of_all_runs(folder, monkeypatch):
+    expected = []
+    monkeypatch.setattr(Progress, "expect", lambda _, missing: expected.append(dict(missing)))
+    run(least(**PROBES, probe_only="again"), folder)
+    assert expected == [{"probe": 4}]  # of two runs at two steps
 
 
 @pytest.mark.slow
