@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.paper.over_time import plain_ticks
 from experiments.paper.pairing import Probed, columns, error_bars
 from experiments.paper.ratio_table import interval
 from experiments.paper.result import Result
@@ -119,4 +120,6 @@ def _figure(rows: Sequence[dict[str, Any]]) -> Figure:
         axes.set(xscale="log", yscale="log", xlabel="learning rate η", ylabel=f"{name} (log scale)")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
+    plain_ticks(panels[0].yaxis)
+    panels[0].tick_params(axis="y", which="both", labelsize=8)
     return figure
