@@ -72,11 +72,12 @@ def gap_rows(
 def uniformity_gap(
     first: Sequence[Mapping[int, float]], second: Sequence[Mapping[int, float]]
 ) -> dict[str, Any]:
-    """Medians over the layers of both statistics and of the ratio of their geometric means.
+    """Medians over the layers of both statistics and of their ratio.
 
-    The interval of the ratio is Student's over the repeats, of each repeat's median over layers.
-    Infinite layers take part in the medians. A layer whose ratio is undefined (NaN, or infinite in
-    both) is counted as `undefined`; it may lie on either side, so that it takes no part.
+    The ratio is the geometric mean over the repeats of each repeat's median over layers, with
+    Student's interval. The statistics are geometric means over the repeats, then medians. Infinite
+    layers take part in the medians. A layer whose ratio is undefined (NaN, or infinite in both)
+    is counted as `undefined`; it may lie on either side, so that it takes no part.
 
     Args:
       first: by layer, the first optimizer's statistic by repeat.
@@ -98,9 +99,9 @@ def uniformity_gap(
         apart = above - below
         logs = [np.mean(values, axis=1) for values in (above, below, apart)]
         known = ~np.isnan(logs[2])
-        medians = [float(np.exp(_median(values[known]))) for values in logs]
+        medians = [float(np.exp(_median(values[known]))) for values in logs[:2]]
         each = [np.exp(_median(column[~np.isnan(column)])) for column in apart.T]
-        _, low, high = geometric_mean(np.array(each))
+        ratio, low, high = geometric_mean(np.array(each))
     return {
         "repeats": len(repeats),
         "layers": int(known.sum()),
@@ -108,7 +109,7 @@ def uniformity_gap(
         "undefined": int((~known).sum()),
         "first_median": medians[0],
         "second_median": medians[1],
-        "ratio_median": medians[2],
+        "ratio_median": ratio,
         "ratio_median_low": low,
         "ratio_median_high": high,
         "above_1": int((logs[2] > 0).sum()),
@@ -175,7 +176,7 @@ def gap_table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
         ]
         for k, row in enumerate(rows)
     ]
-    note = "95%: over the repeats, of each repeat's median over layers."
+    note = "Ratio: geometric mean over the repeats of each repeat's median over layers."
     return Table(title, header, cells, [note])
 
 

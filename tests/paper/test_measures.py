@@ -103,7 +103,7 @@ def test_gap_in_uniformity_is_of_the_layers_medians():
     found = uniformity_gap(first, second)
     assert (found["repeats"], found["layers"]) == (2, 4)
     assert (found["not_finite"], found["undefined"]) == (2, 1)
-    assert found["ratio_median"] == pytest.approx(np.sqrt(3.0 * 4.0))  # of 0.5, 3, 4 and inf
+    assert found["ratio_median"] == pytest.approx(np.sqrt(np.sqrt(2.0 * 3.0) * 1.0))
     assert found["above_1"] == 3
     assert found["first_median"] == pytest.approx(6.0)  # of 1, 4, 9 and inf
     assert found["ratio_by_repeat"] == "2.44949 1"
