@@ -11,6 +11,7 @@ from experiments.paper.pairing import Probed, paired
 from experiments.paper.ranks import rank_correlation
 from experiments.paper.run_set import LARGE_SCALES
 from experiments.paper.training import ReproductionContext, Trained, train
+from hgeo.optimizers import label
 from hgeo.records.layer_numbers import is_whole
 from hgeo.report.tables import At
 
@@ -61,6 +62,19 @@ class Comparison:
         """The paper's names of both sides."""
         first, second = ((side.series or side.optimizer) for side in (self.first, self.second))
         return first, second
+
+
+# Runs that start from others' iterates.
+_BRANCHES = {
+    "adam_after_sgd": "Adam after SGD",
+    "sgdm_from_sgdm": "SGD+M from SGD+M's iterate",
+    "sgdm_from_adam": "SGD+M from Adam's iterate",
+}
+
+
+def run_name(optimizer: str) -> str:
+    """An optimizer of a run set, or a branch of one, as tables and figures name it."""
+    return _BRANCHES.get(optimizer, label(optimizer)).replace("_", " ")
 
 
 def epochs(total: int, *chosen: int) -> dict[str, Moment]:

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.paper.comparison import Side
+from experiments.paper.comparison import Side, run_name
 from experiments.paper.pairing import by_repeat
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext, train
 from hgeo.experiment.same_loss import first_step_at, smoothed_losses
-from hgeo.optimizers import label
 from hgeo.records.run_records import RunRecords
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table, format_number
@@ -83,10 +82,11 @@ def loss_figure(
             found += _rows(panel.title, side, curve, speeds if k else [])
             final = curve.losses[:, -1]
             cells = [_with_std(final), "–" if k == 0 else _times(ratio)]
-            heading = [str(len(table_rows) + 1), f"{panel.title}: {_name(side)}"]
+            name = run_name(side.optimizer)
+            heading = [str(len(table_rows) + 1), f"{panel.title}: {name}"]
             table_rows.append([*heading, str(len(final)), *cells])
             if k:
-                lines.append(f"{panel.title}, {_name(side)}: {_times(ratio)} (loss {cells[0]})")
+                lines.append(f"{panel.title}, {name}: {_times(ratio)} (loss {cells[0]})")
         axes.set(xlabel="step (updates)", ylabel="training loss (nats)")
         axes.set_title(panel.title, fontsize=10)
         axes.grid(alpha=0.3)
@@ -149,7 +149,7 @@ def _window(steps: int) -> int:
 def _draw(axes, curve: Curve, side: Side, k: int) -> None:
     mean, color = curve.losses.mean(axis=0), COLORS[k % len(COLORS)]
     note = " (diverged)" if curve.diverged else ""
-    axes.plot(curve.steps, mean, color=color, label=_name(side) + note)
+    axes.plot(curve.steps, mean, color=color, label=run_name(side.optimizer) + note)
     if len(curve.losses) > 1:
         std = curve.losses.std(axis=0, ddof=1)
         axes.fill_between(curve.steps, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
@@ -173,15 +173,6 @@ def _rows(
         }
         for step, values in zip(curve.steps, curve.losses.T, strict=True)
     ]
-
-
-def _name(side: Side) -> str:
-    known = {
-        "adam_after_sgd": "Adam after SGD",
-        "sgdm_from_sgdm": "SGD+M from SGD+M's iterate",
-        "sgdm_from_adam": "SGD+M from Adam's iterate",
-    }
-    return known.get(side.optimizer, label(side.optimizer))
 
 
 def _with_std(values: np.ndarray) -> str:

@@ -5,12 +5,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from experiments.paper.comparison import Comparison, agreement, moment, rows, whole_layers
+from experiments.paper.comparison import Comparison, agreement, moment, rows, run_name, whole_layers
 from experiments.paper.result import Result
 from experiments.paper.training import ReproductionContext
-from hgeo.optimizers import label
 from hgeo.records.layer_numbers import PARTS
 from hgeo.report.figures import COLORS
 from hgeo.report.tables import Table, format_number
@@ -128,7 +127,7 @@ def interval(low: float | None, high: float | None) -> str:
 
 def _notes(found: Sequence[Mapping[str, Any]], context: ReproductionContext) -> list[str]:
     pairs = dict.fromkeys((row["first"], row["second"]) for row in found)
-    sides = "; ".join(f"first: {_name(a)}, second: {_name(b)}" for a, b in pairs)
+    sides = "; ".join(f"first: {run_name(a)}, second: {run_name(b)}" for a, b in pairs)
     repeats = sorted({row["repeats"] for row in found})
     counts = f"{repeats[0]}" if len(repeats) == 1 else f"{repeats[0]} to {repeats[-1]}"
     notes = [
@@ -159,10 +158,6 @@ def _notes(found: Sequence[Mapping[str, Any]], context: ReproductionContext) -> 
     return notes
 
 
-def _name(optimizer: str) -> str:
-    return label(optimizer).replace("_", " ")
-
-
 def _verdict(found: Sequence[Mapping[str, Any]], setting: str, of_paper: bool) -> str:
     agreed = agreement(found)
     counted = (
@@ -179,6 +174,8 @@ def _verdict(found: Sequence[Mapping[str, Any]], setting: str, of_paper: bool) -
             f"{agreed['first']:.2f} (first's R_med), {agreed['second']:.2f} (second's), "
             f"{agreed['ratio']:.2f} (ratio)"
         )
+    elif any(row["paper_second"] is not None for row in found):
+        parts.append("the paper has no such runs")
     elif of_paper:
         parts.append("the model's layers are not the paper's, so that no layer is compared")
     return (f"{setting}: " if setting else "") + ", ".join(parts)
@@ -197,7 +194,7 @@ def _figure(found: Sequence[Mapping[str, Any]]) -> Figure:
         for axes, checkpoint in zip(line, own, strict=False):
             drawn = [r for r in found if (r["setting"], r["checkpoint"]) == (group, checkpoint)]
             _panel(axes, drawn)
-            first, second = (_name(drawn[0][key]) for key in ("first", "second"))
+            first, second = (run_name(drawn[0][key]) for key in ("first", "second"))
             heading = f"{group}: " if group not in ("", second) else ""
             axes.set_title(f"{heading}{first} / {second}, {moment(drawn[0])}", fontsize=8)
         for axes in line[len(own) :]:
@@ -252,6 +249,7 @@ def _panel(axes, drawn: Sequence[Mapping[str, Any]]) -> None:
         middle = {"transform": axes.transAxes, "ha": "center", "fontsize": 8}
         axes.text(0.5, 0.25, "reached by no pair of runs", **middle)
     axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=8, which="both")
     axes.grid(alpha=0.3)
 
