@@ -64,8 +64,9 @@ NOTES = {
         "Before its first window of losses is whole (step 15) a run has no speed."
     ),
     "extra_rates": (
-        "All rates are below the edge of stability, and the loss falls with the rate up to the "
-        "largest. R_med at equal steps depends on the rate as much as on the optimizer."
+        "At the last step all runs are below the edge of stability, and the loss falls with the "
+        "rate up to the largest. R_med at equal steps depends on the rate as much as on the "
+        "optimizer."
     ),
     "extra_weight_decay": "Under the larger decays hardly anything is learnt.",
 }

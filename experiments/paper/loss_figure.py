@@ -82,11 +82,11 @@ def loss_figure(
             found += _rows(panel.title, side, curve, speeds if k else [])
             final = curve.losses[:, -1]
             cells = [_with_std(final), "–" if k == 0 else _times(ratio)]
-            name = run_name(side.optimizer)
-            heading = [str(len(table_rows) + 1), f"{panel.title}: {name}"]
+            who = run_name(side.optimizer)
+            heading = [str(len(table_rows) + 1), f"{panel.title}: {who}"]
             table_rows.append([*heading, str(len(final)), *cells])
             if k:
-                lines.append(f"{panel.title}, {name}: {_times(ratio)} (loss {cells[0]})")
+                lines.append(f"{panel.title}, {who}: {_times(ratio)} (loss {cells[0]})")
         axes.set(xlabel="step (updates)", ylabel="training loss (nats)")
         axes.set_title(panel.title, fontsize=10)
         axes.grid(alpha=0.3)
