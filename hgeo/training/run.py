@@ -168,8 +168,11 @@ class Run:
 
     def measurable(self, kind: str) -> list[int]:
         """Whole checkpoints at which a kind of measurement is due and not yet made."""
-        missing = set(self.due[kind]) - self.records.measured(kind).keys()
-        return sorted(missing.intersection(self.checkpoints.steps()))
+        saved = set(self.checkpoints.steps())
+        return [step for step in self._unmeasured(kind) if step in saved]
+
+    def _unmeasured(self, kind: str) -> list[int]:
+        return sorted(set(self.due[kind]) - self.records.measured(kind).keys())
 
     def measure_saved(self, kind: str, progress: Progress) -> None:
         """Measures one kind where due at whole checkpoints, and says where there is none.
@@ -179,7 +182,7 @@ class Run:
         """
         whole = self.measurable(kind)
         for measurement in (m for m in self.measurements if m.kind == kind):
-            for step in sorted(set(measurement.steps) - self.records.measured(kind).keys()):
+            for step in self._unmeasured(kind):
                 if step not in whole:
                     progress.say(f"{self.title}: no checkpoint at step {step}")
                     continue
