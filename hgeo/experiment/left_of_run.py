@@ -41,14 +41,18 @@ def left_of_run(
         resolved.keep_all,
     )
     is_begun = begins is not None or not plan.start_run
-    searches = len(losses) - len(searched)
-    if resolved.same_loss.reference and not losses:
-        searches = 1  # the reference run will give the losses
     return dataclasses.replace(
         left,
-        searches=searches,
+        searches=searches_left(resolved, records, losses),
         is_trained=left.is_trained and is_begun and not records.repairs,
     )
+
+
+def searches_left(resolved: Resolved, records: RunRecords, losses: Sequence[float]) -> int:
+    """The number of losses whose iterate has not been searched for in a run's records."""
+    if resolved.same_loss.reference and not losses:
+        return len(resolved.probe.steps)  # at most: the reference run will give the losses
+    return sum(("same_loss", loss) not in records.iterates for loss in losses)
 
 
 def is_probed(resolved: Resolved, trained: RunRecords, probed: RunRecords) -> bool:

@@ -1,15 +1,17 @@
 """The runner: trains and measures the runs of an experiment in one process."""
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from hgeo.experiment.disk_use import checkpoint_bytes, disk_line
-from hgeo.experiment.left_of_run import left_of_run
+from hgeo.experiment.left_of_run import left_of_run, searches_left
 from hgeo.experiment.order_of_runs import PlannedRun, families, groups_of, runs_of_share
 from hgeo.experiment.plan import RunPlan
+from hgeo.experiment.resolved import Resolved
 from hgeo.experiment.run_timeline import run_timeline
 from hgeo.experiment.same_loss import iterate_row, targets
 from hgeo.experiment.scheduled_measurements import scheduled_measurements
@@ -80,9 +82,10 @@ class Runner:
             for group in groups_of(family, self._together(family))
         ]
         for k, group in enumerate(groups):
-            # Counted for each group again, since a run that diverged leaves steps undone.
-            later = itertools.chain(*groups[k:])
-            self._progress.expect(sum(map(self._left, later), Counter()))
+            # Counted for each group again: a run that diverged leaves steps undone, and a loss that
+            # was not reached leaves no probe.
+            later, losses = itertools.chain(*groups[k:]), self._losses()
+            self._progress.expect(_left(self._resolved, self._folder, self._runs, later, losses))
             opened = [self._runs.get((p.name, r)) or self._begin(p, r) for p, r in group]
             runs = [run for run in opened if run is not None]
             if runs:
@@ -130,13 +133,11 @@ class Runner:
             )
         return size if fits else 1
 
-    def _left(self, planned: PlannedRun) -> Counter[str]:
-        """What is left of a run; an upper bound before its start is known."""
-        plan, repeat = planned
-        if (plan.name, repeat) in self._runs:
-            return self._runs[plan.name, repeat].left().counts
-        records = RunRecords(self._folder.run_folder(plan.name, repeat))
-        return left_of_run(self._resolved, plan, records).counts
+    def _losses(self) -> tuple[float, ...]:
+        """The compared losses, as far as they are known."""
+        reference = self._runs.get((self._resolved.same_loss.reference, 0))
+        records = None if reference is None else reference.records
+        return targets(self._resolved, self._folder, records)
 
     def _begin(self, plan: RunPlan, repeat: int) -> Run | None:
         """The run at another run's iterate, or `None` if the other run never reached it."""
@@ -163,10 +164,7 @@ class Runner:
 
     def _search_same_losses(self, runs: Sequence[Run]) -> None:
         """Finds the iterates at the compared losses and probes them."""
-        settings = self._resolved.same_loss
-        reference = self._runs.get((settings.reference, 0))
-        records = None if reference is None else reference.records
-        losses = targets(self._resolved, self._folder, records)
+        settings, losses = self._resolved.same_loss, self._losses()
         for run in runs:
             for loss in losses:
                 repeat = run.timeline.repeat
@@ -231,3 +229,26 @@ class Runner:
     def _say_all(self, lines: Sequence[str]) -> None:
         for line in lines:
             self._progress.say(line)
+
+
+def _left(
+    resolved: Resolved,
+    folder: WorkFolder,
+    opened: Mapping[tuple[str, int], Run],
+    planned: Iterable[PlannedRun],
+    losses: Sequence[float],
+) -> Counter[str]:
+    """What is left of some runs, the probes at the compared losses among it.
+
+    It is an upper bound, since a run's start may not be known yet, or a loss never be reached.
+    """
+    left = Counter()
+    for plan, repeat in planned:
+        run = opened.get((plan.name, repeat))
+        if run is not None:
+            searches = searches_left(resolved, run.records, losses)
+            left += dataclasses.replace(run.left(), searches=searches).counts
+        else:
+            records = RunRecords(folder.run_folder(plan.name, repeat))
+            left += left_of_run(resolved, plan, records, losses).counts
+    return left

@@ -37,8 +37,8 @@ class Remaining:
 
     @property
     def counts(self) -> Counter[str]:
-        """Updates (`"step"`) and measurements by their kind."""
-        return Counter(step=self.updates) + self.measurements
+        """Updates (`"step"`) and measurements by their kind; a search ends in a probe at most."""
+        return Counter(step=self.updates, probe=self.searches) + self.measurements
 
 
 def what_is_left(

@@ -9,7 +9,9 @@ from hgeo.experiment.resolve import resolve
 from hgeo.experiment.same_loss import first_step_at, smoothed_losses, targets
 from hgeo.experiment.work_folder import WorkFolder
 from hgeo.records.run_records import GeometryRow, IterateRow, LossRow, RunRecords
-from tests.trajectories import smoke
+from hgeo.training.progress import Progress
+from tests.experiments import run
+from tests.trajectories import least, smoke
 
 
 def test_smoothing(tmp_path):
@@ -57,3 +59,12 @@ def test_losses_of_an_open_run_are_those_that_its_file_will_have(tmp_path):
     before = targets(resolved, folder, records)
     records.write()
     assert before == targets(resolved, folder) == (4.00000003, 0.666666667)
+
+
+def test_the_time_left_counts_the_probes_at_losses_not_yet_searched(tmp_path, monkeypatch):
+    expected = []
+    monkeypatch.setattr(Progress, "expect", lambda _, missing: expected.append(dict(missing)))
+    config = {"probe__steps": (6,), "repeats": 2, "probe__num_coordinates": 1}
+    run(least(**config, same_loss__losses=(9.0, 0.1)), tmp_path)
+    probes = 1 + 2
+    assert [missing["probe"] for missing in expected] == [2 * probes, probes]
