@@ -22,18 +22,19 @@ class BertBlock(nn.Module):
     initializer_std: float
 
     @nn.compact
-    def __call__(self, x_BxTxD, mask_BxTxT, deterministic: bool):
-        """(B, T, D), (B, T, T) -> (B, T, D)."""
+    def __call__(self, x_BxTxD, mask_BxTxT, deterministic: bool, num_outputs: int | None = None):
+        """(B, T, D), (B, T, T) -> (B, T, D), or the first `num_outputs` positions of it."""
         width = x_BxTxD.shape[-1]
         init = nn.initializers.normal(self.initializer_std)
         dense = lambda features, name: nn.Dense(features, name=name, kernel_init=init)
         norm = lambda name: nn.LayerNorm(EPSILON, use_fast_variance=False, name=name)
         drop = nn.Dropout(self.dropout, deterministic=deterministic)
 
-        q, k, v = (dense(width, name)(x_BxTxD) for name in ("query", "key", "value"))
-        context = attend(q, k, v, self.num_heads, mask_BxTxT, drop)
-        out = drop(dense(width, "attention_output")(context))
-        x = norm("attention_norm")(x_BxTxD + out)
+        x, mask = x_BxTxD[:, :num_outputs], mask_BxTxT[:, :num_outputs]
+        inputs = {"query": x, "key": x_BxTxD, "value": x_BxTxD}
+        q, k, v = (dense(width, name)(value) for name, value in inputs.items())
+        context = attend(q, k, v, self.num_heads, mask, drop)
+        x = norm("attention_norm")(x + drop(dense(width, "attention_output")(context)))
         hidden = jax.nn.gelu(dense(self.ffn_width, "intermediate")(x), approximate=False)
         return norm("output_norm")(x + drop(dense(width, "output")(hidden)))
 
@@ -95,11 +96,22 @@ class Bert(nn.Module):
         Raises:
           InputError: the sequences are longer than the position table.
         """
-        _, pooled_BxD = self.encode(tokens_BxT, mask_BxT, types_BxT, deterministic)
+        # The logits depend on the last block's first position alone.
+        _, pooled_BxD = self.encode(tokens_BxT, mask_BxT, types_BxT, deterministic, 1)
         return self.classifier(self.drop(pooled_BxD, deterministic=deterministic))
 
-    def encode(self, tokens_BxT, mask_BxT=None, types_BxT=None, deterministic: bool = True):
-        """Integers (B, T) -> the last hidden states (B, T, D) and the pooled first one (B, D)."""
+    def encode(
+        self,
+        tokens_BxT,
+        mask_BxT=None,
+        types_BxT=None,
+        deterministic: bool = True,
+        num_outputs: int | None = None,
+    ):
+        """Integers (B, T) -> the last hidden states (B, T, D) and the pooled first one (B, D).
+
+        With `num_outputs` the last block computes that many first positions alone.
+        """
         length = tokens_BxT.shape[1]
         if length > self.max_length:
             raise InputError(
@@ -112,8 +124,9 @@ class Bert(nn.Module):
         x = x + self.position_embedding(jnp.arange(length))[None]
         x = self.drop(self.embedding_norm(x), deterministic=deterministic)
         mask_BxTxT = jnp.broadcast_to(mask_BxT.astype(bool)[:, None], (*tokens_BxT.shape, length))
-        for block in self.block:
-            x = block(x, mask_BxTxT, deterministic)
+        for place, block in enumerate(self.block, start=1):
+            last = place == len(self.block)
+            x = block(x, mask_BxTxT, deterministic, num_outputs if last else None)
         return x, jnp.tanh(self.pooler(x[:, 0]))
 
     def layer_order(self) -> list[str]:
