@@ -24,8 +24,8 @@ paper has 2,500 steps and 200 coordinates, this scale has 120 and 20.
 
 At `paper`, from the compiled programs (`python -m hgeo.footprint --config=configs/bert.py:paper
 --steps=0` with empty weights, BERT-small's sizes, and a probe of 8 reviews, one coordinate and
-chunks of one; one CPU device): 28,764,674 parameters; an update of 100 reviews of 512 tokens 4.64
-TFLOP and 26.7 GiB of temporaries, a probe of 7 layers 550 GFLOP and 3.1 GiB.
+chunks of one; one CPU device): 28,764,674 parameters; an update of 100 reviews of 512 tokens 3.66
+TFLOP and 18.5 GiB of temporaries, a probe of 7 layers 300 GFLOP and 0.88 GiB.
 
 Learning rates at `cpu`, by mean training loss of the last 5% of 120 steps (seed 0): SGD+M **0.01:
 0.618**, 0.03: 0.618 (with losses up to 0.96), 0.1: 0.699; Adam has the paper's. (`python -m
